@@ -1,0 +1,3 @@
+"""Version of mmunimoco."""
+
+__version__ = '0.1.0'
