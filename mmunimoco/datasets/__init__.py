@@ -1,0 +1,5 @@
+"""Datasets and wrappers, registered with mmpretrain."""
+
+from .fashion_mnist import DemoFashionMNIST
+
+__all__ = ['DemoFashionMNIST']
