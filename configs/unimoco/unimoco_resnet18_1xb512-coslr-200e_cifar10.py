@@ -1,0 +1,7 @@
+# CIFAR-10, all labels, one GPU. Not published.
+_base_ = [
+    '../_base_/models/unimoco_resnet18-cifar.py',
+    '../_base_/datasets/cifar10_bs512_unimoco.py',
+    '../_base_/schedules/cifar_sgd_coslr_200e.py',
+    '../_base_/default_runtime.py',
+]

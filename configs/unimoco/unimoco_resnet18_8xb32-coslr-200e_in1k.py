@@ -1,0 +1,6 @@
+# ResNet-18, all labels: a quarter of the cost of ResNet-50. Not published.
+_base_ = 'unimoco_resnet50_8xb32-coslr-200e_in1k.py'
+
+model = dict(
+    backbone=dict(depth=18), neck=dict(in_channels=512, hid_channels=512)
+)
