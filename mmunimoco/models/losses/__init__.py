@@ -1,0 +1,19 @@
+from .base import ContrastiveLoss
+from .info_nce_loss import InfoNCELoss
+from .monitor import PairMonitor
+from .statistics import PairStatistics, dense_statistics
+from .streamed import KeyBlock, streamed_statistics
+from .supcon_loss import SupConLoss
+from .unicon_loss import UniConLoss
+
+__all__ = [
+    'ContrastiveLoss',
+    'InfoNCELoss',
+    'KeyBlock',
+    'PairMonitor',
+    'PairStatistics',
+    'SupConLoss',
+    'UniConLoss',
+    'dense_statistics',
+    'streamed_statistics',
+]

@@ -1,0 +1,3 @@
+from .unimoco import UniMoCo
+
+__all__ = ['UniMoCo']

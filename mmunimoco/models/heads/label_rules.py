@@ -1,0 +1,104 @@
+"""Which keys are positives, negatives or left out: the labeling rules.
+
+Published rules (UniMoCo, arXiv 2103.10773): a key of the queue is a positive
+if its label is known and equals the query's known label; every other key of
+the queue is a negative, unlabeled ones included.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .sample_labels import UNLABELED, SampleLabels
+
+
+def same_class(queries: SampleLabels, keys: SampleLabels) -> Tensor:
+    """Pairs that share a known label.
+
+    Args:
+        queries (SampleLabels): N samples.
+        keys (SampleLabels): M samples.
+
+    Returns:
+        Tensor: Shape (N, M), bool.
+    """
+    if queries.labels.dim() == 2:
+        # Number of shared classes; float32 counts up to 2**24 exactly.
+        shared = queries.labels.float() @ keys.labels.float().T
+        return shared > 0
+    # An unlabeled query must not equal an unlabeled key.
+    labels = queries.labels.masked_fill(~queries.known, UNLABELED - 1)
+    return labels.unsqueeze(1) == keys.labels.unsqueeze(0)
+
+
+def same_sample(queries: SampleLabels, keys: SampleLabels) -> Tensor:
+    """Pairs that are the same sample of the data set, shape (N, M), bool."""
+    indices = queries.indices.masked_fill(queries.indices < 0, -2)
+    return indices.unsqueeze(1) == keys.indices.unsqueeze(0)
+
+
+@dataclass
+class QueueRule:
+    """What each key of the queue is to each query.
+
+    Attributes:
+        ignore_unlabeled_keys (bool): Unlabeled keys are no negatives of
+            labeled queries.
+        exclude_own_keys (bool): Older keys of the query's own sample are
+            neither positives nor negatives.
+    """
+
+    ignore_unlabeled_keys: bool = False
+    exclude_own_keys: bool = False
+
+    def __call__(
+        self, queries: SampleLabels, keys: SampleLabels
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return positives and left-out keys, each (N, M), bool, or None."""
+        positives, ignored = None, None
+        if queries.any_known:
+            positives = same_class(queries, keys)
+            if self.ignore_unlabeled_keys:
+                ignored = queries.known.unsqueeze(1) & ~keys.known
+        if self.exclude_own_keys:
+            own = same_sample(queries, keys)
+            positives = None if positives is None else positives & ~own
+            ignored = own if ignored is None else ignored | own
+        return positives, ignored
+
+
+@dataclass
+class BatchRule:
+    """What each key of the current batch is to each query.
+
+    Keys of the query's known label are further positives; all others,
+    the query's own key first of all, are left out.
+
+    Attributes:
+        offset (int): Place of the first query's own key among the keys.
+        exclude_own_keys (bool): As in :class:`QueueRule`, for a sample that
+            is drawn twice into one batch.
+    """
+
+    offset: int
+    exclude_own_keys: bool = False
+
+    def __call__(
+        self, queries: SampleLabels, keys: SampleLabels, start: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Return positives and left-out keys, each (N, M), bool.
+
+        Args:
+            queries (SampleLabels): N samples.
+            keys (SampleLabels): M of the batch's samples.
+            start (int): Place of the first of these keys in the batch.
+        """
+        positives = same_class(queries, keys)
+        device = positives.device
+        own = torch.arange(len(queries), device=device) + self.offset
+        place = torch.arange(len(keys), device=device) + start
+        positives &= own.unsqueeze(1) != place.unsqueeze(0)
+        if self.exclude_own_keys:
+            positives &= ~same_sample(queries, keys)
+        return positives, ~positives

@@ -1,0 +1,74 @@
+"""Running log-sum-exp over chunks of keys, with its gradient."""
+
+import torch
+from torch import Tensor
+
+
+class RunningLogSum:
+    r"""Accumulates :math:`\log \sum_j e^{x_{ij}}` and the key it pulls to.
+
+    The mean key :math:`\sum_j e^{x_{ij}} k_j / \sum_j e^{x_{ij}}` is the
+    gradient of the log-sum with respect to a query whose scores are
+    :math:`x_{ij} = q_i \cdot k_j`, so one pass over the keys gives value and
+    gradient. A running maximum keeps every exponential in range, as in online
+    softmax (arXiv 1805.02867).
+
+    Args:
+        num_rows (int): Number of queries N.
+        dim (int): Dimension C of the keys.
+        like (Tensor): Gives dtype and device.
+    """
+
+    def __init__(self, num_rows: int, dim: int, like: Tensor) -> None:
+        self.maximum = like.new_full((num_rows,), float('-inf'))
+        self.total = like.new_zeros(num_rows)
+        self.weighted = like.new_zeros(num_rows, dim)
+
+    def add(self, scores: Tensor, keys: Tensor) -> None:
+        """Add a chunk of keys.
+
+        Args:
+            scores (Tensor): Shape (N, B); ``-inf`` leaves an entry out.
+                Overwritten: the chunk is the largest tensor around.
+            keys (Tensor): Shape (B, C).
+        """
+        shift = self._raise_maximum(scores.amax(dim=1))
+        weights = scores.sub_(shift.unsqueeze(1)).exp_()
+        self.total += weights.sum(dim=1)
+        self.weighted.addmm_(weights, keys)
+
+    def add_entries(self, rows: Tensor, scores: Tensor, keys: Tensor) -> None:
+        """Add E single entries, the sparse form of :meth:`add`.
+
+        Args:
+            rows (Tensor): Query of each entry, shape (E,), int64.
+            scores (Tensor): Shape (E,).
+            keys (Tensor): Key of each entry, shape (E, C).
+        """
+        maximum = self.maximum.scatter_reduce(0, rows, scores, 'amax')
+        shift = self._raise_maximum(maximum)
+        weights = (scores - shift[rows]).exp_()
+        self.total.index_add_(0, rows, weights)
+        self.weighted.index_add_(0, rows, keys * weights.unsqueeze(1))
+
+    def _raise_maximum(self, maximum: Tensor) -> Tensor:
+        """Rescale the sums to a new maximum; return the shift, never inf."""
+        maximum = torch.maximum(self.maximum, maximum)
+        # A row that has seen nothing yet: -inf - (-inf) would be NaN.
+        shift = maximum.masked_fill(maximum == float('-inf'), 0)
+        scale = (self.maximum - shift).exp_()
+        self.total *= scale
+        self.weighted *= scale.unsqueeze(1)
+        self.maximum = maximum
+        return shift
+
+    @property
+    def value(self) -> Tensor:
+        """The log-sum, shape (N,); ``-inf`` where nothing was added."""
+        return self.total.log() + self.maximum
+
+    @property
+    def mean_key(self) -> Tensor:
+        """Weighted mean key, shape (N, C); zero where nothing was added."""
+        total = self.total.unsqueeze(1)
+        return torch.where(total > 0, self.weighted / total, 0)
