@@ -1,6 +1,12 @@
 """UniMoCo (arXiv 2103.10773) as a plugin for mmpretrain."""
 
-from . import datasets, engine, evaluation, models
+from .compatibility import check_dependencies
 from .version import __version__
+
+# Before anything below imports mmengine, mmcv or mmpretrain: their own errors
+# say less about what to do.
+check_dependencies()
+
+from . import datasets, engine, evaluation, models  # noqa: E402
 
 __all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -1,0 +1,144 @@
+"""Metadata of mmunimoco, and the ``.mim`` folder that OpenMMLab's tools read.
+
+``mmunimoco/.mim`` holds the configs, tools and model-index.yml of the
+repository, so that they are found from an installed package. A wheel and a
+source archive get copies. An editable install gets symbolic links in the
+source tree, so that an edited config is the config that runs.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.develop import develop
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = 'mmunimoco'
+MIM_SOURCES = ('configs', 'tools', 'model-index.yml')
+
+
+def read_version():
+    """Read the version without importing the package's dependencies."""
+    scope = {}
+    exec((ROOT / PACKAGE / 'version.py').read_text(), scope)
+    return scope['__version__']
+
+
+def read_requirements(*names):
+    """Read the requirements of the named files, comments left out."""
+    lines = []
+    for name in names:
+        text = (ROOT / 'requirements' / f'{name}.txt').read_text()
+        stripped = (line.split('#')[0].strip() for line in text.splitlines())
+        lines += [line for line in stripped if line]
+    return lines
+
+
+def remove(path):
+    """Remove a file, a link or a folder if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+
+
+def copy_mim(package_dir):
+    """Copy what ``.mim`` holds below the built package."""
+    target = Path(package_dir, '.mim')
+    remove(target)
+    target.mkdir(parents=True)
+    ignore = shutil.ignore_patterns('__pycache__', '*.py[cod]')
+    for name in MIM_SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=ignore)
+        else:
+            shutil.copy2(ROOT / name, target / name)
+
+
+def link_mim():
+    """Link what ``.mim`` holds, or copy it where links are not allowed."""
+    target = ROOT / PACKAGE / '.mim'
+    remove(target)
+    target.mkdir()
+    try:
+        for name in MIM_SOURCES:
+            # Relative, so that the checkout can be moved.
+            os.symlink(Path('..', '..', name), target / name)
+    except OSError:
+        copy_mim(ROOT / PACKAGE)
+
+
+class BuildPy(build_py):
+    """Adds ``.mim`` to wheels, and to PEP 660 editable installs.
+
+    ``editable_wheel`` runs this command too, with ``editable_mode`` set.
+    """
+
+    def run(self):
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            link_mim()
+        else:
+            copy_mim(Path(self.build_lib, PACKAGE))
+
+
+class Develop(develop):
+    """Adds ``.mim`` to editable installs of tools that know no PEP 660."""
+
+    def run(self):
+        link_mim()
+        super().run()
+
+
+class SDist(sdist):
+    """Adds ``.mim`` to source archives."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        copy_mim(Path(base_dir, PACKAGE))
+
+
+# No distribution of mmengine, mmcv or mmpretrain is required here. OpenMMLab's
+# own releases (mmengine, mmcv or mmcv-lite, mmpretrain) and the maintained
+# continuation (onedl-mmengine, ...) provide the same import names: requiring
+# one of them would install its files over those of the other. Importing
+# mmunimoco checks the versions instead (mmunimoco/compatibility.py).
+setup(
+    name=PACKAGE,
+    version=read_version(),
+    description='UniMoCo: unsupervised, semi-supervised and fully supervised '
+    'visual representation learning, as a plugin for mmpretrain',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author='The mmunimoco contributors',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords='contrastive learning, self-supervised learning, '
+    'semi-supervised learning, representation learning, OpenMMLab',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={f'{PACKAGE}.datasets': ['data/*']},
+    include_package_data=False,
+    python_requires='>=3.10',
+    install_requires=read_requirements('runtime'),
+    extras_require={
+        'transfer': read_requirements('transfer'),
+        'tests': read_requirements('tests'),
+        'dev': read_requirements('tests', 'lint'),
+        'all': read_requirements('transfer', 'tests', 'lint'),
+    },
+    cmdclass={'build_py': BuildPy, 'develop': Develop, 'sdist': SDist},
+    zip_safe=False,
+)
