@@ -1,0 +1,258 @@
+import numpy as np
+import pytest
+import torch
+from ddp_helpers import run_ddp
+from mmengine.dataset import DefaultSampler
+from mmengine.runner import Runner
+from mmpretrain.models import MoCo, ResNet
+from mmpretrain.structures import DataSample
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+import mmunimoco  # noqa: F401  registers the loops
+
+CLASSES = 4
+WEIGHTS = dict(k=(3, 7), temperature=0.2)
+
+
+class Pictures(Dataset):
+    """Noise around a class colour; labels are missing where asked."""
+
+    def __init__(self, size, seed, unlabeled=(), views=1):
+        generator = torch.Generator().manual_seed(seed)
+        self.labels = torch.randint(CLASSES, (size,), generator=generator)
+        colours = torch.eye(4)[:, :3] * 60
+        noise = torch.rand((size, 3, 16, 16), generator=generator) * 255
+        self.images = noise + colours[self.labels][..., None, None]
+        self.unlabeled = set(unlabeled)
+        self.views = views
+        self.metainfo = dict(classes=[str(i) for i in range(CLASSES)])
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        sample = DataSample()
+        if index not in self.unlabeled:
+            sample.set_gt_label(self.labels[index])
+        image = self.images[index]
+        inputs = image if self.views == 1 else [image] * self.views
+        return dict(inputs=inputs, data_samples=sample)
+
+
+def collate(items):
+    inputs = default_collate([item['inputs'] for item in items])
+    samples = [item['data_samples'] for item in items]
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def loader(dataset, batch_size=4, shuffle=False):
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=DefaultSampler(dataset, shuffle=shuffle, seed=0),
+        collate_fn=collate,
+    )
+
+
+def build_model():
+    torch.manual_seed(0)
+    backbone = ResNet(18, stem_channels=8, base_channels=8, norm_eval=False)
+    return MoCo(
+        backbone=backbone,
+        neck=dict(
+            type='MoCoV2Neck',
+            in_channels=64,
+            hid_channels=16,
+            out_channels=8,
+            with_avg_pool=True,
+        ),
+        head=dict(
+            type='ContrastiveHead',
+            loss=dict(type='CrossEntropyLoss'),
+            temperature=0.2,
+        ),
+        queue_len=16,
+        feat_dim=8,
+    )
+
+
+def build_runner(
+    work_dir, bank=None, queries=None, stage='val', shuffle=False, **options
+):
+    bank = Pictures(25, seed=1) if bank is None else bank
+    queries = Pictures(11, seed=2) if queries is None else queries
+    loop = dict(
+        type='KNNValLoop' if stage == 'val' else 'KNNTestLoop',
+        bank_dataloader=loader(bank, shuffle=shuffle),
+        **{**WEIGHTS, **options},
+    )
+    evaluator = dict(type='Accuracy', topk=(1, 2), prefix='knn')
+    return Runner(
+        model=build_model(),
+        work_dir=str(work_dir),
+        default_scope='mmpretrain',
+        log_level='WARNING',
+        experiment_name=str(work_dir).replace('/', '_'),
+        launcher='none',
+        **{
+            f'{stage}_cfg': loop,
+            f'{stage}_dataloader': loader(queries),
+            f'{stage}_evaluator': evaluator,
+        },
+    )
+
+
+def expected_metrics(bank=None, queries=None, unlabeled=()):
+    """The same accuracies, one image and one neighbour at a time."""
+    bank = bank or Pictures(25, seed=1)
+    queries = queries or Pictures(11, seed=2)
+    model = build_model().eval()
+
+    def feature(image):
+        with torch.no_grad():
+            grid = model.backbone(image[None])[-1][0].double()
+        vector = grid.mean(dim=(1, 2)).numpy()
+        return vector / np.linalg.norm(vector)
+
+    known = [i for i in range(len(bank)) if i not in unlabeled]
+    voters = [(feature(bank.images[i]), int(bank.labels[i])) for i in known]
+    metrics = {}
+    for k in WEIGHTS['k']:
+        hits = np.zeros(2)
+        for image, label in zip(queries.images, queries.labels, strict=True):
+            query, votes = feature(image), np.zeros(CLASSES)
+            nearest = sorted(voters, key=lambda v: -v[0] @ query)[:k]
+            for vector, voted in nearest:
+                votes[voted] += np.exp(vector @ query / 0.2)
+            order = [c for c in np.argsort(-votes) if votes[c] > 0]
+            hits += [int(label) in order[:1], int(label) in order[:2]]
+        suffix = '' if k == WEIGHTS['k'][0] else f'_k{k}'
+        top1, top2 = 100 * hits / len(queries)
+        metrics[f'knn/top1{suffix}'] = top1
+        metrics[f'knn/top2{suffix}'] = top2
+    return metrics
+
+
+def assert_same(got, expected):
+    assert list(got) == list(expected)
+    for name, value in expected.items():
+        assert got[name] == pytest.approx(value, abs=1e-4), name
+
+
+@pytest.mark.parametrize('stage', ['val', 'test'])
+@pytest.mark.parametrize('shuffle', [False, True])
+def test_metrics_equal_a_slow_reference(tmp_path, stage, shuffle):
+    runner = build_runner(tmp_path, stage=stage, shuffle=shuffle)
+    assert_same(getattr(runner, stage)(), expected_metrics())
+
+
+def test_small_chunks_and_half_bank(tmp_path):
+    runner = build_runner(
+        tmp_path, query_chunk=3, bank_chunk=5, bank_dtype='float16'
+    )
+    assert_same(runner.val(), expected_metrics())
+
+
+def _validate(rank, world_size, folder, stage):
+    runner = build_runner(folder, stage=stage)
+    return getattr(runner, stage)()
+
+
+@pytest.mark.parametrize(('world_size', 'stage'), [(2, 'val'), (3, 'test')])
+def test_several_processes_give_the_same_metrics(tmp_path, world_size, stage):
+    """25 and 11 samples do not divide by 2 or 3: some come twice."""
+    expected = expected_metrics()
+    for metrics in run_ddp(
+        _validate, world_size, tmp_path, str(tmp_path), stage
+    ):
+        assert_same(metrics, expected)
+
+
+def test_bank_without_some_labels(tmp_path):
+    unlabeled = range(0, 25, 3)
+    bank = Pictures(25, seed=1, unlabeled=unlabeled)
+    runner = build_runner(tmp_path, bank=bank)
+    said = []
+    runner.logger.info = said.append
+    assert_same(runner.val(), expected_metrics(unlabeled=unlabeled))
+    assert 'kNN bank: 16 labeled samples, 9 without a label left out' in said
+
+
+def test_classes_without_metainfo(tmp_path):
+    bank = Pictures(25, seed=1)
+    del bank.metainfo
+    assert_same(build_runner(tmp_path, bank=bank).val(), expected_metrics())
+
+
+def test_modes_are_given_back(tmp_path):
+    runner = build_runner(tmp_path)
+    model = runner.model.train()
+    model.backbone.layer1.eval()
+    before = {n: m.training for n, m in model.named_modules()}
+    state = {n: v.clone() for n, v in model.state_dict().items()}
+    runner.val()
+    assert {n: m.training for n, m in model.named_modules()} == before
+    assert any(before.values()) and not all(before.values())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+@pytest.mark.parametrize('stage', ['val', 'test'])
+def test_hooks_are_called_as_by_mmengine(tmp_path, stage):
+    runner = build_runner(tmp_path, stage=stage)
+    calls, call_hook = [], runner.call_hook
+
+    def record(name, **arguments):
+        calls.append((name, *arguments))
+        call_hook(name, **arguments)
+
+    runner.call_hook = record
+    getattr(runner, stage)()
+    batch = [
+        (f'before_{stage}_iter', 'batch_idx', 'data_batch'),
+        (f'after_{stage}_iter', 'batch_idx', 'data_batch', 'outputs'),
+    ]
+    calls = [call for call in calls if not call[0].endswith('_run')]
+    assert calls == [
+        (f'before_{stage}',),
+        (f'before_{stage}_epoch',),
+        *batch * 3,
+        (f'after_{stage}_epoch', 'metrics'),
+        (f'after_{stage}',),
+    ]
+
+
+def test_fp16(tmp_path):
+    metrics = build_runner(tmp_path, fp16=True).val()
+    for name, value in expected_metrics().items():
+        assert metrics[name] == pytest.approx(value, abs=20)
+
+
+@pytest.mark.parametrize(
+    ('stage', 'options', 'message'),
+    [
+        ('val', dict(k=26), r'val_cfg.k=\(26,\) asks for 26 .* only 25'),
+        ('test', dict(k=0), 'test_cfg.k must name'),
+        ('val', dict(temperature=0), 'positive temperature'),
+        ('val', dict(bank_dtype='int8'), 'bank_dtype'),
+        (
+            'val',
+            dict(bank=Pictures(9, 1, unlabeled=range(9)), k=3),
+            'no sample of the kNN bank has a label.*val_cfg.bank_dataloader',
+        ),
+        (
+            'val',
+            dict(bank=Pictures(9, 1, unlabeled=range(5)), k=5),
+            'val_cfg.k=.* asks for 5 .* only 4 labeled',
+        ),
+        (
+            'test',
+            dict(queries=Pictures(5, 1, unlabeled=[2])),
+            'test_dataloader gives some without',
+        ),
+        ('val', dict(bank=Pictures(9, 1, views=2)), 'MultiView'),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, stage, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(build_runner(tmp_path, stage=stage, **options), stage)()
