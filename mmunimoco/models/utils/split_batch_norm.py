@@ -1,14 +1,16 @@
 """Batch normalisation over several virtual devices on one real one."""
 
 from mmengine.registry import MODELS
-from torch import Tensor, cat, nn
+from torch import Tensor, cat
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 # In mmengine's root registry: `build_norm_layer` looks there, whatever the
-# default scope of the config.
+# default scope of the config. A direct child of `_BatchNorm`, because the
+# layer rules of mmengine's initialisers look one base class up and no further.
 @MODELS.register_module()
-class SplitBatchNorm(nn.BatchNorm2d):
+class SplitBatchNorm(_BatchNorm):
     """BatchNorm whose batch is split into contiguous groups in training.
 
     On one GPU plain BN lets the encoders cheat: query and key of an image
