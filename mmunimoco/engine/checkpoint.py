@@ -17,47 +17,52 @@ from mmpretrain.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 
-def state_dict_of(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The weights in a checkpoint, without the ``module.`` of wrappers.
+def state_dict_of(checkpoint: Mapping, unwrap: bool) -> dict[str, Tensor]:
+    """The weights in a checkpoint.
 
     Args:
         checkpoint (Mapping): A loaded checkpoint, or a bare state dict.
+        unwrap (bool): Take the ``module.`` of wrappers off the keys, as
+            mmengine does when it loads a whole model (and does not where a
+            prefix is given).
 
     Returns:
         dict[str, Tensor]: Weights by key; what is no tensor is left out.
     """
     state = checkpoint.get('state_dict', checkpoint)
     return {
-        re.sub(r'^module\.', '', key): value
+        re.sub(r'^module\.', '', key) if unwrap else key: value
         for key, value in state.items()
         if isinstance(value, Tensor)
     }
 
 
-def matching_parameters(
+def compare_parameters(
     module: nn.Module, state: Mapping[str, Tensor]
-) -> tuple[int, int]:
-    """Count the parameters of a module that a state dict would fill.
+) -> tuple[int, list[str]]:
+    """Which parameters of a module a state dict would fill.
 
     Args:
         module (nn.Module): The module.
         state (Mapping[str, Tensor]): Weights by the module's own keys.
 
     Returns:
-        tuple[int, int]: Parameters of equal name and number of dimensions
-        (a ViT's position embedding is resized on loading) with equal
-        trailing size, and all parameters of the module.
+        tuple[int, list[str]]: How many parameters are there in their shape,
+        and the names of those that are there in another shape.
     """
-    own = dict(module.named_parameters())
-    found = sum(
-        key in state and _loadable(value, state[key])
-        for key, value in own.items()
-    )
-    return found, len(own)
+    found, misshapen = 0, []
+    for name, own in module.named_parameters():
+        if name not in state:
+            continue
+        if _loadable(own, state[name]):
+            found += 1
+        else:
+            misshapen.append(name)
+    return found, misshapen
 
 
 def _loadable(own: Tensor, stored: Tensor) -> bool:
-    """Whether a stored tensor fits, perhaps after resizing the positions."""
+    """Whether a stored tensor fits; a ViT resizes (1, L, C) positions."""
     if own.shape == stored.shape:
         return True
     return own.ndim == stored.ndim == 3 and own.shape[-1] == stored.shape[-1]
@@ -97,7 +102,8 @@ def check_match(
     Raises:
         ValueError: If nothing fits.
     """
-    found, total = matching_parameters(module, state)
+    found, _ = compare_parameters(module, state)
+    total = len(list(module.parameters()))
     if total and not found:
         raise ValueError(
             f'nothing in {source} fits the {total} parameters of '
@@ -130,24 +136,30 @@ class CheckedPretrainedInit(PretrainedInit):
 
         Raises:
             ValueError: If the path is empty, no key has the prefix, nothing
-                fits, or with a prefix less than half of the parameters are
-                there (another architecture of the same family).
+                fits, or, with a prefix, the weights are of another
+                architecture: a shape differs or most parameters are missing.
             FileNotFoundError: If there is no such file.
         """
+        source = f'the checkpoint {self.checkpoint}'
         state = self._read()
         if self.prefix is not None:
             state = self._strip(state)
-        source = f'the checkpoint {self.checkpoint}' + (
-            f" under the prefix '{self.prefix}'" if self.prefix else ''
-        )
+            source += f" under the prefix '{self.prefix}'"
         check_match(module, state, source)
-        found, total = matching_parameters(module, state)
-        if self.prefix is not None and 2 * found < total:
+        found, misshapen = compare_parameters(module, state)
+        total = len(list(module.parameters()))
+        if self.prefix is not None and (misshapen or 2 * found < total):
             raise ValueError(
-                f'{source} has only {found} of the {total} parameters of '
-                f'{type(module).__name__} in the same shape: it is of '
-                'another architecture. Use the config of the architecture '
-                'that was pre-trained.'
+                f'{source} is of another architecture than the '
+                f'{type(module).__name__} to be initialised: {found} of '
+                f'{total} parameters fit, '
+                + (
+                    f'{misshapen[0]} and {len(misshapen) - 1} more have '
+                    'another shape. '
+                    if misshapen
+                    else 'the others are missing. '
+                )
+                + 'Use the config of the architecture that was pre-trained.'
             )
         super().__call__(module)
         print_log(
@@ -169,7 +181,7 @@ class CheckedPretrainedInit(PretrainedInit):
                 f'the checkpoint {path} (init_cfg.checkpoint) does not exist.'
             )
         checkpoint = _load_checkpoint(path, map_location=self.map_location)
-        return state_dict_of(checkpoint)
+        return state_dict_of(checkpoint, unwrap=self.prefix is None)
 
     def _strip(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         prefix = self.prefix.rstrip('.') + '.'

@@ -31,4 +31,5 @@ class CheckpointCheckHook(Hook):
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
-        check_match(model, state_dict_of(checkpoint), 'the checkpoint')
+        state = state_dict_of(checkpoint, unwrap=True)
+        check_match(model, state, 'the checkpoint')

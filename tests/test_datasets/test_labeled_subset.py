@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from image_folders import write_image_folder
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+
+import mmunimoco  # noqa: F401  registers the wrappers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return dict(
+        type='CustomDataset',
+        data_root=str(write_image_folder(tmp_path, per_class=5)),
+        pipeline=[dict(type='PackInputs', input_key='img_path')],
+    )
+
+
+def _paths(dataset):
+    return [
+        dataset.get_data_info(index)['img_path']
+        for index in range(len(dataset))
+    ]
+
+
+def test_keeps_the_images_that_partial_labels_leaves_labeled(folder):
+    partial = DATASETS.build(
+        dict(type='PartialLabels', label_ratio=0.4, dataset=folder)
+    )
+    subset = DATASETS.build(dict(type='LabeledSubset', dataset=partial))
+    labels = partial.get_gt_labels()
+    assert len(subset) == 6 == (labels >= 0).sum()
+    kept = np.flatnonzero(labels >= 0)
+    assert _paths(subset) == [_paths(partial)[i] for i in kept]
+    assert [subset.get_cat_ids(i) for i in range(6)] == [
+        [label] for label in labels[kept]
+    ]
+    assert subset.metainfo['classes'] == partial.metainfo['classes']
+
+
+def test_keeps_all_of_a_labeled_dataset_and_skips_minus_one(folder):
+    dataset = DATASETS.build(folder)
+    assert len(DATASETS.build(dict(type='LabeledSubset', dataset=folder))) == (
+        len(dataset)
+    )
+    data = [dict(img_path='a', gt_label=-1), dict(img_path='b', gt_label=2)]
+    data += [dict(img_path='c', gt_label=[]), dict(img_path='d')]
+    data += [dict(img_path='e', gt_label=[0, 1])]
+
+    class Listed(CustomDataset):
+        def load_data_list(self):
+            return data
+
+    subset = DATASETS.build(
+        dict(
+            type='LabeledSubset',
+            dataset=Listed(data_root='.', classes=['x', 'y', 'z']),
+        )
+    )
+    assert _paths(subset) == ['b', 'e']
+
+
+def test_no_label_at_all_is_an_error(folder):
+    dataset = dict(folder, with_label=False)
+    with pytest.raises(ValueError, match='none of the 15 samples of Custom'):
+        DATASETS.build(dict(type='LabeledSubset', dataset=dataset))
