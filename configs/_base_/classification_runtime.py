@@ -1,0 +1,12 @@
+# Runtime shared by every transfer to classification.
+_base_ = 'default_runtime.py'
+
+default_hooks = dict(
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=10,
+        max_keep_ckpts=3,
+        save_best='accuracy/top1',
+        rule='greater',
+    ),
+)

@@ -1,0 +1,14 @@
+# Linear probe on a frozen CIFAR ResNet-18: the steps of ImageNet's probe with
+# batch 512 and learning rate 5, as HobbitLong/SupContrast probes on CIFAR.
+_base_ = [
+    '../../_base_/models/classifier_resnet18-cifar.py',
+    '../../_base_/datasets/cifar10_bs512_linear.py',
+    '../../_base_/schedules/linear_sgd_steplr_100e.py',
+    '../../_base_/classification_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(lr=5.0))
+auto_scale_lr = dict(base_batch_size=512)
+
+# Nothing of the backbone moves: no weight, no BN statistic.
+model = dict(backbone=dict(frozen_stages=4, norm_eval=True))
