@@ -8,7 +8,7 @@ label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
 batch_size = 512  # per GPU
 num_workers = 8  # per GPU
-knn_k = 200  # neighbours that vote
+knn_k = (20, 200)  # neighbours that vote; the first names knn/top1
 knn_temperature = 0.07  # votes weigh exp(cosine / temperature)
 # -------------------------------------------------------------------
 

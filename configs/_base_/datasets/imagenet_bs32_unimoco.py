@@ -8,7 +8,7 @@ label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
 batch_size = 32  # per GPU
 num_workers = 8  # per GPU
-knn_k = 200  # neighbours that vote
+knn_k = (20, 200)  # neighbours that vote; the first names knn/top1
 knn_temperature = 0.07  # votes weigh exp(cosine / temperature)
 # -------------------------------------------------------------------
 
@@ -122,12 +122,14 @@ val_cfg = dict(
     bank_dataloader=bank_dataloader,
     k=knn_k,
     temperature=knn_temperature,
+    bank_dtype='float16',  # 5 GB for a ResNet-50, shared by the GPUs
 )
 test_cfg = dict(
     type='KNNTestLoop',
     bank_dataloader=bank_dataloader,
     k=knn_k,
     temperature=knn_temperature,
+    bank_dtype='float16',  # 5 GB for a ResNet-50, shared by the GPUs
 )
 val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')
 test_evaluator = val_evaluator

@@ -1,0 +1,1 @@
+"""Helpers of the project that are no part of training."""

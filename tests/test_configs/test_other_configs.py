@@ -1,0 +1,54 @@
+"""Configs of detection, segmentation and the demo at least resolve, and their parts build."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS, TRANSFORMS
+
+from mmunimoco.utils.metafile import find_configs
+
+ROOT = Path(__file__).parents[2]
+# These take a step in test_train_step.py and test_classification.py.
+STEPPED = (
+    'unimoco',
+    'unimoco/ablations',
+    'mocov2',
+    'supcon',
+    'benchmarks/classification',
+)
+PATHS = [
+    path
+    for path in find_configs(ROOT)
+    if path.parent.relative_to(ROOT / 'configs').as_posix() not in STEPPED
+]
+HOSTS = dict(mmdetection='mmdet', mmsegmentation='mmseg')
+
+
+def pipelines(node):
+    """Yield every list called ``pipeline`` in nested dicts and lists."""
+    if isinstance(node, dict):
+        if isinstance(node.get('pipeline'), list):
+            yield node['pipeline']
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from pipelines(item)
+
+
+@pytest.mark.parametrize('path', PATHS, ids=[p.stem for p in PATHS])
+def test_resolves_and_builds(path):
+    for folder, host in HOSTS.items():
+        if folder in path.parts and find_spec(host) is None:
+            pytest.skip(f'needs {host}, which is not installed')
+    cfg = Config.fromfile(path)
+    if cfg.get('default_scope') != 'mmpretrain':
+        return  # its models are built by the tests of its host
+    init_default_scope('mmpretrain')
+    MODELS.build(cfg.model)
+    steps = [step for steps in pipelines(cfg.to_dict()) for step in steps]
+    assert steps
+    for step in steps:
+        TRANSFORMS.build(step)
