@@ -1,0 +1,77 @@
+"""Write the list of the images that keep their label at a given ratio.
+
+The choice is that of ``PartialLabels(label_ratio=RATIO, seed=SEED)`` on the
+same images; the list is for ``PartialLabels(label_list=...)``, for other
+programs, or to be kept with a result.
+
+  python tools/dataset_converters/make_label_list.py \
+      --folder data/imagenet/train --ratio 0.1 --out 10pct.txt
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmunimoco.datasets.label_list import make_label_list, write_label_list
+from mmunimoco.datasets.label_list_source import (
+    dataset_from_config,
+    dataset_from_folder,
+)
+from mmunimoco.datasets.partial_labels import check_ratio
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--folder', help='images in class sub-folders')
+    source.add_argument('--config', help='config that names the dataset')
+    parser.add_argument(
+        '--dataset',
+        default='train_dataloader.dataset',
+        metavar='KEY',
+        help='where in the config it stands (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
+    )
+    parser.add_argument(
+        '--ratio', type=float, required=True, help='above 0, up to 1'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', required=True, help='list to write')
+    parser.add_argument('--force', action='store_true', help='overwrite')
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    args = parse_args(argv)
+    try:
+        ratio = check_ratio(args.ratio)
+        dataset = (
+            dataset_from_folder(args.folder)
+            if args.folder is not None
+            else dataset_from_config(
+                args.config, args.dataset, args.cfg_options
+            )
+        )
+        names = make_label_list(dataset, ratio, args.seed)
+        write_label_list(args.out, names, args.force)
+    except FileExistsError as error:
+        print(f'error: {error} (--force)', file=sys.stderr)
+        return 1
+    except (OSError, ValueError, TypeError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(
+        f'{args.out}: {len(names)} of {len(dataset)} images '
+        f'(ratio {ratio}, seed {args.seed})'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
