@@ -72,8 +72,9 @@ class PartialLabels:
     ):
         if (label_ratio is None) == (label_list is None):
             raise ValueError(
-                'PartialLabels needs either label_ratio or label_list, got '
-                f'label_ratio={label_ratio!r}, label_list={label_list!r}'
+                'PartialLabels needs either label_ratio or label_list, and '
+                f'None for the other; got label_ratio={label_ratio!r}, '
+                f'label_list={label_list!r}'
             )
         self.label_ratio = check_ratio(label_ratio)
         self.label_list = (
