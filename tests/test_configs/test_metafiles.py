@@ -1,7 +1,6 @@
 """The shipped metafiles are right, and the linter finds what is not."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -149,21 +148,19 @@ def test_batch_and_epochs(name, told):
     assert batch_and_epochs(name) == told
 
 
-def test_command_line_tells_by_its_exit_status(project):
+def test_command_line_tells_by_its_exit_status(project, monkeypatch, capsys):
     root, metafile = project
 
-    def run():
-        return subprocess.run(
-            [sys.executable, str(TOOL), str(root)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
-            timeout=120,
-        )
+    def run(folder):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), str(folder)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        return end.value.code
 
-    assert run().returncode == 0
+    assert run(root) == 0
     metafile['Models'] = []
     dump(metafile, str(root / 'configs/algo/metafile.yml'))
-    done = run()
-    assert done.returncode == 1
-    assert 'listed 0 times' in done.stdout
+    assert run(root) == 1
+    assert 'listed 0 times' in capsys.readouterr().out
+    assert run(root / 'configs') == 2
+    assert 'not a folder' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Configs of detection, segmentation and the demo at least resolve, and their parts build."""
+"""Other configs (demo, detection, segmentation) resolve and build."""
 
 from importlib.util import find_spec
 from pathlib import Path
