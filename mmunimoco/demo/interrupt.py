@@ -1,0 +1,45 @@
+"""Ctrl-C that takes effect where nothing is half done."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+
+class SafeInterrupt:
+    """Hold SIGINT and SIGTERM back until somebody asks.
+
+    A training step or a checkpoint is brought to its end first. A second
+    signal interrupts at once. Used as a context; data loader workers that are
+    forked inside inherit the handler, and so leave the answer to the main
+    process.
+
+    Args:
+        notify (Callable): Called once, when the first signal comes.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, notify: Callable[[], None] = lambda: None) -> None:
+        self.requested = False
+        self._notify = notify
+        self._previous = {}
+
+    def __enter__(self) -> 'SafeInterrupt':
+        for number in self.SIGNALS:
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came; call at safe points."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._notify()

@@ -1,0 +1,122 @@
+"""The stages that draw and report what the others found."""
+
+import numpy as np
+from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
+
+from .configs import pretrain_config
+from .curves import read_curves
+from .embedding import embed, extract_features, save_arrays
+from .interrupt import SafeInterrupt
+from .plots import plot_curves, plot_embedding
+from .progress import Reporter
+from .report import html_report, markdown_report
+from .settings import PRETRAIN_CONFIGS, DemoSettings
+from .stages import Stage, backbone_file, label_name
+from .store import StageStore, fingerprint, write_atomic, write_json
+from .summary import build_summary
+from .versions import collect_versions, describe_machine
+
+SUMMARY, CURVES, EMBEDDING = 'summary.json', 'curves.png', 'embedding.png'
+OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
+# Guessed seconds: of one t-SNE, and of the report.
+TSNE_SECONDS, REPORT_SECONDS = 10.0, 5.0
+BACKBONES = (None, *PRETRAIN_CONFIGS)
+
+
+def output_stages(
+    settings: DemoSettings, upstream: list[Stage]
+) -> list[Stage]:
+    """Embedding of the test images, and the report.
+
+    Args:
+        settings (DemoSettings): The run.
+        upstream (list[Stage]): From :func:`training_stages`.
+
+    Returns:
+        list[Stage]: In the order in which they run.
+    """
+    digests = [stage.store.fingerprint for stage in upstream]
+    embedding = _embedding_stage(settings, digests)
+    digests.append(embedding.store.fingerprint)
+    return [embedding, _report_stage(settings, upstream, embedding, digests)]
+
+
+def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
+    store = _store(settings, 'embedding', digests)
+    target = store.folder / 'embedding.npz'
+
+    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
+        cfg = pretrain_config(settings, 1.0)
+        arrays = {}
+        for done, ratio in enumerate(BACKBONES):
+            name = label_name(ratio)
+            reporter.update(done / len(BACKBONES), name, milestone=True)
+            features, arrays['labels'] = extract_features(
+                cfg, backbone_file(settings, ratio)
+            )
+            arrays[name] = embed(features, settings.seed)
+            interrupt.check()
+        save_arrays(target, arrays)
+        return {}
+
+    weight = TSNE_SECONDS * len(BACKBONES)
+    title = 'Embed the test images'
+    return Stage('embedding', title, weight, store, run, (target,))
+
+
+def _report_stage(
+    settings: DemoSettings,
+    upstream: list[Stage],
+    embedding: Stage,
+    digests: list[str],
+) -> Stage:
+    store = _store(settings, 'report', digests)
+
+    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
+        results = {stage.name: stage.store.result for stage in upstream}
+        curves = {
+            ratio: read_curves(settings.stages_dir / label_name(ratio))
+            for ratio in PRETRAIN_CONFIGS
+        }
+        summary = build_summary(
+            settings, results, curves, collect_versions(), describe_machine()
+        )
+        pictures = {
+            CURVES: plot_curves(summary),
+            EMBEDDING: _embedding_picture(embedding, summary),
+        }
+        _write_report(settings, summary, pictures)
+        return {}
+
+    files = tuple(settings.work_dir / name for name in OUTPUT_FILES)
+    return Stage(
+        'report', 'Write the report', REPORT_SECONDS, store, run, files
+    )
+
+
+def _embedding_picture(embedding: Stage, summary: dict) -> bytes:
+    scores = {None: summary['random_init']['knn_top1']}
+    for entry in summary['pretrain']:
+        scores[entry['label_ratio']] = entry['knn_top1']
+    with np.load(embedding.outputs[0]) as arrays:
+        places = {ratio: arrays[label_name(ratio)] for ratio in BACKBONES}
+        labels = arrays['labels']
+    return plot_embedding(places, labels, FASHIONMNIST_CATEGORITES, scores)
+
+
+def _write_report(
+    settings: DemoSettings, summary: dict, pictures: dict[str, bytes]
+) -> None:
+    for name, picture in pictures.items():
+        write_atomic(settings.work_dir / name, picture)
+    folder = settings.work_dir
+    write_atomic(folder / 'report.md', markdown_report(summary))
+    write_atomic(folder / 'report.html', html_report(summary, pictures))
+    write_json(folder / SUMMARY, summary)
+
+
+def _store(
+    settings: DemoSettings, name: str, digests: list[str]
+) -> StageStore:
+    digest = fingerprint(name, settings.seed, digests)
+    return StageStore(settings.stages_dir / name, digest)

@@ -1,0 +1,107 @@
+"""Train and test with mmengine's Runner, as a user would, but quietly."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmunimoco.engine.launch import build_runner
+
+from .hooks import ClockHook
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Send what is printed to a file, so that only progress is shown.
+
+    Args:
+        log (Path): The file; appended to.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(log, 'a') as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield
+
+
+def train(cfg: Config, work_dir: Path, hooks: list[Hook]) -> Runner:
+    """Train from a config, or go on from the last epoch in the folder.
+
+    Args:
+        cfg (Config): The config.
+        work_dir (Path): Folder of logs and checkpoints.
+        hooks (list[Hook]): Further hooks.
+
+    Returns:
+        Runner: After training; ``message_hub`` has the log values.
+    """
+    checkpoint = latest_checkpoint(work_dir)
+    if checkpoint is not None:
+        cfg.resume, cfg.load_from = True, str(checkpoint)
+    runner = _build(cfg, work_dir)
+    for hook in (ClockHook(), *hooks):
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+def evaluate(
+    cfg: Config, work_dir: Path, hooks: list[Hook], checkpoint: Path | None
+) -> tuple[dict, Runner]:
+    """Evaluate a checkpoint with the test loop of a config.
+
+    Args:
+        cfg (Config): The config.
+        work_dir (Path): Folder of logs.
+        hooks (list[Hook]): Further hooks.
+        checkpoint (Path, optional): What to load; None for freshly
+            initialised weights.
+
+    Returns:
+        tuple[dict, Runner]: Metrics in percent, and the runner.
+    """
+    # What is tested needs no training data, and no training logs.
+    for field in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
+        cfg[field] = None
+    cfg.param_scheduler = None
+    cfg.load_from = None if checkpoint is None else str(checkpoint)
+    runner = _build(cfg, work_dir)
+    for hook in hooks:
+        runner.register_hook(hook)
+    if checkpoint is None:
+        runner.model.init_weights()
+    return runner.test(), runner
+
+
+def latest_checkpoint(work_dir: Path) -> Path | None:
+    """Find the last checkpoint that was written completely.
+
+    mmengine names it in a file, by the path of that time; here the folder may
+    have been moved since.
+
+    Args:
+        work_dir (Path): Folder of a run.
+
+    Returns:
+        Path | None: The checkpoint, if there is one.
+    """
+    named = None
+    if (work_dir / 'last_checkpoint').is_file():
+        named = find_latest_checkpoint(str(work_dir))
+    if not named:
+        return None
+    path = work_dir / Path(named).name
+    return path if path.is_file() else None
+
+
+def _build(cfg: Config, work_dir: Path) -> Runner:
+    cfg.work_dir = str(work_dir)
+    # Runners of one process must not share a logger or a message hub.
+    cfg.experiment_name = f'demo-{work_dir.name}-{time.time_ns()}'
+    return build_runner(cfg)

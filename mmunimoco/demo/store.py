@@ -1,0 +1,113 @@
+"""Files that are whole or absent, and records of what is done."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+# Raise it when results of an older version cannot be used any more.
+RECORD_VERSION = 1
+_NAME = 'stage.json'
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that nobody, ever, sees a part of it.
+
+    Args:
+        path (Path): The file; its folder is created.
+        content (str | bytes): What to write, text as UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    # The same folder is the same file system, where a rename is atomic.
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        with open(part, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_atomic(path, json.dumps(value, indent=2) + '\n')
+
+
+def fingerprint(*parts: object) -> str:
+    """Digest of everything that a result depends on.
+
+    Args:
+        *parts: What JSON can hold; other things count by their ``str``.
+
+    Returns:
+        str: 16 hexadecimal digits.
+    """
+    text = json.dumps([RECORD_VERSION, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class StageStore:
+    """Folder of one stage, with a record of whether it is finished.
+
+    Args:
+        folder (Path): The folder. It belongs to the stage alone and is
+            removed when the stage starts over.
+        fingerprint (str): Of what the stage's result depends on. Records with
+            another one do not count.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+
+    @property
+    def state(self) -> str:
+        """How far the stage is.
+
+        Returns:
+            str: 'absent', 'changed' (a record of other settings), 'started'
+            or 'finished'.
+        """
+        record = self._read()
+        if record is None:
+            return 'absent'
+        if record.get('fingerprint') != self.fingerprint:
+            return 'changed'
+        return 'finished' if record.get('finished') else 'started'
+
+    @property
+    def result(self) -> dict:
+        """Result of the finished stage."""
+        if self.state != 'finished':
+            raise ValueError(f'{self.folder}: the stage is not finished')
+        return self._read()['result']
+
+    def begin(self) -> None:
+        """Prepare the folder: kept if the stage was started, else emptied."""
+        if self.state == 'started':
+            return
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._write(finished=False)
+
+    def finish(self, result: dict) -> None:
+        """Record the result; from now on the stage is finished."""
+        self._write(finished=True, result=result)
+
+    def _write(self, **record: object) -> None:
+        record = dict(fingerprint=self.fingerprint, **record)
+        write_json(self.folder / _NAME, record)
+
+    def _read(self) -> dict | None:
+        path = self.folder / _NAME
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError:
+            # Somebody edited it: not a record, so nothing is known.
+            return None

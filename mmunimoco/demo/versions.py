@@ -1,0 +1,47 @@
+"""What a result was made with."""
+
+import os
+import platform
+from importlib import import_module
+from pathlib import Path
+
+PACKAGES = (
+    'mmunimoco',
+    'torch',
+    'torchvision',
+    'mmengine',
+    'mmcv',
+    'mmpretrain',
+    'numpy',
+    'sklearn',
+)
+
+
+def collect_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, by import name."""
+    versions = dict(python=platform.python_version())
+    for name in PACKAGES:
+        versions[name] = str(import_module(name).__version__)
+    return versions
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Processor, number of usable cores and system; no host name."""
+    if hasattr(os, 'sched_getaffinity'):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return dict(
+        processor=_processor_name(),
+        cores=cores,
+        system=f'{platform.system()} {platform.machine()}',
+    )
+
+
+def _processor_name() -> str:
+    info = Path('/proc/cpuinfo')
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
