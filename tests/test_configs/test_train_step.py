@@ -149,7 +149,6 @@ def test_trains_validates_and_keeps_the_best(make_runner, tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_amp_step(dtype, make_runner):
     """What ``--amp`` does to a config trains, on the device that it needs."""
