@@ -37,7 +37,7 @@ def run_ddp(
     world_size: int,
     tmp_path: Path,
     *args: Any,
-    timeout: float = 120,
+    timeout: float = 300,
 ) -> list[Any]:
     """Call ``function(rank, world_size, *args)`` in a gloo group.
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cpu_autocast import CPU_AUTOCAST
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -152,7 +153,7 @@ def test_gradcheck(loss):
     assert torch.autograd.gradcheck(function, problem.query)
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 @pytest.mark.parametrize('tau', [1.0, 0.2, 0.01])
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
 def test_autocast_does_not_change_the_result(loss, tau, dtype):
