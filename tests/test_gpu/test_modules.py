@@ -1,0 +1,129 @@
+"""Momentum encoder, batch shuffle and split BN on a device."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from mmunimoco.models.utils import (
+    MomentumEncoder,
+    ShufflePlan,
+    SplitBatchNorm,
+    gather_tensors,
+)
+
+HALF = pytest.mark.parametrize(
+    'dtype', [torch.float16, torch.bfloat16], ids=str
+)
+
+
+def small_encoder():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)
+    )
+
+
+def test_momentum_encoder(device):
+    """Five updates equal the formula in float64."""
+    encoder = small_encoder().to(device)
+    averaged = MomentumEncoder(encoder, momentum=0.1).to(device)
+    wanted = None
+    for step in range(5):
+        with torch.no_grad():
+            for parameter in encoder.parameters():
+                noise = torch.randn(parameter.shape)
+                parameter.add_(noise.to(device))
+        averaged.update(encoder)
+        queries = [p.detach().double().cpu() for p in encoder.parameters()]
+        if step == 0:
+            wanted = queries
+        wanted = [
+            0.9 * k + 0.1 * q for k, q in zip(wanted, queries, strict=True)
+        ]
+        for value, exact in zip(averaged.parameters(), wanted, strict=True):
+            assert value.device.type == device.type
+            torch.testing.assert_close(
+                value.double().cpu(), exact, rtol=1e-5, atol=1e-6
+            )
+    assert averaged.steps.item() == 5
+    assert averaged.steps.device.type == device.type
+
+
+def test_momentum_encoder_keeps_its_own_statistics(device):
+    encoder = small_encoder().to(device)
+    averaged = MomentumEncoder(encoder).to(device)
+    averaged.update(encoder)
+    averaged(torch.randn(4, 3, 8, 8).to(device))
+    before = averaged.module[1].running_mean.clone()
+    encoder(torch.randn(4, 3, 8, 8).to(device))
+    averaged.update(encoder)
+    assert torch.equal(averaged.module[1].running_mean, before)
+    assert not torch.equal(encoder[1].running_mean, before)
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+def test_split_batch_norm(layout, device):
+    """Output, gradients, running statistics: as in float64 on the CPU."""
+    layout = getattr(
+        torch, dict(contiguous='contiguous_format').get(layout, layout)
+    )
+    exact = SplitBatchNorm(6, num_splits=4).double()
+    nn.init.uniform_(exact.weight, 0.5, 2)
+    layer = deepcopy(exact).float().to(device)
+    for n in (16, 18):
+        x, slope = torch.randn(2, n, 6, 5, 5)
+        results = []
+        for norm, dtype in ((layer, torch.float32), (exact, torch.float64)):
+            where = norm.weight.device
+            leaf = x.detach().clone().to(where, dtype)
+            leaf = leaf.contiguous(memory_format=layout).requires_grad_()
+            out = norm(leaf)
+            assert out.is_contiguous(memory_format=layout)
+            out.backward(slope.to(where, dtype))
+            results.append(
+                [out, leaf.grad, norm.weight.grad, norm.bias.grad]
+                + [norm.running_mean, norm.running_var]
+            )
+        for value, wanted in zip(*results, strict=True):
+            torch.testing.assert_close(
+                value.double().cpu(), wanted, rtol=1e-4, atol=1e-4
+            )
+    assert layer.num_batches_tracked.item() == 2
+
+
+@HALF
+def test_split_batch_norm_of_half_precision_maps(dtype, device):
+    """As under autocast: half precision maps, float32 statistics."""
+    layer = SplitBatchNorm(6, num_splits=4).to(device)
+    exact = deepcopy(layer).double().cpu()
+    x = (3 + 2 * torch.randn(16, 6, 5, 5)).to(dtype)
+    out, wanted = layer(x.to(device)), exact(x.double())
+    assert out.dtype == dtype and layer.running_mean.dtype == torch.float32
+    torch.testing.assert_close(
+        out.double().cpu(), wanted, rtol=2e-2, atol=2e-2
+    )
+    torch.testing.assert_close(
+        layer.running_var.double().cpu(), exact.running_var, rtol=1e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize('layout', ['contiguous', 'channels_last'])
+def test_shuffle_and_restore(layout, device):
+    plan = ShufflePlan.draw(12, device)
+    images = torch.randint(256, (12, 3, 4, 4)).to(device, torch.uint8)
+    if layout == 'channels_last':
+        images = images.contiguous(memory_format=torch.channels_last)
+    shuffled = plan.shuffle(images)
+    assert shuffled.device.type == device.type
+    order = plan.permutation.to(device)
+    assert torch.equal(shuffled, images[order])
+    assert not torch.equal(shuffled, images)
+    assert torch.equal(plan.restore(shuffled), images)
+
+
+def test_gather_in_one_process(device):
+    keys, labels = torch.randn(5, 3).to(device), torch.arange(5).to(device)
+    gathered = gather_tensors([keys, labels])
+    assert torch.equal(gathered[0], keys)
+    assert torch.equal(gathered[1], labels)

@@ -1,0 +1,235 @@
+"""Training steps of UniMoCo on a device: exact, mixed precision, restored."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.runner import load_checkpoint, save_checkpoint
+from published_unimoco import PublishedUniMoCo
+from small_unimoco import (
+    build_unimoco,
+    compute_loss,
+    data_samples,
+    draw_batches,
+)
+from torch import nn
+
+SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
+TAU, MOMENTUM = 0.2, 0.01
+HALF = pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+
+
+class Encoder(nn.Module):
+    """Backbone and neck as one module that returns a tensor."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.neck = model.backbone, model.neck
+
+    def forward(self, x):
+        return self.neck(self.backbone(x))[0]
+
+
+def optimizer_of(model):
+    optimizer = dict(SGD)
+    del optimizer['type']
+    return torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], **optimizer
+    )
+
+
+def train_step(model, optimizer, views, labels):
+    loss = compute_loss(model, views, labels)['loss']
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def build_wrapper(model, dtype, loss_scale='dynamic'):
+    """What mmpretrain's ``tools/train.py`` builds, without or with --amp."""
+    if dtype == 'float32':
+        wrapper = dict(type='OptimWrapper')
+    else:
+        wrapper = dict(
+            type='AmpOptimWrapper', dtype=dtype, loss_scale=loss_scale
+        )
+    return build_optim_wrapper(model, wrapper | dict(optimizer=SGD))
+
+
+def wrapper_step(model, wrapper, views, labels):
+    """As mmengine's training loop: the model's own ``train_step``."""
+    device = next(model.parameters()).device
+    views = [view.to(device) for view in views]
+    data = dict(inputs=views, data_samples=data_samples(labels))
+    return model.train_step(data, wrapper)
+
+
+def test_24_steps_equal_the_published_algorithm(device):
+    """In float64, against the published step on the CPU."""
+    model = build_unimoco().double()
+    published = PublishedUniMoCo(
+        deepcopy(Encoder(model)),
+        model.head.queue.T,
+        {name: value for name, value in SGD.items() if name != 'type'},
+        momentum=1 - MOMENTUM,
+        temperature=TAU,
+    )
+    model = model.to(device)
+    optimizer = optimizer_of(model)
+    for views, labels in draw_batches(24, dtype=torch.float64):
+        wanted = published.step(*views, labels)
+        loss = train_step(model, optimizer, views, labels)
+        assert loss == pytest.approx(wanted, rel=1e-7)
+    model = model.cpu()
+    torch.testing.assert_close(
+        model.head.queue, published.queue.T, rtol=1e-6, atol=1e-6
+    )
+    assert torch.equal(model.head.label_queue, published.label_queue)
+    for value, wanted in zip(
+        Encoder(model).parameters(),
+        published.encoder_q.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-6)
+
+
+@HALF
+def test_autocast_loss_is_close_to_float32(dtype, device, autocast):
+    """Of whole steps: half precision encoders, float32 queue and loss."""
+    ((views, labels),) = draw_batches(1)
+    model = build_unimoco()
+    wanted = compute_loss(deepcopy(model), views, labels)['loss'].item()
+    model = model.to(device)
+    with autocast(getattr(torch, dtype)):
+        losses = compute_loss(model, views, labels)
+    assert losses['loss'].dtype == torch.float32
+    assert losses['loss'].item() == pytest.approx(wanted, rel=0.05)
+    losses['loss'].backward()
+    assert model.head.queue.dtype == torch.float32
+    norms = model.head.queue.norm(dim=1).cpu()
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
+def test_wrapper_follows_float64(dtype, device, record_property):
+    """Ten steps: every loss near that of exact training on the CPU."""
+    if device.type == 'cpu' and dtype != 'float32':
+        pytest.skip('AmpOptimWrapper needs an accelerator')
+    tolerance = dict(float32=1e-4, float16=5e-3, bfloat16=2e-2)[dtype]
+    exact = build_unimoco().double()
+    optimizer = optimizer_of(exact)
+    model = build_unimoco().to(device)
+    # Small enough to skip no step, large enough for fp16.
+    wrapper = build_wrapper(model, dtype, dict(init_scale=2.0**10))
+    before = deepcopy(model.state_dict())
+    losses = []
+    for views, labels in draw_batches(10, n=32):
+        doubles = [view.double() for view in views]
+        wanted = train_step(exact, optimizer, doubles, labels)
+        log = wrapper_step(model, wrapper, views, labels)
+        assert all(value.isfinite() for value in log.values())
+        losses.append((log['loss'].item(), wanted))
+    worst = max(abs(loss / wanted - 1) for loss, wanted in losses)
+    record_property('value_error', f'{worst:.2e}')
+    assert worst < tolerance, losses
+    for name, value in model.state_dict().items():
+        assert value.isfinite().all(), name
+        assert value.dtype == before[name].dtype, name
+    for name, parameter in model.backbone.named_parameters():
+        assert not torch.equal(parameter, before[f'backbone.{name}']), name
+
+
+@pytest.mark.gpu
+def test_grad_scaler_skips_a_step_that_overflows():
+    ((views, labels),) = draw_batches(1)
+    model = build_unimoco().cuda()
+    # No fp16 gradient survives this scale.
+    scale = 2.0**60
+    wrapper = build_wrapper(model, 'float16', dict(init_scale=scale))
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    log = wrapper_step(model, wrapper, views, labels)
+    assert log['loss'].isfinite()
+    for name, parameter in model.named_parameters():
+        if not name.startswith('encoder_k'):
+            assert torch.equal(parameter, before[name]), name
+    assert wrapper.loss_scaler.get_scale() == scale / 2
+    # The keys were right, whatever became of the gradient.
+    assert model.head.queue.isfinite().all()
+    assert model.head.queue_ptr.tolist() == [len(labels)]
+
+
+@HALF
+def test_autocast_gradients(dtype, device, autocast, record_property):
+    """Of the whole model, against float64, in the norm."""
+    ((views, labels),) = draw_batches(1, n=32)
+    exact = build_unimoco().double()
+    doubles = [view.double() for view in views]
+    compute_loss(exact, doubles, labels)['loss'].backward()
+    wanted = flat_gradient(exact)
+    model = build_unimoco().to(device)
+    with autocast(getattr(torch, dtype)):
+        loss = compute_loss(model, views, labels)['loss']
+    scale = 2.0**10
+    (loss * scale).backward()
+    error = (flat_gradient(model) / scale - wanted).norm() / wanted.norm()
+    record_property('gradient_error', f'{error:.2e}')
+    # 18 layers of rounding; a wrong gradient is off by the order of 1.
+    assert error < (0.05 if dtype == 'float16' else 0.3)
+
+
+def flat_gradient(model):
+    """All gradients as one float64 vector on the CPU."""
+    gradients = [
+        p.grad.flatten() for p in model.parameters() if p.grad is not None
+    ]
+    return torch.cat(gradients).double().cpu()
+
+
+def test_split_bn_model_trains(device):
+    """Four virtual devices, shuffled keys."""
+    model = build_unimoco(norm=dict(type='SplitBatchNorm', num_splits=4))
+    model = model.to(device)
+    optimizer = optimizer_of(model)
+    losses = [
+        train_step(model, optimizer, views, labels)
+        for views, labels in draw_batches(4, n=16)
+    ]
+    assert all(torch.tensor(losses).isfinite())
+    for name, value in model.state_dict().items():
+        assert value.device.type == device.type, name
+        assert value.isfinite().all(), name
+
+
+def test_checkpoint_of_the_device_goes_on_on_the_cpu(device, tmp_path):
+    """Saved as mmengine saves; the next loss is the same on the CPU."""
+    model = build_unimoco(exclude_own_keys=True).double().to(device)
+    optimizer = optimizer_of(model)
+    *first, last = draw_batches(5, dtype=torch.float64)
+    for views, labels in first:
+        train_step(model, optimizer, views, labels)
+    path = str(tmp_path / 'epoch_1.pth')
+    wrapper = OptimWrapper(optimizer)
+    save_checkpoint(
+        dict(state_dict=model.state_dict(), optimizer=wrapper.state_dict()),
+        path,
+    )
+    other = build_unimoco(exclude_own_keys=True).double()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    checkpoint = load_checkpoint(other, path, map_location='cpu', strict=True)
+    for name, value in model.state_dict().items():
+        restored = other.state_dict()[name]
+        assert restored.device.type == 'cpu'
+        assert torch.equal(restored, value.cpu()), name
+    other_optimizer = optimizer_of(other)
+    other_optimizer.load_state_dict(checkpoint['optimizer'])
+    for _ in range(2):
+        wanted = train_step(model, optimizer, *last)
+        loss = train_step(other, other_optimizer, *last)
+        assert loss == pytest.approx(wanted, rel=1e-7)
+    assert other.encoder_k.steps.item() == model.encoder_k.steps.item() == 6
+    assert torch.equal(other.head.label_queue, model.head.label_queue.cpu())
+    assert torch.equal(other.head.index_queue, model.head.index_queue.cpu())
