@@ -1,8 +1,8 @@
 """Loops, hooks and launch helpers, registered with mmpretrain."""
 
-from .checkpoint import CheckedPretrainedInit
 from .hooks import CheckpointCheckHook
 from .loops import KNNTestLoop, KNNValLoop
+from .pretrained_init import CheckedPretrainedInit
 
 __all__ = [
     'CheckedPretrainedInit',

@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmpretrain.registry import HOOKS
 
-from ..checkpoint import check_match, state_dict_of
+from mmunimoco.utils.checkpoint import check_match, state_dict_of
 
 
 @HOOKS.register_module()

@@ -1,0 +1,149 @@
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_folders import FEATURES, NARROW_RESNET, write_image_folder
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from sklearn.linear_model import LogisticRegression
+
+import mmunimoco  # noqa: F401  registers the loops
+from mmunimoco.evaluation.cached_linear_probe import (
+    cached_linear_probe,
+    fit_linear,
+    probe_checkpoint,
+    standardise,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def _features(samples, classes=6, dims=9, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).normal(size=(classes, dims))
+    labels = rng.integers(0, classes, samples)
+    noise = rng.normal(size=(samples, dims)) * 1.5
+    features = torch.from_numpy(centres[labels] + noise)
+    return features, torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize('l2', [1e-3, 0.1])
+def test_classifier_equals_scikit_learns(l2):
+    features, labels = _features(300)
+    classifier = fit_linear(features, labels, 6, l2=l2, max_iter=1000)
+    reference = LogisticRegression(
+        C=1 / (l2 * len(features)), tol=1e-10, max_iter=5000
+    ).fit(features.numpy(), labels.numpy())
+    got = classifier(features).softmax(1).detach().numpy()
+    expected = reference.predict_proba(features.numpy())
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_probe_counts_right_answers():
+    train, train_labels = _features(400)
+    test, test_labels = _features(100, seed=1)
+    result = cached_linear_probe(train, train_labels, test, test_labels)
+    scaled, other = standardise(train, test)
+    scores = fit_linear(scaled, train_labels, 6)(other)
+    order = scores.argsort(1, descending=True)
+    hits = order == test_labels[:, None]
+    assert result['top1'] == pytest.approx(hits[:, 0].double().mean() * 100)
+    assert result['top5'] == pytest.approx(
+        hits[:, :5].any(1).double().mean() * 100
+    )
+    assert 40 < result['top1'] < result['top5'] <= 100
+    assert (result['train_samples'], result['test_samples']) == (400, 100)
+    assert 'not the published' in result['protocol']
+    again = cached_linear_probe(train, train_labels, test, test_labels)
+    assert again == result
+
+
+def test_standardise_keeps_constant_features_finite():
+    train = torch.cat([torch.randn(50, 3) * 5 + 2, torch.ones(50, 1)], 1)
+    scaled, other = standardise(train, train + 1)
+    torch.testing.assert_close(scaled[:, :3].mean(0), torch.zeros(3))
+    torch.testing.assert_close(
+        scaled[:, :3].std(0, unbiased=False), torch.ones(3)
+    )
+    assert torch.isfinite(other).all()
+    assert (scaled[:, 3] == 0).all()
+
+
+def test_bad_options_are_named():
+    features, labels = _features(10)
+    with pytest.raises(ValueError, match='l2'):
+        fit_linear(features, labels, 6, l2=-1)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A kNN config over tiny images, and a checkpoint beside it."""
+
+    def loader(name, seed):
+        root = write_image_folder(tmp_path / name, per_class=8, seed=seed)
+        return dict(
+            batch_size=5,
+            num_workers=0,
+            dataset=dict(
+                type='CustomDataset',
+                data_root=str(root),
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    dict(type='PackInputs'),
+                ],
+            ),
+        )
+
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(type='ImageClassifier', backbone=NARROW_RESNET),
+            data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
+            test_dataloader=loader('test', 1),
+            test_cfg=dict(
+                type='KNNTestLoop', bank_dataloader=loader('train', 0)
+            ),
+        )
+    )
+    cfg.dump(str(tmp_path / 'config.py'))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.manual_seed(0)
+        backbone = MODELS.build(NARROW_RESNET)
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'checkpoint.pth')
+    return cfg
+
+
+def test_tool_probes_a_checkpoint(config, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'results' / 'probe.json'
+    tool = str(ROOT / 'tools/benchmarks/cached_linear_probe.py')
+    arguments = ['config.py', 'checkpoint.pth', '--out', 'results/probe.json']
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    runpy.run_path(tool, run_name='__main__')
+    result = json.loads(out.read_text())
+    assert 'not the published' in capsys.readouterr().out
+    assert result['train_samples'] == result['test_samples'] == 24
+    assert result['feature_dim'] == FEATURES
+    assert result['num_classes'] == 3 and 'top5' not in result
+    # The colours of the classes are easy to tell apart.
+    assert result['top1'] > 60
+
+
+def test_unusable_input_is_named(config, tmp_path):
+    checkpoint = str(tmp_path / 'checkpoint.pth')
+    torch.save(dict(state_dict={'neck.a': torch.ones(1)}), tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match="under 'backbone.' only 0 of"):
+        probe_checkpoint(config, str(tmp_path / 'b.pth'))
+    bank = config.test_cfg.bank_dataloader
+    bank.dataset.with_label = False
+    with pytest.raises(ValueError, match='no sample has a label'):
+        probe_checkpoint(config, checkpoint)
+    config.test_cfg = dict()
+    with pytest.raises(ValueError, match='test_cfg.bank_dataloader'):
+        probe_checkpoint(config, checkpoint)

@@ -1,0 +1,59 @@
+"""Linear probe on cached features, for quick looks.
+
+Not the published linear probe (see configs/benchmarks/classification for
+that): features are extracted once, without augmentation, and a logistic
+regression is fitted to them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmunimoco.evaluation.cached_linear_probe import probe_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'config', help='a pre-training config, or one of the kNN configs'
+    )
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('--out', help='JSON file for the result')
+    parser.add_argument(
+        '--l2', type=float, default=1e-3, help='penalty (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--max-iter',
+        type=int,
+        default=300,
+        help='iterations at most (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change settings of the config: key=value',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    result = probe_checkpoint(cfg, args.checkpoint, args.l2, args.max_iter)
+    result.update(config=args.config, checkpoint=args.checkpoint)
+    text = json.dumps(result, indent=2)
+    print(f'\n{text}')
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.out).write_text(text + '\n')
+
+
+if __name__ == '__main__':
+    main()
