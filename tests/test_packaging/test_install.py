@@ -177,20 +177,20 @@ def test_index_out_of_reach(prepared):
 
 def test_no_compiler(prepared):
     (prepared.bin / 'c++').unlink()
-    line = error_line(prepared.run(NOT_THERE='_ext'))
+    line = error_line(prepared.run(NOT_THERE='_ext[.]'))
     assert 'no C++ compiler' in line
     assert '--no-transfer' in line
     assert not prepared.installs()
 
 
 def test_no_python_headers(prepared):
-    line = error_line(prepared.run(NOT_THERE='_ext|Python.h'))
+    line = error_line(prepared.run(NOT_THERE='_ext[.]|Python.h'))
     assert 'Python.h is missing' in line
 
 
 def test_compiler_is_not_needed_without_ops(prepared):
     (prepared.bin / 'c++').unlink()
-    done = prepared.run('--no-transfer', NOT_THERE='_ext')
+    done = prepared.run('--no-transfer', NOT_THERE='_ext[.]')
     assert done.returncode == 0, done.stderr
 
 
@@ -205,7 +205,7 @@ def test_help_needs_nothing(checkout):
 
 
 def test_full_installation_takes_the_stack_in_order(prepared):
-    done = prepared.run('--dev', NOT_THERE='_ext', MAX_JOBS='4')
+    done = prepared.run('--dev', NOT_THERE='_ext[.]', MAX_JOBS='4')
     assert done.returncode == 0, done.stderr
     assert 'about 9 minutes' in done.stdout
     torch, mmcv, rest, project = prepared.installs()
@@ -221,7 +221,7 @@ def test_full_installation_takes_the_stack_in_order(prepared):
 
 
 def test_lean_installation_never_caches_its_mmcv(prepared):
-    done = prepared.run('--no-transfer', NOT_THERE='_ext')
+    done = prepared.run('--no-transfer', NOT_THERE='_ext[.]')
     assert done.returncode == 0, done.stderr
     _, mmcv, rest, _ = prepared.installs()
     assert '--no-cache-dir --no-binary onedl-mmcv onedl-mmcv' in mmcv
@@ -231,11 +231,18 @@ def test_lean_installation_never_caches_its_mmcv(prepared):
 
 
 def test_mmcv_whose_ops_do_not_load_is_built_afresh(prepared):
-    done = prepared.run(NOT_THERE='_ext|mmcv.ops')
+    done = prepared.run(NOT_THERE='_ext[.]|mmcv.ops')
     assert "mmcv's ops do not load" in error_line(done)
     built = [line for line in prepared.installs() if '--verbose' in line]
     assert len(built) == 2
     assert '--no-cache-dir' in built[1]
+
+
+def test_gpu_without_its_toolkit_gets_ops_for_the_cpu(prepared):
+    done = prepared.run(NOT_THERE='_ext[.]|CUDA_HOME')
+    assert done.returncode == 0, done.stderr
+    assert 'mmcv gets ops for the CPU alone' in done.stdout
+    assert 'CUDA toolkit' not in prepared.run(NOT_THERE='_ext[.]').stdout
 
 
 def test_other_distribution_is_not_overwritten(prepared):
@@ -311,7 +318,7 @@ def test_here_uses_the_active_environment(prepared, tmp_path):
     write_script(active / 'bin/python', fake)
     shutil.rmtree(prepared.root / '.venv')
     done = prepared.run(
-        '--here', '--no-transfer', VIRTUAL_ENV=str(active), NOT_THERE='_ext'
+        '--here', '--no-transfer', VIRTUAL_ENV=str(active), NOT_THERE='_ext[.]'
     )
     assert done.returncode == 0, done.stderr
     assert (active / 'mmunimoco-install.txt').exists()
