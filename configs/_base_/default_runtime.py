@@ -22,6 +22,9 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
 )
 
+# A checkpoint of which nothing fits stops the run.
+custom_hooks = [dict(type='CheckpointCheckHook')]
+
 env_cfg = dict(
     cudnn_benchmark=True,  # every batch has the same image size
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
