@@ -44,9 +44,10 @@ class ClockHook(Hook):
 class ProgressHook(Hook):
     """Report progress, and stop between two steps when asked to.
 
+    To be asked, enter the context ``interrupt``.
+
     Args:
         reporter (Reporter): Who is told.
-        interrupt (SafeInterrupt): Who may ask to stop.
         first (float): Progress of the stage at which the run begins.
             Defaults to 0.0.
         last (float): And at which it ends. Defaults to 1.0.
@@ -58,12 +59,11 @@ class ProgressHook(Hook):
     def __init__(
         self,
         reporter: Reporter,
-        interrupt: SafeInterrupt,
         first: float = 0.0,
         last: float = 1.0,
     ) -> None:
         self.reporter = reporter
-        self.interrupt = interrupt
+        self.interrupt = SafeInterrupt()
         self.first = first
         self.last = last
         self._score = ''

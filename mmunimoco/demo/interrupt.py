@@ -1,7 +1,6 @@
 """Ctrl-C that takes effect where nothing is half done."""
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 
 
@@ -12,16 +11,12 @@ class SafeInterrupt:
     signal interrupts at once. Used as a context; data loader workers that are
     forked inside inherit the handler, and so leave the answer to the main
     process.
-
-    Args:
-        notify (Callable): Called once, when the first signal comes.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, notify: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.requested = False
-        self._notify = notify
         self._previous = {}
 
     def __enter__(self) -> 'SafeInterrupt':
@@ -41,5 +36,6 @@ class SafeInterrupt:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
+        # No word to the user from here: the main program may be in the midst
+        # of writing one.
         self.requested = True
-        self._notify()

@@ -6,7 +6,6 @@ from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 from .configs import pretrain_config
 from .curves import read_curves
 from .embedding import embed, extract_features, save_arrays
-from .interrupt import SafeInterrupt
 from .plots import plot_curves, plot_embedding
 from .progress import Reporter
 from .report import html_report, markdown_report
@@ -45,7 +44,7 @@ def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
     store = _store(settings, 'embedding', digests)
     target = store.folder / 'embedding.npz'
 
-    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
+    def run(reporter: Reporter) -> dict:
         cfg = pretrain_config(settings, 1.0)
         arrays = {}
         for done, ratio in enumerate(BACKBONES):
@@ -55,7 +54,6 @@ def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
                 cfg, backbone_file(settings, ratio)
             )
             arrays[name] = embed(features, settings.seed)
-            interrupt.check()
         save_arrays(target, arrays)
         return {}
 
@@ -72,7 +70,7 @@ def _report_stage(
 ) -> Stage:
     store = _store(settings, 'report', digests)
 
-    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
+    def run(reporter: Reporter) -> dict:
         results = {stage.name: stage.store.result for stage in upstream}
         curves = {
             ratio: read_curves(settings.stages_dir / label_name(ratio))

@@ -4,10 +4,10 @@ import io
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .tables import ratio_name
 
@@ -82,6 +82,8 @@ def plot_curves(summary: dict) -> bytes:
             xlabel='epoch',
             ylabel='kNN top-1 in %',
         )
+        for axes in (loss, knn):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(
             *knn.get_legend_handles_labels(),
             loc='outside lower center',
@@ -140,25 +142,57 @@ def _draw_classes(
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color('#BBBBBB')
-    halo = [patheffects.withStroke(linewidth=2.5, foreground='white')]
+    centres = {}
     for index, name in enumerate(classes):
         chosen = points[labels == index]
-        if not len(chosen):
-            continue
         color = CLASS_COLORS[index % len(CLASS_COLORS)]
         axes.scatter(
             *chosen.T, s=5, color=color, alpha=0.75, linewidths=0, label=name
         )
+        if len(chosen):
+            centres[name, color] = np.median(chosen, axis=0)
+    axes.autoscale_view()
+    places = _spread(
+        axes.transAxes.inverted().transform(
+            axes.transData.transform(list(centres.values()))
+        )
+    )
+    for (name, color), place in zip(centres, places, strict=True):
         axes.text(
-            *np.median(chosen, axis=0),
+            *place,
             name,
-            color=color,
-            fontsize=9,
-            fontweight='bold',
+            transform=axes.transAxes,
+            fontsize=8.5,
             ha='center',
             va='center',
-            path_effects=halo,
+            bbox=dict(
+                boxstyle='round,pad=0.2',
+                facecolor='white',
+                edgecolor=color,
+                linewidth=1.2,
+                alpha=0.85,
+            ),
         )
+
+
+def _spread(places: np.ndarray) -> np.ndarray:
+    """Push names that would cover each other apart, upwards.
+
+    Args:
+        places (np.ndarray): (N, 2), in parts of the panel.
+
+    Returns:
+        np.ndarray: (N, 2).
+    """
+    width, height = 0.2, 0.055
+    places = places.copy()
+    order = np.argsort(places[:, 1])
+    for position, index in enumerate(order):
+        for other in order[:position]:
+            near = np.abs(places[index] - places[other]) < (width, height)
+            if near.all():
+                places[index, 1] = places[other, 1] + height
+    return places
 
 
 def _png(figure: Figure) -> bytes:

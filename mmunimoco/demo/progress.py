@@ -49,7 +49,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def plan(self, stages: list[PlannedStage]) -> Iterator[None]:
@@ -103,6 +103,7 @@ class Reporter:
                 completed=fraction,
                 description=f'{number} {title}',
                 left=status,
+                refresh=milestone,
             )
         elif milestone:
             self.say(f'{number} {title}: {status} (about {left})')

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.launch import build_runner
 
-from .hooks import ClockHook
+from .hooks import ClockHook, ProgressHook
 
 
 @contextlib.contextmanager
@@ -30,13 +29,13 @@ def quiet(log: Path) -> Iterator[None]:
         yield
 
 
-def train(cfg: Config, work_dir: Path, hooks: list[Hook]) -> Runner:
+def train(cfg: Config, work_dir: Path, progress: ProgressHook) -> Runner:
     """Train from a config, or go on from the last epoch in the folder.
 
     Args:
         cfg (Config): The config.
         work_dir (Path): Folder of logs and checkpoints.
-        hooks (list[Hook]): Further hooks.
+        progress (ProgressHook): Who is told.
 
     Returns:
         Runner: After training; ``message_hub`` has the log values.
@@ -45,21 +44,25 @@ def train(cfg: Config, work_dir: Path, hooks: list[Hook]) -> Runner:
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)
     runner = _build(cfg, work_dir)
-    for hook in (ClockHook(), *hooks):
+    for hook in (ClockHook(), progress):
         runner.register_hook(hook)
-    runner.train()
+    with progress.interrupt:
+        runner.train()
     return runner
 
 
 def evaluate(
-    cfg: Config, work_dir: Path, hooks: list[Hook], checkpoint: Path | None
+    cfg: Config,
+    work_dir: Path,
+    progress: ProgressHook,
+    checkpoint: Path | None,
 ) -> tuple[dict, Runner]:
     """Evaluate a checkpoint with the test loop of a config.
 
     Args:
         cfg (Config): The config.
         work_dir (Path): Folder of logs.
-        hooks (list[Hook]): Further hooks.
+        progress (ProgressHook): Who is told.
         checkpoint (Path, optional): What to load; None for freshly
             initialised weights.
 
@@ -72,11 +75,11 @@ def evaluate(
     cfg.param_scheduler = None
     cfg.load_from = None if checkpoint is None else str(checkpoint)
     runner = _build(cfg, work_dir)
-    for hook in hooks:
-        runner.register_hook(hook)
+    runner.register_hook(progress)
     if checkpoint is None:
         runner.model.init_weights()
-    return runner.test(), runner
+    with progress.interrupt:
+        return runner.test(), runner
 
 
 def latest_checkpoint(work_dir: Path) -> Path | None:

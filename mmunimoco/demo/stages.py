@@ -10,7 +10,6 @@ from mmengine.runner import Runner, save_checkpoint
 
 from .configs import linear_config, pretrain_config
 from .hooks import ClockHook, ProgressHook
-from .interrupt import SafeInterrupt
 from .progress import Reporter
 from .running import evaluate, latest_checkpoint, train
 from .settings import PRETRAIN_CONFIGS, DemoSettings
@@ -30,8 +29,8 @@ class Stage:
         title (str): What the user reads.
         weight (float): Guessed seconds.
         store (StageStore): Its folder and record.
-        run (Callable): Called with a reporter and an interrupt; returns the
-            result, of values that JSON holds.
+        run (Callable): Called with a reporter; returns the result, of
+            values that JSON holds.
         outputs (tuple[Path, ...]): Files without which it is not finished.
             Defaults to none.
     """
@@ -40,7 +39,7 @@ class Stage:
     title: str
     weight: float
     store: StageStore
-    run: Callable[[Reporter, SafeInterrupt], dict]
+    run: Callable[[Reporter], dict]
     outputs: tuple[Path, ...] = ()
 
     @property
@@ -87,10 +86,10 @@ def _random_init_stage(settings: DemoSettings) -> Stage:
     store = _store(settings, RANDOM_INIT, cfg)
     target = backbone_file(settings, None)
 
-    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
-        hooks = [ProgressHook(reporter, interrupt)]
+    def run(reporter: Reporter) -> dict:
+        hook = ProgressHook(reporter)
         metrics, runner = evaluate(
-            deepcopy(cfg), store.folder / 'knn', hooks, None
+            deepcopy(cfg), store.folder / 'knn', hook, None
         )
         _save_weights(runner, target)
         return dict(knn_top1=round(metrics['knn/top1'], 2))
@@ -107,15 +106,15 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
     target = backbone_file(settings, label_ratio)
     epochs = cfg.train_cfg.max_epochs
 
-    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
+    def run(reporter: Reporter) -> dict:
         share = 1 - KNN / (KNN + PRETRAIN_EPOCH * epochs)
-        hook = ProgressHook(reporter, interrupt, 0.0, share)
-        runner = train(deepcopy(cfg), store.folder, [hook])
+        hook = ProgressHook(reporter, 0.0, share)
+        runner = train(deepcopy(cfg), store.folder, hook)
         seconds = ClockHook.read(runner)
         last = latest_checkpoint(store.folder)
-        hook = ProgressHook(reporter, interrupt, share, 1.0)
+        hook = ProgressHook(reporter, share, 1.0)
         metrics, runner = evaluate(
-            deepcopy(cfg), store.folder / 'knn', [hook], last
+            deepcopy(cfg), store.folder / 'knn', hook, last
         )
         _save_weights(runner, target)
         return dict(
@@ -138,13 +137,11 @@ def _linear_stage(
     store = _store(settings, name, cfg, upstream)
     epochs = cfg.train_cfg.max_epochs
 
-    def run(reporter: Reporter, interrupt: SafeInterrupt) -> dict:
-        hooks = [ProgressHook(reporter, interrupt)]
-        train(deepcopy(cfg), store.folder, hooks)
+    def run(reporter: Reporter) -> dict:
+        hook = ProgressHook(reporter)
+        train(deepcopy(cfg), store.folder, hook)
         last = latest_checkpoint(store.folder)
-        metrics, _ = evaluate(
-            deepcopy(cfg), store.folder / 'test', hooks, last
-        )
+        metrics, _ = evaluate(deepcopy(cfg), store.folder / 'test', hook, last)
         return dict(linear_top1=round(metrics['accuracy/top1'], 2))
 
     what = 'random weights'

@@ -107,7 +107,8 @@ class StageStore:
         if not path.is_file():
             return None
         try:
-            return json.loads(path.read_text())
+            record = json.loads(path.read_text())
         except ValueError:
-            # Somebody edited it: not a record, so nothing is known.
             return None
+        # Anything but a record was not written here: nothing is known.
+        return record if isinstance(record, dict) else None

@@ -51,7 +51,7 @@ def finding_lines(summary: dict) -> list[str]:
     if summary['quick']:
         return [QUICK_NOTE]
     return [
-        f'{"yes" if held else "NO"}: {text}'
+        f'{"as expected" if held else "NOT AS EXPECTED"}: {text}'
         for text, held in expectations(summary)
     ]
 
@@ -71,7 +71,7 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
         table.add_row(*row)
     console.print(table)
     for line in finding_lines(summary):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     report = os.path.relpath(work_dir / 'report.html')
     console.print(
         f'Report: {report} (also report.md, summary.json)',

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from .interrupt import SafeInterrupt
 from .outputs import OUTPUT_FILES, output_stages
 from .progress import PlannedStage, Reporter
 from .running import quiet
@@ -79,10 +78,7 @@ def _run_stage(stage: Stage, reporter: Reporter) -> None:
         shutil.rmtree(stage.store.folder)
     stage.store.begin()
     start = time.monotonic()
-    interrupt = SafeInterrupt(
-        lambda: reporter.say('Stopping after this step ...')
-    )
-    with interrupt, quiet(stage.store.folder / 'console.log'):
-        result = stage.run(reporter, interrupt)
+    with quiet(stage.store.folder / 'console.log'):
+        result = stage.run(reporter)
     result.setdefault('seconds', round(time.monotonic() - start, 1))
     stage.store.finish(result)

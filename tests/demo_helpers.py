@@ -1,0 +1,72 @@
+"""A demo small enough for tests: the real configs, cut down."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from mmunimoco.demo import DemoSettings, run_demo
+from mmunimoco.demo.settings import LINEAR_CONFIG, PRETRAIN_CONFIGS
+
+TINY_PRETRAIN = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=64, hid_channels=16),
+    head=dict(queue_len=64),
+)
+train_dataloader = dict(
+    batch_size=20,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(dataset=dict(indices=200)),
+)
+train_cfg = dict(max_epochs={epochs}, val_interval=1)
+val_cfg = dict(bank_dataloader=dict(dataset=dict(indices=200)))
+test_cfg = dict(bank_dataloader=dict(dataset=dict(indices=200)))
+val_dataloader = dict(dataset=dict(indices=100))
+test_dataloader = dict(dataset=dict(indices=100))
+default_hooks = dict(logger=dict(interval=5))
+"""
+TINY_LINEAR = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    head=dict(in_channels=64),
+)
+train_dataloader = dict(
+    batch_size=50,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(indices=200),
+)
+val_dataloader = dict(dataset=dict(indices=100))
+test_dataloader = dict(dataset=dict(indices=100))
+train_cfg = dict(max_epochs=1)
+"""
+
+
+def write_tiny_configs(folder: Path, epochs: int = 2) -> Path:
+    """Write cut-down versions of the demo's configs.
+
+    Args:
+        folder (Path): Where to.
+        epochs (int): Length of pre-training. Defaults to 2.
+
+    Returns:
+        Path: The folder.
+    """
+    shipped = Path(__file__).parents[1] / 'configs' / 'demo'
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*PRETRAIN_CONFIGS.values(), LINEAR_CONFIG):
+        text = TINY_LINEAR if name == LINEAR_CONFIG else TINY_PRETRAIN
+        text = text.format(base=str(shipped / name), epochs=epochs)
+        (folder / name).write_text(text)
+    return folder
+
+
+def run_captured(settings: DemoSettings, **options) -> tuple[int, str]:
+    """Run the demo; exit status and what a log would show."""
+    out = io.StringIO()
+    status = run_demo(settings, Console(file=out, width=100), **options)
+    return status, out.getvalue()
