@@ -1,0 +1,83 @@
+"""The command line of the check."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import mmunimoco
+
+from .check import run_check
+from .environment import (
+    describe_commit,
+    describe_hardware,
+    describe_versions,
+)
+from .plan import NAMES, plan_parts
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='tools/gpu_check.sh',
+        description='Check the project on a GPU, or its CPU half where there '
+        'is none, in less than nine minutes.',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='the JSON report (default: gpu_check.json in --work-dir)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/gpu_check'),
+        help='logs and temporary files (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--device',
+        choices=['auto', 'cpu', 'cuda'],
+        default='auto',
+        help='default: cuda where there is one',
+    )
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        choices=NAMES,
+        default=NAMES,
+        help='run these parts only',
+    )
+    parser.add_argument(
+        '--commit',
+        help='the commit, for the report, of a copy without its history',
+    )
+    args = parser.parse_args()
+    if args.device == 'auto':
+        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    elif args.device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda, but torch finds no CUDA device')
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    root = Path(mmunimoco.__file__).resolve().parents[1]
+    folder = args.work_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    out = (args.out or folder / 'gpu_check.json').resolve()
+    git = describe_commit(root)
+    if args.commit and git['commit'] is None:
+        git = dict(commit=args.commit, changed=None)
+    header = dict(
+        device=args.device,
+        git=git,
+        versions=describe_versions(),
+        machine=describe_hardware(args.device),
+    )
+    parts = plan_parts(args.device, root, folder, tuple(args.parts))
+    return run_check(parts, header, out, folder, root, Console())
+
+
+if __name__ == '__main__':
+    sys.exit(main())

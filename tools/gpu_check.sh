@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Check the project on a GPU machine; without a GPU, check the CPU half and say
+# what was skipped. Needs no network, no installation and no compiled mmcv: any
+# Python that imports torch and mmpretrain will do.
+#
+# usage: tools/gpu_check.sh [--out FILE.json] [further arguments: --help]
+#
+# The first of $PYTHON, .venv/bin/python, python3 and python that imports them
+# is taken; PYTHONPATH is kept, so packages may be carried along.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+
+errors=
+for python in "${PYTHON:-}" "$ROOT/.venv/bin/python" python3 python; do
+    [ -n "$python" ] && command -v "$python" >/dev/null || continue
+    if error=$("$python" -c 'import torch, mmpretrain' 2>&1); then
+        exec "$python" -m mmunimoco.gpu_check "$@"
+    fi
+    errors+="  $python: ${error##*$'\n'}"$'\n'
+done
+echo "error: no Python here imports torch and mmpretrain; set PYTHON or" \
+    "PYTHONPATH, or run tools/install.sh" >&2
+printf '%s' "$errors" >&2
+exit 1
