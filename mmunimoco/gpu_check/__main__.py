@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -63,9 +64,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     root = Path(mmunimoco.__file__).resolve().parents[1]
-    folder = args.work_dir.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    out = (args.out or folder / 'gpu_check.json').resolve()
+    out = (args.out or args.work_dir / 'gpu_check.json').resolve()
+    # A folder of its own: nothing of an earlier run is read, none is lost.
+    folder = args.work_dir.resolve() / time.strftime('%Y%m%d_%H%M%S')
+    folder.mkdir(parents=True)
     git = describe_commit(root)
     if args.commit and git['commit'] is None:
         git = dict(commit=args.commit, changed=None)

@@ -104,7 +104,7 @@ def run_part(part: Part, folder: Path, cwd: Path) -> PartResult:
         part.command(folder), log, cwd, {**os.environ, **part.env}, part.limit
     )
     result.seconds = round(time.monotonic() - start, 1)
-    outcome = part.read(folder)
+    outcome = _read(part, folder)
     faults = list(outcome.faults)
     if code is None:
         faults.insert(0, f'not done within its limit of {part.limit:g} s')
@@ -117,6 +117,14 @@ def run_part(part: Part, folder: Path, cwd: Path) -> PartResult:
         lines = log.read_text(errors='replace').splitlines()
         result.log_tail = lines[-LOG_LINES:]
     return result
+
+
+def _read(part: Part, folder: Path) -> Outcome:
+    try:
+        return part.read(folder)
+    except (ValueError, KeyError, SyntaxError) as error:
+        # Cut short while it was written; ElementTree raises a SyntaxError.
+        return Outcome(faults=[f'its results cannot be read ({error!r})'])
 
 
 def _run(

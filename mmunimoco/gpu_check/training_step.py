@@ -23,7 +23,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 GIB = 2**30
-# Enough that no image meets its own last key in every step.
+# Each step meets other images than the last.
 NUM_BATCHES = 4
 
 
