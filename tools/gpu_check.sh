@@ -14,7 +14,8 @@ export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
 errors=
 for python in "${PYTHON:-}" "$ROOT/.venv/bin/python" python3 python; do
-    [ -n "$python" ] && command -v "$python" >/dev/null || continue
+    [ -n "$python" ] || continue
+    command -v "$python" >/dev/null || continue
     if error=$("$python" -c 'import torch, mmpretrain' 2>&1); then
         exec "$python" -m mmunimoco.gpu_check "$@"
     fi
