@@ -5,6 +5,7 @@ in the step (64 keys), neighbours of kNN, workers. Not reduced: backbone, neck
 and everything about optimiser and schedule.
 """
 
+import gc
 import math
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def reduce(node, data_roots, batch_size):
 
 @pytest.fixture
 def make_runner(data_roots, tmp_path, monkeypatch):
-    """Return a function that builds the runner of a reduced config."""
+    """Give a function that builds the runner of a reduced config."""
     # Looking for compilers and laying out the config (five times a runner)
     # take longer than the step does.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
@@ -69,7 +70,9 @@ def make_runner(data_roots, tmp_path, monkeypatch):
         cfg.merge_from_dict(changes)
         return Runner.from_cfg(cfg)
 
-    return make
+    yield make
+    # Runners are full of cycles; sixty models would wait for the collector.
+    gc.collect()
 
 
 def weights_of(module):
