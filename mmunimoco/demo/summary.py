@@ -40,6 +40,7 @@ def build_summary(
             knn_top1=results[RANDOM_INIT]['knn_top1'],
             linear_top1=_linear(results, None),
         ),
+        total_seconds=round(sum(r['seconds'] for r in results.values()), 1),
         seed=settings.seed,
         quick=settings.quick,
         linear_config=f'configs/demo/{LINEAR_CONFIG}',

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 
+import torch
 from rich.console import Console
 
 from .outputs import OUTPUT_FILES, output_stages
@@ -33,6 +34,7 @@ def run_demo(
     """
     if fresh:
         remove_results(settings)
+    _leave_a_core_to_the_loader()
     reporter = Reporter(console)
     try:
         stages = training_stages(settings)
@@ -55,6 +57,15 @@ def remove_results(settings: DemoSettings) -> None:
         shutil.rmtree(settings.stages_dir)
     for name in OUTPUT_FILES:
         (settings.work_dir / name).unlink(missing_ok=True)
+
+
+def _leave_a_core_to_the_loader() -> None:
+    """Use one thread less than there are cores, and few in any case.
+
+    One process makes the views; beside it a thread for each core would spend
+    its time waiting, and the demo's network is too small for many threads.
+    """
+    torch.set_num_threads(max(1, min(4, torch.get_num_threads() - 1)))
 
 
 def _run_stages(stages: Sequence[Stage], reporter: Reporter) -> None:

@@ -30,7 +30,9 @@ def _summary(knn=KNN, quick=False, epochs=3):
             label_ratio=ratio, knn_top1=knn[ratio], epochs=epochs, seconds=99.6
         )
     for ratio, value in knn.items():
-        results[f'{label_name(ratio)}-linear'] = dict(linear_top1=value + 1)
+        results[f'{label_name(ratio)}-linear'] = dict(
+            linear_top1=value + 1, seconds=2.0
+        )
     curve = dict(
         loss=[[e, 10.0 - e] for e in range(1, epochs + 1)],
         knn_top1=[[e, 70.0 + e] for e in range(1, epochs + 1)],
@@ -55,6 +57,7 @@ def test_summary_has_the_promised_form():
     assert summary['random_init'] == dict(knn_top1=70.0, linear_top1=71.0)
     assert summary['versions'] == dict(python='3', torch='2')
     assert summary['seed'] == 3
+    assert summary['total_seconds'] == pytest.approx(1 + 3 * 99.6 + 4 * 2)
     assert summary['quick'] is False
 
 
