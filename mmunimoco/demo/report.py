@@ -72,6 +72,11 @@ def _facts(summary: dict) -> list[tuple[str, str]]:
     return [
         ('Seed', str(summary['seed'])),
         ('Configs', ', '.join([*configs, summary['linear_config']])),
+        (
+            'Settings',
+            "this project's choice for two CPU cores; configs/demo/README.md "
+            'says what differs from the published method',
+        ),
         ('Machine', f'{machine["processor"]}, {machine["cores"]} cores'),
         ('Versions', ', '.join(map(' '.join, summary['versions'].items()))),
     ]
