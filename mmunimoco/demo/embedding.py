@@ -35,7 +35,10 @@ def extract_features(
         features and (N,) int64 classes.
     """
     register_all_modules()
-    model = MODELS.build(cfg.model)
+    # The Runner does the same: without it the images are not normalised.
+    model = MODELS.build(
+        dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
+    )
     load_checkpoint(model, str(checkpoint), map_location='cpu')
     loader = Runner.build_dataloader(dict(cfg.test_dataloader))
     features, labels = [], []

@@ -20,6 +20,9 @@ OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
 # Guessed seconds: of one t-SNE, and of the report.
 TSNE_SECONDS, REPORT_SECONDS = 10.0, 5.0
 BACKBONES = (None, *PRETRAIN_CONFIGS)
+# Raise it when the embedding is computed in another way. 2: of normalised
+# images.
+EMBEDDING_VERSION = 2
 
 
 def output_stages(
@@ -41,7 +44,8 @@ def output_stages(
 
 
 def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
-    store = _store(settings, 'embedding', digests)
+    version = str(EMBEDDING_VERSION)
+    store = _store(settings, 'embedding', [*digests, version])
     target = store.folder / 'embedding.npz'
 
     def run(reporter: Reporter) -> dict:
