@@ -5,7 +5,7 @@ _base_ = ['../_base_/default_runtime.py']
 # ------------------------- usually changed -------------------------
 label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
-max_epochs = 16
+max_epochs = 28
 batch_size = 64
 lr = 1e-3
 queue_len = 2048  # K: a third of the images, so own older keys are rare
