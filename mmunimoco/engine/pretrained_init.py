@@ -14,6 +14,7 @@ from mmunimoco.utils.checkpoint import (
     describe_prefixes,
     state_dict_of,
 )
+from mmunimoco.utils.safe_load import read_checkpoint
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
@@ -83,7 +84,10 @@ class CheckedPretrainedInit(PretrainedInit):
             raise FileNotFoundError(
                 f'the checkpoint {path} (init_cfg.checkpoint) does not exist.'
             )
-        checkpoint = _load_checkpoint(path, map_location=self.map_location)
+        if '://' in path:  # mmengine's own schemes, such as torchvision://
+            checkpoint = _load_checkpoint(path, map_location='cpu')
+        else:
+            checkpoint = read_checkpoint(path)
         return state_dict_of(checkpoint, unwrap=self.prefix is None)
 
     def _strip(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,112 @@
+"""Reading checkpoint files without executing what is in them."""
+
+import io
+import os.path as osp
+import pickle
+import re
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+# The methods that mmengine stores with a history of logged values.
+_STATISTICS = ('min', 'max', 'current', 'mean')
+# Where numpy 1 and 2 have what rebuilds numbers and arrays.
+_NUMPY_MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+# What a file that was cut, or is something else, ends in.
+_DAMAGED = (
+    *(AssertionError, AttributeError, EOFError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError, struct.error),
+)
+
+
+def read_checkpoint(path: str) -> dict:
+    """Read a checkpoint to the CPU, executing nothing that is in it.
+
+    ``torch.load`` with ``weights_only=True``, which also takes what the
+    checkpoints of mmengine hold besides weights: numbers and arrays of numpy
+    and the history of logged values.
+
+    Args:
+        path (str): A local file, or a URL of a kind that mmengine reads.
+
+    Returns:
+        dict: The checkpoint, or a bare state dict.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, is no checkpoint of torch, or
+            holds objects that are not allowed.
+    """
+    path = osp.expanduser(str(path))
+    source: Any = path
+    if '://' in path:
+        source = _download(path)
+    elif not osp.isfile(path):
+        raise FileNotFoundError(f'the checkpoint {path} does not exist')
+    try:
+        with _allowed_types():
+            checkpoint = torch.load(
+                source, map_location='cpu', weights_only=True
+            )
+    except pickle.UnpicklingError as error:
+        raise ValueError(_refusal(path, error)) from error
+    except _DAMAGED as error:
+        raise ValueError(
+            f'{path} is damaged or no checkpoint of torch: {error}'
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(
+            f'{path} holds a {type(checkpoint).__name__}, a checkpoint is a '
+            'dict'
+        )
+    return dict(checkpoint)
+
+
+def _download(url: str) -> io.BytesIO:
+    from mmengine.fileio import get
+
+    return io.BytesIO(get(url))
+
+
+def _refusal(path: str, error: Exception) -> str:
+    named = re.search(r'GLOBAL ([\w.]+)', str(error))
+    if named is None:
+        return f'{path} is damaged or no checkpoint of torch: {error}'
+    return (
+        f'{path} holds an object of the type {named[1]}, which is not loaded '
+        'because a pickle can execute any code. If you trust the file, load '
+        'it with torch and save its state dict alone.'
+    )
+
+
+def _allowed_types() -> AbstractContextManager:
+    # Before 2.6 torch takes no names for what it allows, so there only
+    # checkpoints of weights alone are read.
+    if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
+        return nullcontext()
+    return torch.serialization.safe_globals(_safe_globals())
+
+
+def _safe_globals() -> list:
+    allowed: list = [HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(code)) for code in np.typecodes['All']]
+    reconstruct = np.zeros(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    for module in _NUMPY_MODULES:
+        allowed.append((reconstruct, f'{module}._reconstruct'))
+        allowed.append((scalar, f'{module}.scalar'))
+    # Python's pickles hold methods as getattr(class, name).
+    allowed.append((_history_method, 'builtins.getattr'))
+    return allowed
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr``, which could reach anything."""
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise pickle.UnpicklingError(f'GLOBAL builtins.getattr of {name!r}')
+    return getattr(owner, name)

@@ -1,0 +1,78 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmunimoco.utils.safe_load import read_checkpoint
+
+pytestmark = pytest.mark.skipif(
+    torch.__version__ < torch.torch_version.TorchVersion('2.6'),
+    reason='before 2.6 torch reads weights alone',
+)
+
+
+class _RunsCode:
+    def __init__(self, function, *args):
+        self.made_by = function, args
+
+    def __reduce__(self):
+        return self.made_by
+
+
+def test_reads_what_mmengine_saves(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    history = HistoryBuffer([1.0, 3.0], [1, 1])
+    torch.save(
+        dict(
+            meta=dict(cfg='a = 1', epoch=1, seed=np.int64(3)),
+            state_dict={'backbone.weight': torch.arange(3.0)},
+            message_hub=dict(log_scalars=dict(loss=history)),
+        ),
+        path,
+    )
+    checkpoint = read_checkpoint(path)
+    assert checkpoint['meta'] == dict(cfg='a = 1', epoch=1, seed=3)
+    weight = checkpoint['state_dict']['backbone.weight']
+    assert weight.tolist() == [0.0, 1.0, 2.0]
+    assert checkpoint['message_hub']['log_scalars']['loss'].mean() == 2.0
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda mark: _RunsCode(os.system, f'touch {mark}'),
+        lambda mark: _RunsCode(eval, f'open({str(mark)!r}, "w")'),
+        lambda mark: _RunsCode(getattr, torch.nn.Module, '__init__'),
+        lambda mark: _RunsCode(getattr, HistoryBuffer, '__init__'),
+    ],
+)
+def test_executes_nothing(tmp_path, make):
+    path, mark = tmp_path / 'bad.pth', tmp_path / 'mark'
+    torch.save({'state_dict': {}, 'meta': make(mark)}, path)
+    with pytest.raises(ValueError, match='can execute any code'):
+        read_checkpoint(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'abc', b'PK\x03\x04', None])
+def test_damaged_file(tmp_path, content):
+    path = tmp_path / 'damaged.pth'
+    if content is None:
+        torch.save({'state_dict': {'a': torch.zeros(1000)}}, path)
+        content = path.read_bytes()[:2000]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r'damaged\.pth is damaged'):
+        read_checkpoint(path)
+
+
+def test_no_dict(tmp_path):
+    torch.save([1], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='holds a list'):
+        read_checkpoint(tmp_path / 'list.pth')
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'gone\.pth does not exist'):
+        read_checkpoint(tmp_path / 'gone.pth')
