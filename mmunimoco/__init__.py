@@ -1,11 +1,12 @@
 """UniMoCo (arXiv 2103.10773) as a plugin for mmpretrain."""
 
-from .compatibility import check_dependencies
+from .compatibility import check_dependencies, let_configs_inherit_mmseg
 from .version import __version__
 
 # Before anything below imports mmengine, mmcv or mmpretrain: their own errors
 # say less about what to do.
 check_dependencies()
+let_configs_inherit_mmseg()
 
 from . import datasets, engine, evaluation, models  # noqa: E402
 
