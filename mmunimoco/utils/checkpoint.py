@@ -7,7 +7,8 @@ probe would then quietly measure random weights.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -63,18 +64,93 @@ def _loadable(own: Tensor, stored: Tensor) -> bool:
     return own.ndim == stored.ndim == 3 and own.shape[-1] == stored.shape[-1]
 
 
-def describe_prefixes(state: Mapping[str, Tensor]) -> str:
-    """The first parts of the keys of a state dict, with their counts.
+@dataclass
+class StateMatch:
+    """How weights compare with what a module has.
+
+    Attributes:
+        matched (list[str]): Tensors of the module that the weights fill.
+        missing (list[str]): Tensors of the module that they lack.
+        misshapen (list[str]): Those that are there in another shape, each
+            with both shapes.
+        unused (list[str]): Keys that the module has not.
+    """
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+
+def compare_state(
+    module: nn.Module, state: Mapping[str, Tensor]
+) -> StateMatch:
+    """Compare weights with the parameters and buffers of a module.
+
+    A batch norm's count of batches is never missing: files of old releases
+    of torch have none, and nothing is computed from it.
 
     Args:
-        state (Mapping[str, Tensor]): Weights by key.
+        module (nn.Module): The module to be filled.
+        state (Mapping[str, Tensor]): Weights by the module's own keys.
 
     Returns:
-        str: Such as ``'backbone.' (318 keys), 'neck.' (4 keys)``.
+        StateMatch: Names in the order of the module, then of the weights.
     """
-    counts = Counter(
-        key.split('.')[0] + '.' if '.' in key else key for key in state
-    )
+    match = StateMatch()
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in state:
+            if not name.endswith('num_batches_tracked'):
+                match.missing.append(name)
+        elif _fits(name, tensor, state[name]):
+            match.matched.append(name)
+        else:
+            match.misshapen.append(
+                f'{name} ({tuple(state[name].shape)} in the file, '
+                f'{tuple(tensor.shape)} in the model)'
+            )
+    match.unused = [key for key in state if key not in own]
+    return match
+
+
+def _fits(name: str, own: Tensor, stored: Tensor) -> bool:
+    """Whether a tensor has its shape; ViTs resize their positions."""
+    if own.shape == stored.shape:
+        return True
+    return name.split('.')[-1] == 'pos_embed' and _loadable(own, stored)
+
+
+def shorten(names: Collection[str], limit: int = 8) -> str:
+    """List names, and count those beyond a limit.
+
+    Args:
+        names (Collection[str]): The names.
+        limit (int): How many are listed. Defaults to 8.
+
+    Returns:
+        str: Such as ``'conv1.weight, bn1.weight and 63 more'``.
+    """
+    listed = ', '.join(list(names)[:limit])
+    more = len(names) - limit
+    return f'{listed} and {more} more' if more > 0 else listed
+
+
+def describe_prefixes(keys: Iterable[str], parent: str = '') -> str:
+    """The first parts of keys, with their counts.
+
+    Args:
+        keys (Iterable[str]): The keys, or weights by key.
+        parent (str): What all keys start with; the parts that follow are
+            counted. Defaults to ''.
+
+    Returns:
+        str: Such as ``'backbone.' (318 keys), 'neck.' (4 keys)``. The
+        ``module.`` of a wrapper stands together with what follows it.
+    """
+    first = re.compile(re.escape(parent) + r'(module\.)?[^.]+\.')
+    found = ((first.match(key), key) for key in keys)
+    counts = Counter(match[0] if match else key for match, key in found)
     listed = [
         f"'{name}' ({count} key{'s' if count > 1 else ''})"
         for name, count in counts.most_common(8)

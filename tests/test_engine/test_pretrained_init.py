@@ -122,7 +122,7 @@ def test_mostly_missing_is_refused(tmp_path):
     }
     torch.save(state, tmp_path / 'a.pth')
     module = _backbone(init_cfg=_init(str(tmp_path / 'a.pth')))
-    with pytest.raises(ValueError, match='the others are missing'):
+    with pytest.raises(ValueError, match='6 of 120 tensors fit; missing'):
         module.init_weights()
 
 
