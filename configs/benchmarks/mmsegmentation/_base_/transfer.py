@@ -1,0 +1,28 @@
+# What every transfer to semantic segmentation shares. The first of the
+# `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
+# release of mmsegmentation.
+import os
+from importlib import import_module
+
+import_module('mmunimoco')
+custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+
+# ------------------------- usually changed -------------------------
+# What was pre-trained; also: export PRETRAINED=... The launch scripts set it.
+# 'none' trains from random weights.
+checkpoint = os.environ.get('PRETRAINED', '')
+# -------------------------------------------------------------------
+
+# `_scope_` and not 'mmpretrain.Pretrained': modules ask for the bare name to
+# know that weights were loaded, and would initialise some of them again.
+pretrained_backbone = dict(
+    type='Pretrained',
+    _scope_='mmpretrain',
+    checkpoint=checkpoint,
+    prefix='backbone.',
+)
+# The plain ResNet-50 that was pre-trained, not the hosts' with a deep stem.
+resnet50 = dict(type='ResNet', init_cfg=pretrained_backbone)
+
+# Warns where images are normalised otherwise than in pre-training.
+custom_hooks = [dict(type='mmpretrain.TransferCheckHook')]

@@ -1,0 +1,10 @@
+# UPerNet on a ResNet-50, Cityscapes, 40 000 steps.
+_base_ = [
+    '../_base_/cityscapes.py',
+    'mmseg::upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py',
+]
+
+model = dict(pretrained=None, backbone={{_base_.resnet50}})
+train_dataloader = {{_base_.images}}
+val_dataloader = {{_base_.images}}
+test_dataloader = {{_base_.images}}
