@@ -1,0 +1,42 @@
+# Mask R-CNN with ResNet-50-FPN under the protocol of MoCo: every layer is
+# trained, SyncBN everywhere, FPN and heads included, normalisation as in
+# pre-training.
+import os
+
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+# ------------------------- usually changed -------------------------
+# Set by tools/benchmarks/mmdetection/dist_train.sh; 'none': random weights.
+checkpoint = os.environ.get('PRETRAINED', '')
+# -------------------------------------------------------------------
+
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+
+model = dict(
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+    ),
+    backbone=dict(
+        frozen_stages=-1,
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+        style='pytorch',
+        init_cfg=dict(
+            _delete_=True,
+            type='mmpretrain.Pretrained',
+            checkpoint=checkpoint,
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(norm_cfg=norm_cfg),
+    roi_head=dict(
+        # Two fully connected layers would leave no place for a norm.
+        bbox_head=dict(type='Shared4Conv1FCBBoxHead', norm_cfg=norm_cfg),
+        mask_head=dict(norm_cfg=norm_cfg),
+    ),
+)
+
+# Names of this file alone; the resolved config keeps only what counts.
+del os, checkpoint, norm_cfg

@@ -1,0 +1,10 @@
+# mmdet's runtime, with this plugin and checks of what a run starts from.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+custom_hooks = [
+    dict(type='NumClassCheckHook'),
+    dict(type='mmpretrain.TransferCheckHook'),
+]
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))

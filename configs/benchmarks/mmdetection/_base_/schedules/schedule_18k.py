@@ -1,0 +1,17 @@
+# 18 000 iterations of 16 images, lowered at 2/3 and 8/9 as in the long ones.
+_base_ = 'schedule_24k.py'
+
+train_cfg = dict(max_iters=18000)
+param_scheduler = [
+    dict(
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500
+    ),
+    dict(
+        type='MultiStepLR',
+        by_epoch=False,
+        begin=0,
+        end=18000,
+        milestones=[12000, 16000],
+        gamma=0.1,
+    ),
+]

@@ -1,0 +1,4 @@
+# mmdet's 24 epochs; as in detectron2, norms are not decayed.
+_base_ = 'mmdet::_base_/schedules/schedule_2x.py'
+
+optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0.0))

@@ -1,0 +1,17 @@
+# Mask R-CNN with ResNet-50-FPN on 10 % of COCO's images, 27k iterations.
+_base_ = [
+    '../_base_/models/mask-rcnn_r50_fpn.py',
+    '../_base_/datasets/coco_instance_partial.py',
+    '../_base_/schedules/schedule_27k.py',
+    '../_base_/iter_runtime.py',
+]
+
+# Which of the five folds of mmdet's tools/misc/split_coco.py.
+fold = '{{$COCO_FOLD:1}}'
+
+train_dataloader = dict(
+    dataset=dict(ann_file=f'semi_anns/instances_train2017.{fold}@10.json')
+)
+
+# A name of this file alone; the resolved config keeps only what counts.
+del fold
