@@ -19,7 +19,7 @@ train_dataloader = dict(
     batch_size=20,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(dataset=dict(indices=200)),
+    dataset={dataset},
 )
 train_cfg = dict(max_epochs={epochs}, val_interval=1)
 val_cfg = dict(bank_dataloader=dict(dataset=dict(indices=200)))
@@ -60,7 +60,12 @@ def write_tiny_configs(folder: Path, epochs: int = 2) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*PRETRAIN_CONFIGS.values(), LINEAR_CONFIG):
         text = TINY_LINEAR if name == LINEAR_CONFIG else TINY_PRETRAIN
-        text = text.format(base=str(shipped / name), epochs=epochs)
+        dataset = 'dict(dataset=dict(indices=200))'
+        if name == PRETRAIN_CONFIGS[0.1]:  # RepeatLabeled is around it
+            dataset = f'dict(dataset={dataset})'
+        text = text.format(
+            base=str(shipped / name), epochs=epochs, dataset=dataset
+        )
         (folder / name).write_text(text)
     return folder
 

@@ -1,4 +1,22 @@
-# 10 % of the labels: 60 images of each class.
+# 10 % of the labels: 60 images of each class, each five times an epoch, or
+# one query in ten would have a label. As many steps as with all labels.
 _base_ = 'unimoco_resnet18_fmnist.py'
 
-train_dataloader = dict(dataset=dict(label_ratio=0.1))
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='RepeatLabeled',
+        times=5,
+        dataset=dict(
+            type='PartialLabels',
+            label_ratio=0.1,
+            seed=0,
+            dataset=dict(
+                type='DemoFashionMNIST',
+                split='train',
+                pipeline={{_base_.train_pipeline}},
+            ),
+        ),
+    )
+)
+train_cfg = dict(max_epochs=20)

@@ -1,7 +1,12 @@
 """Datasets and wrappers, registered with mmpretrain."""
 
 from .fashion_mnist import DemoFashionMNIST
-from .labeled_subset import LabeledSubset
+from .labeled_samples import LabeledSubset, RepeatLabeled
 from .partial_labels import PartialLabels
 
-__all__ = ['DemoFashionMNIST', 'LabeledSubset', 'PartialLabels']
+__all__ = [
+    'DemoFashionMNIST',
+    'LabeledSubset',
+    'PartialLabels',
+    'RepeatLabeled',
+]

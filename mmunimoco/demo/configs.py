@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from .settings import LINEAR_CONFIG, PRETRAIN_CONFIGS, DemoSettings
 
@@ -22,7 +22,7 @@ def pretrain_config(settings: DemoSettings, label_ratio: float) -> Config:
         Config: Resolved, without ``work_dir``.
     """
     cfg = _load(settings, PRETRAIN_CONFIGS[label_ratio])
-    partial_labels = cfg.train_dataloader.dataset
+    partial_labels = _partial_labels(cfg.train_dataloader.dataset)
     partial_labels.seed = settings.seed
     if settings.quick:
         _shorten(cfg)
@@ -48,6 +48,13 @@ def linear_config(settings: DemoSettings, checkpoint: Path) -> Config:
         _shorten(cfg)
         cfg.train_dataloader.dataset.indices = QUICK_IMAGES
     return cfg
+
+
+def _partial_labels(dataset: ConfigDict) -> ConfigDict:
+    """The part of a dataset's config that says which labels are kept."""
+    while dataset.type != 'PartialLabels':
+        dataset = dataset.dataset
+    return dataset
 
 
 def _load(settings: DemoSettings, name: str) -> Config:

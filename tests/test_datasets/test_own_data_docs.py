@@ -90,7 +90,7 @@ def test_documented_config(data, tmp_path, monkeypatch, name, images, labeled):
 
 
 def test_every_block_is_tested():
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 @pytest.mark.parametrize('name', ['labeled', 'unlabeled'])

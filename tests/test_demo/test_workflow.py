@@ -152,18 +152,27 @@ def test_missing_config_is_named(tmp_path):
         pretrain_config(settings, 1.0)
 
 
+def _partial_labels(cfg):
+    dataset = cfg.train_dataloader.dataset
+    if dataset.type == 'RepeatLabeled':
+        dataset = dataset.dataset
+    assert dataset.type == 'PartialLabels'
+    return dataset
+
+
 @pytest.mark.parametrize('label_ratio', PRETRAIN_CONFIGS)
 def test_shipped_configs_and_their_reduced_form(tmp_path, label_ratio):
     whole = DemoSettings(tmp_path, seed=5)
     cfg = pretrain_config(whole, label_ratio)
-    assert cfg.train_dataloader.dataset.label_ratio == label_ratio
-    assert cfg.train_dataloader.dataset.seed == cfg.randomness.seed == 5
-    assert cfg.train_dataloader.dataset.dataset.get('indices') is None
+    partial = _partial_labels(cfg)
+    assert partial.label_ratio == label_ratio
+    assert partial.seed == cfg.randomness.seed == 5
+    assert partial.dataset.get('indices') is None
 
     quick = replace(whole, quick=True)
     reduced = pretrain_config(quick, label_ratio)
     assert reduced.train_cfg.max_epochs < cfg.train_cfg.max_epochs
-    assert reduced.train_dataloader.dataset.dataset.indices == 1000
+    assert _partial_labels(reduced).dataset.indices == 1000
     assert reduced.model == cfg.model
 
     linear = linear_config(quick, tmp_path / 'a.pth')

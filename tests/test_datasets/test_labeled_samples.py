@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from image_folders import write_image_folder
@@ -12,7 +14,7 @@ def folder(tmp_path):
     return dict(
         type='CustomDataset',
         data_root=str(write_image_folder(tmp_path, per_class=5)),
-        pipeline=[dict(type='PackInputs', input_key='img_path')],
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     )
 
 
@@ -64,3 +66,41 @@ def test_no_label_at_all_is_an_error(folder):
     dataset = dict(folder, with_label=False)
     with pytest.raises(ValueError, match='none of the 15 samples of Custom'):
         DATASETS.build(dict(type='LabeledSubset', dataset=dataset))
+
+
+def test_repeats_labeled_images_and_no_others(folder):
+    partial = DATASETS.build(
+        dict(type='PartialLabels', label_ratio=0.4, dataset=folder)
+    )
+    repeated = DATASETS.build(
+        dict(type='RepeatLabeled', times=3, dataset=partial)
+    )
+    labels = partial.get_gt_labels()
+    counts = Counter(_paths(repeated))
+    expected = {
+        path: 3 if label >= 0 else 1
+        for path, label in zip(_paths(partial), labels, strict=True)
+    }
+    assert counts == expected
+    assert len(repeated) == 9 + 6 * 3
+    seen = Counter(tuple(repeated.get_cat_ids(i)) for i in range(27))
+    assert seen == {(): 9, (0,): 6, (1,): 6, (2,): 6}
+    assert repeated[0]['data_samples'].img_path == _paths(partial)[0]
+
+
+def test_repeating_once_changes_nothing(folder):
+    dataset = DATASETS.build(folder)
+    once = DATASETS.build(dict(type='RepeatLabeled', times=1, dataset=dataset))
+    assert _paths(once) == _paths(dataset)
+
+
+@pytest.mark.parametrize('times', [0, -1, 1.5, True, '2'])
+def test_repeating_a_wrong_number_of_times(folder, times):
+    with pytest.raises(ValueError, match='times must be a positive integer'):
+        DATASETS.build(dict(type='RepeatLabeled', times=times, dataset=folder))
+
+
+def test_nothing_to_repeat_is_an_error(folder):
+    dataset = dict(folder, with_label=False)
+    with pytest.raises(ValueError, match='none of the 15 samples of Custom'):
+        DATASETS.build(dict(type='RepeatLabeled', times=2, dataset=dataset))
