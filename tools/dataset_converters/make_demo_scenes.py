@@ -7,7 +7,7 @@ from pathlib import Path
 from mmunimoco.datasets.scenes_files import write_scenes
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'out', type=Path, help='folder to write; must be new or empty'
@@ -22,14 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, default=128, help='height and width in pixels'
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.seed < 0:
         parser.error(f'--seed must be 0 or more, got {args.seed}')
     return args
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     counts = dict(train=args.train, val=args.val)
     try:
         write_scenes(args.out, counts, seed=args.seed, size=args.size)

@@ -1,0 +1,158 @@
+# Semantic segmentation of scenes of Fashion-MNIST objects, from a demo
+# checkpoint: a small FCN for two CPU cores. All layers are trained.
+_base_ = [
+    'mmseg::_base_/models/fcn_r50-d8.py',
+    'mmseg::_base_/default_runtime.py',
+]
+custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+
+# ------------------------- usually changed -------------------------
+checkpoint = '{{$PRETRAINED:}}'  # environment variable PRETRAINED
+data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
+max_epochs = 6
+batch_size = 8
+lr = 1e-3
+width = 16  # as in pre-training
+channels = 64  # of the head
+num_workers = 1
+# -------------------------------------------------------------------
+
+norm_cfg = dict(type='BN', requires_grad=True)
+classes = (
+    'background',
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+)
+# Tol's "muted" colours; black is background, gray the last class.
+palette = [
+    (0, 0, 0),
+    (204, 102, 119),
+    (51, 34, 136),
+    (221, 204, 119),
+    (17, 119, 51),
+    (136, 204, 238),
+    (136, 34, 85),
+    (68, 170, 153),
+    (153, 153, 51),
+    (170, 68, 153),
+    (128, 128, 128),
+]
+
+model = dict(
+    data_preprocessor=dict(
+        # As in pre-training: gray images, the same for each channel.
+        mean=[73.0] * 3,
+        std=[90.0] * 3,
+        bgr_to_rgb=False,
+        size=(128, 128),
+    ),
+    pretrained=None,
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        stem_channels=width,
+        base_channels=width,
+        norm_cfg=norm_cfg,
+        init_cfg=dict(
+            type='mmpretrain.Pretrained',
+            checkpoint=checkpoint,
+            prefix='backbone.',
+        ),
+    ),
+    decode_head=dict(
+        in_channels=8 * width,
+        channels=channels,
+        num_convs=1,
+        num_classes=11,
+        norm_cfg=norm_cfg,
+    ),
+    auxiliary_head=None,
+)
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+dataset = dict(
+    type='BaseSegDataset',
+    data_root=data_root,
+    img_suffix='.png',
+    seg_map_suffix='.png',
+    metainfo=dict(classes=classes, palette=palette),
+)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=10,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        **dataset,
+        data_prefix=dict(img_path='images/val', seg_map_path='masks/val'),
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
+    clip_grad=dict(max_norm=10.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
+]
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
+)
+auto_scale_lr = dict(base_batch_size=batch_size)
+
+log_processor = dict(by_epoch=True)
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=10),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+custom_hooks = [
+    dict(type='mmpretrain.CheckpointCheckHook'),
+    dict(type='mmpretrain.ChannelsLastHook'),
+]
+randomness = dict(seed=0)
+
+# Names of this file alone; the resolved config keeps only what counts.
+del checkpoint, data_root, max_epochs, batch_size, lr, width, channels
+del num_workers, norm_cfg, classes, palette, dataset
