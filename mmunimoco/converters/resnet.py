@@ -1,0 +1,115 @@
+"""What kind of ResNet a state dict is, told from its keys and shapes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from mmpretrain.models import ResNet, ResNet_CIFAR
+from mmpretrain.models.backbones.resnet import Bottleneck
+from torch import Tensor
+
+from .renaming import differences, listed
+
+# Keys of torchvision's, timm's and mmpretrain's plain ResNet, without fc.
+_NORM = r'(?:weight|bias|running_mean|running_var|num_batches_tracked)'
+RESNET_KEY = (
+    rf'(?:conv1\.weight|bn1\.{_NORM}|layer[1-4]\.\d+\.(?:conv[1-3]\.weight|'
+    rf'bn[1-3]\.{_NORM}|downsample\.0\.weight|downsample\.1\.{_NORM}))'
+)
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """Depth and widths of a plain ResNet.
+
+    Args:
+        depth (int): 18, 34, 50, 101 or 152.
+        stem_channels (int): Channels of the first convolution.
+        base_channels (int): Channels of the first stage's blocks.
+        stem_kernel (int): 7, or 3 for images of CIFAR's size.
+    """
+
+    depth: int
+    stem_channels: int = 64
+    base_channels: int = 64
+    stem_kernel: int = 7
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether torchvision and timm have it under the name resnetXX."""
+        return self == ResNetShape(self.depth)
+
+    def __str__(self) -> str:
+        if self.is_standard:
+            return f'ResNet-{self.depth}'
+        kernel = f'{self.stem_kernel}x{self.stem_kernel}'
+        return (
+            f'ResNet-{self.depth} with a {kernel} stem of '
+            f'{self.stem_channels} and blocks of {self.base_channels} channels'
+        )
+
+
+def is_resnet(state: Mapping[str, Tensor]) -> bool:
+    """Whether all keys are those of a plain ResNet, without classifier."""
+    return bool(state) and all(re.fullmatch(RESNET_KEY, key) for key in state)
+
+
+def read_resnet(state: Mapping[str, Tensor]) -> ResNetShape:
+    """Tell depth and widths, and check every key and shape.
+
+    Args:
+        state (Mapping[str, Tensor]): Weights of the backbone alone, by the
+            keys of torchvision (which are mmpretrain's).
+
+    Returns:
+        ResNetShape: What it is.
+
+    Raises:
+        ValueError: If it is no plain ResNet, a key is missing or unknown, or
+            a shape differs.
+    """
+    for key in ('conv1.weight', 'layer1.0.conv1.weight'):
+        if key not in state or state[key].ndim != 4:
+            raise ValueError(f'the backbone is no plain ResNet: no {key}')
+    stem = state['conv1.weight']
+    shape = ResNetShape(
+        _depth(state),
+        stem.shape[0],
+        state['layer1.0.conv1.weight'].shape[0],
+        stem.shape[-1],
+    )
+    found = differences(_expected(shape), state)
+    if found:
+        raise ValueError(
+            f'the backbone is no complete plain {shape}: {listed(found)}'
+        )
+    return shape
+
+
+def _depth(state: Mapping[str, Tensor]) -> int:
+    bottleneck = 'layer1.0.conv3.weight' in state
+    blocks = tuple(
+        len({key.split('.')[1] for key in state if key.startswith(stage)})
+        for stage in ('layer1.', 'layer2.', 'layer3.', 'layer4.')
+    )
+    for depth, (block, counts) in ResNet.arch_settings.items():
+        if counts == blocks and bottleneck == (block is Bottleneck):
+            return depth
+    kind = 'bottleneck' if bottleneck else 'basic'
+    raise ValueError(
+        f'no ResNet of mmpretrain has stages of {blocks} {kind} blocks; '
+        f'depths: {listed(map(str, ResNet.arch_settings))}'
+    )
+
+
+def _expected(shape: ResNetShape) -> dict[str, torch.Size]:
+    """Shapes by key, from a model without storage."""
+    kind = ResNet if shape.stem_kernel == 7 else ResNet_CIFAR
+    with torch.device('meta'):
+        model = kind(
+            depth=shape.depth,
+            stem_channels=shape.stem_channels,
+            base_channels=shape.base_channels,
+        )
+    return {key: value.shape for key, value in model.state_dict().items()}
