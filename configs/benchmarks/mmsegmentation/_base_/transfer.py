@@ -13,13 +13,8 @@ custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
 checkpoint = os.environ.get('PRETRAINED', '')
 # -------------------------------------------------------------------
 
-# `_scope_` and not 'mmpretrain.Pretrained': modules ask for the bare name to
-# know that weights were loaded, and would initialise some of them again.
 pretrained_backbone = dict(
-    type='Pretrained',
-    _scope_='mmpretrain',
-    checkpoint=checkpoint,
-    prefix='backbone.',
+    type='mmpretrain.Pretrained', checkpoint=checkpoint, prefix='backbone.'
 )
 # The plain ResNet-50 that was pre-trained, not the hosts' with a deep stem.
 resnet50 = dict(type='ResNet', init_cfg=pretrained_backbone)
