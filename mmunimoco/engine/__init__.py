@@ -1,6 +1,6 @@
 """Loops, hooks and launch helpers, registered with mmpretrain."""
 
-from .hooks import CheckpointCheckHook
+from .hooks import CheckpointCheckHook, TransferCheckHook
 from .loops import KNNTestLoop, KNNValLoop
 from .pretrained_init import CheckedPretrainedInit
 
@@ -9,4 +9,5 @@ __all__ = [
     'CheckpointCheckHook',
     'KNNTestLoop',
     'KNNValLoop',
+    'TransferCheckHook',
 ]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 
@@ -31,6 +32,21 @@ def state_dict_of(checkpoint: Mapping, unwrap: bool) -> dict[str, Tensor]:
         for key, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """Take off what adds ``module.`` to keys and is no part of checkpoints.
+
+    Args:
+        model (nn.Module): Maybe wrapped for several processes, or for
+            test-time augmentation.
+
+    Returns:
+        nn.Module: The model itself.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def compare_parameters(

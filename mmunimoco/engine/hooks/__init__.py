@@ -1,4 +1,11 @@
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_check_hook import CheckpointCheckHook
+from .class_names_check_hook import ClassNamesCheckHook
+from .transfer_check_hook import TransferCheckHook
 
-__all__ = ['ChannelsLastHook', 'CheckpointCheckHook']
+__all__ = [
+    'ChannelsLastHook',
+    'CheckpointCheckHook',
+    'ClassNamesCheckHook',
+    'TransferCheckHook',
+]

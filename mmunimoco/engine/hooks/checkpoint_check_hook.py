@@ -1,10 +1,9 @@
 """Refuse a checkpoint of which nothing fits the model."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmpretrain.registry import HOOKS
 
-from mmunimoco.utils.checkpoint import check_match, state_dict_of
+from mmunimoco.utils.checkpoint import bare_model, check_match, state_dict_of
 
 
 @HOOKS.register_module()
@@ -28,8 +27,6 @@ class CheckpointCheckHook(Hook):
         Raises:
             ValueError: If no parameter of the model is in it.
         """
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner.model)
         state = state_dict_of(checkpoint, unwrap=True)
         check_match(model, state, 'the checkpoint')

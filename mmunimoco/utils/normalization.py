@@ -1,0 +1,151 @@
+"""Mean, standard deviation and channel order of images, from a config."""
+
+import ast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Of values 0 to 255: rounding, but no other data set.
+_TOLERANCE = 0.1
+_KEYS = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How images are normalised before a backbone sees them.
+
+    Attributes:
+        mean (tuple[float]): Mean of each channel, for values 0 to 255.
+        std (tuple[float]): Standard deviation of each channel.
+        to_rgb (bool): Whether the channels, which OpenMMLab loads as BGR,
+            are turned around before.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    to_rgb: bool
+
+    def __str__(self) -> str:
+        order = 'RGB' if self.to_rgb else 'BGR (as loaded)'
+        mean, std = (
+            [round(value, 3) for value in values]
+            for values in (self.mean, self.std)
+        )
+        return f'mean {mean}, std {std}, channels {order}'
+
+    def agrees_with(self, other: 'Normalization') -> bool:
+        """Whether both are the same, but for rounding."""
+        return self.to_rgb == other.to_rgb and all(
+            len(own) == len(theirs)
+            and all(
+                math.isclose(a, b, rel_tol=0, abs_tol=_TOLERANCE)
+                for a, b in zip(own, theirs, strict=True)
+            )
+            for own, theirs in ((self.mean, other.mean), (self.std, other.std))
+        )
+
+
+def normalization_of(preprocessor: Mapping[str, Any]) -> Normalization:
+    """Read the normalisation from the config of a data preprocessor.
+
+    Args:
+        preprocessor (Mapping): Config of a data preprocessor of mmpretrain
+            (``to_rgb``), mmdet or mmseg (``bgr_to_rgb``), or what a
+            checkpoint has under ``meta['normalization']``.
+
+    Returns:
+        Normalization: Without mean or std, that of images left as they are.
+
+    Raises:
+        TypeError: If a value has a type that makes no sense there.
+    """
+    mean, std = preprocessor.get('mean'), preprocessor.get('std')
+    return Normalization(
+        mean=tuple(map(float, (0, 0, 0) if mean is None else mean)),
+        std=tuple(map(float, (1, 1, 1) if std is None else std)),
+        to_rgb=any(preprocessor.get(key, False) for key in _KEYS[2:]),
+    )
+
+
+def normalization_of_config(cfg: Mapping[str, Any]) -> Normalization | None:
+    """Read the normalisation from a whole config.
+
+    Args:
+        cfg (Mapping): A config.
+
+    Returns:
+        Normalization | None: None if it has no data preprocessor.
+    """
+    model = cfg.get('model')
+    inner = model.get('data_preprocessor') if _is_mapping(model) else None
+    # mmengine takes that of the model where there are two.
+    preprocessor = inner or cfg.get('data_preprocessor')
+    return normalization_of(preprocessor) if preprocessor else None
+
+
+def normalization_of_checkpoint(
+    checkpoint: Mapping[str, Any],
+) -> Normalization | None:
+    """Find out how the images of pre-training were normalised.
+
+    Args:
+        checkpoint (Mapping): A loaded checkpoint: ``meta`` may have
+            ``normalization`` or, from mmengine, the text of the config under
+            ``cfg``, which is parsed and never executed.
+
+    Returns:
+        Normalization | None: None if it does not tell.
+    """
+    meta = checkpoint.get('meta')
+    if not _is_mapping(meta):
+        return None
+    try:
+        if meta.get('normalization'):
+            return normalization_of(meta['normalization'])
+        return normalization_of_config(_parse(meta.get('cfg')))
+    except (AttributeError, TypeError, ValueError):
+        return None  # written by something else
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _parse(text: Any) -> dict[str, Any]:
+    """Take data preprocessors from the text of a config.
+
+    Raises:
+        ValueError: If it is no text of a config.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, TypeError, RecursionError) as error:
+        raise ValueError('no text of a config') from error
+    top = {
+        node.targets[0].id: node.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+    }
+    outer = _keywords(top.get('data_preprocessor'))
+    inner = _keywords(_keywords(top.get('model')).get('data_preprocessor'))
+    return dict(
+        data_preprocessor=_literals(outer),
+        model=dict(data_preprocessor=_literals(inner)),
+    )
+
+
+def _keywords(node: ast.AST | None) -> dict[str, ast.expr]:
+    """The arguments of ``dict(...)``; of anything else none."""
+    if not isinstance(node, ast.Call):
+        return {}
+    return {k.arg: k.value for k in node.keywords if k.arg is not None}
+
+
+def _literals(keywords: dict[str, ast.expr]) -> dict[str, Any]:
+    return {
+        key: ast.literal_eval(keywords[key])
+        for key in _KEYS
+        if key in keywords
+    }
