@@ -4,6 +4,8 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from mmunimoco.utils.normalization import normalization_of_checkpoint
+
 # As torchvision, timm's ResNets and MoCo normalise, in RGB and 0 ... 255.
 IMAGENET = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
@@ -13,36 +15,19 @@ IMAGENET = dict(
 def normalization_of(meta: Mapping) -> dict | None:
     """How images were normalised, as far as a checkpoint tells.
 
-    ``meta['normalization']`` if a converter wrote it, else the data
-    preprocessor in the text of the config, which is parsed, not executed.
-
     Args:
         meta (Mapping): The meta of a checkpoint.
 
     Returns:
-        dict | None: ``mean`` and ``std``, three numbers each for images of
-        0 ... 255, and ``to_rgb``: whether they are in the order RGB (else
-        BGR). None if it is not known.
+        dict | None: In the form of ``meta['normalization']``: ``mean`` and
+        ``std``, three numbers each for images of 0 ... 255, and ``to_rgb``:
+        whether they are in the order RGB (else BGR). None if not known.
     """
-    if meta.get('normalization') is not None:
-        return dict(meta['normalization'])
-    text = meta.get('cfg')
-    # mmengine prefers the preprocessor inside the model.
-    settings = (config_value(text, 'model') or {}).get('data_preprocessor')
-    settings = settings or config_value(text, 'data_preprocessor') or {}
-    mean, std = settings.get('mean'), settings.get('std')
-    if not _three_numbers(mean) or not _three_numbers(std):
+    known = normalization_of_checkpoint(dict(meta=meta))
+    if known is None:
         return None
-    to_rgb = settings.get('to_rgb') or settings.get('bgr_to_rgb')
-    return dict(mean=list(mean), std=list(std), to_rgb=bool(to_rgb))
-
-
-def _three_numbers(value: Any) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) == 3
-        and all(isinstance(number, (int, float)) for number in value)
-    )
+    mean, std = list(known.mean), list(known.std)
+    return dict(mean=mean, std=std, to_rgb=known.to_rgb)
 
 
 def config_value(text: Any, name: str) -> dict | None:

@@ -4,9 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from mmpretrain.models import ResNet, ResNet_CIFAR
-from mmpretrain.models.backbones.resnet import Bottleneck
 from torch import Tensor
 
 from .renaming import differences, listed
@@ -17,6 +14,16 @@ RESNET_KEY = (
     rf'(?:conv1\.weight|bn1\.{_NORM}|layer[1-4]\.\d+\.(?:conv[1-3]\.weight|'
     rf'bn[1-3]\.{_NORM}|downsample\.0\.weight|downsample\.1\.{_NORM}))'
 )
+
+
+# Blocks of each stage by depth; from 50 on they are bottlenecks.
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 @dataclass(frozen=True)
@@ -93,23 +100,58 @@ def _depth(state: Mapping[str, Tensor]) -> int:
         len({key.split('.')[1] for key in state if key.startswith(stage)})
         for stage in ('layer1.', 'layer2.', 'layer3.', 'layer4.')
     )
-    for depth, (block, counts) in ResNet.arch_settings.items():
-        if counts == blocks and bottleneck == (block is Bottleneck):
+    for depth, counts in _BLOCKS.items():
+        if counts == blocks and bottleneck == (depth >= 50):
             return depth
     kind = 'bottleneck' if bottleneck else 'basic'
     raise ValueError(
-        f'no ResNet of mmpretrain has stages of {blocks} {kind} blocks; '
-        f'depths: {listed(map(str, ResNet.arch_settings))}'
+        f'no plain ResNet has stages of {blocks} {kind} blocks; the known '
+        f'depths are {listed(map(str, _BLOCKS))}'
     )
 
 
-def _expected(shape: ResNetShape) -> dict[str, torch.Size]:
-    """Shapes by key, from a model without storage."""
-    kind = ResNet if shape.stem_kernel == 7 else ResNet_CIFAR
-    with torch.device('meta'):
-        model = kind(
-            depth=shape.depth,
-            stem_channels=shape.stem_channels,
-            base_channels=shape.base_channels,
-        )
-    return {key: value.shape for key, value in model.state_dict().items()}
+def _expected(shape: ResNetShape) -> dict[str, tuple[int, ...]]:
+    """Shapes by key."""
+    kernel, stem = shape.stem_kernel, shape.stem_channels
+    shapes = _conv_and_norm('conv1', 'bn1', stem, 3, kernel)
+    inputs, expansion = stem, 4 if shape.depth >= 50 else 1
+    for stage, blocks in enumerate(_BLOCKS[shape.depth]):
+        width = shape.base_channels * 2**stage
+        for number in range(blocks):
+            block = _block(width, inputs, expansion)
+            outputs = width * expansion
+            if number == 0 and (stage > 0 or inputs != outputs):
+                names = ('downsample.0', 'downsample.1')
+                block.update(_conv_and_norm(*names, outputs, inputs, 1))
+            name = f'layer{stage + 1}.{number}.'
+            shapes.update({name + key: size for key, size in block.items()})
+            inputs = outputs
+    return shapes
+
+
+def _block(
+    width: int, inputs: int, expansion: int
+) -> dict[str, tuple[int, ...]]:
+    if expansion == 1:
+        layers = [(width, inputs, 3), (width, width, 3)]
+    else:
+        layers = [
+            (width, inputs, 1),
+            (width, width, 3),
+            (width * expansion, width, 1),
+        ]
+    shapes = {}
+    for i, layer in enumerate(layers, start=1):
+        shapes.update(_conv_and_norm(f'conv{i}', f'bn{i}', *layer))
+    return shapes
+
+
+def _conv_and_norm(
+    conv: str, norm: str, outputs: int, inputs: int, kernel: int
+) -> dict[str, tuple[int, ...]]:
+    names = ('weight', 'bias', 'running_mean', 'running_var')
+    return {
+        f'{conv}.weight': (outputs, inputs, kernel, kernel),
+        **{f'{norm}.{name}': (outputs,) for name in names},
+        f'{norm}.num_batches_tracked': (),
+    }

@@ -1,0 +1,305 @@
+"""Backbones of this project, exported for others."""
+
+import io
+import pickle
+
+import pytest
+import torch
+import torchvision
+from foreign_checkpoints import randomize
+from mmpretrain.registry import MODELS
+from small_unimoco import build_unimoco
+from torch import nn
+from torch.testing import assert_close
+
+from mmunimoco.converters import IMAGENET, config_value, to_mmunimoco
+from mmunimoco.converters.command import export
+
+CFG = """
+model = dict(
+    backbone={backbone!r},
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+        to_rgb=True))
+"""
+VIT = dict(type='MoCoV3ViT', arch='mocov3-small', img_size=224, patch_size=16)
+
+
+def images(size=64, n=2):
+    return torch.randn(
+        n, 3, size, size, generator=torch.Generator().manual_seed(3)
+    )
+
+
+def pooled(features):
+    return features[-1].mean(dim=(2, 3))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Write a checkpoint with a backbone; return the path and the backbone."""
+    folder = tmp_path_factory.mktemp('trained')
+    built = {}
+
+    def write(name, **config):
+        if name not in built:
+            config = config or dict(type='ResNet', depth=int(name))
+            model = randomize(MODELS.build(dict(config)))
+            state = {f'backbone.{k}': v for k, v in model.state_dict().items()}
+            state['neck.mlp.0.weight'] = torch.ones(2, 2)
+            meta = dict(cfg=CFG.format(backbone=config), epoch=5)
+            torch.save(
+                dict(meta=meta, state_dict=state), folder / f'{name}.pth'
+            )
+            built[name] = model
+        return str(folder / f'{name}.pth'), built[name]
+
+    return write
+
+
+@torch.no_grad()
+def test_torchvision(trained, tmp_path):
+    source, backbone = trained('50')
+    export(source, tmp_path / 'r50.pth', 'torchvision')
+    model = torchvision.models.resnet50()
+    model.fc = nn.Identity()
+    state = torch.load(tmp_path / 'r50.pth', weights_only=True)
+    model.load_state_dict(state, strict=True)
+    features = model.eval()(images())
+    expected = pooled(backbone(images()))
+    assert_close(features, expected, rtol=1e-5, atol=1e-5)
+    # And back.
+    back = to_mmunimoco(state, 'torchvision')['state_dict']
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(back[f'backbone.{key}'], value), key
+
+
+@pytest.mark.parametrize(
+    'name, form', [('50', 'timm'), ('18', 'safetensors'), ('vit', 'timm')]
+)
+@torch.no_grad()
+def test_timm(trained, tmp_path, name, form):
+    timm = pytest.importorskip('timm')
+    config = VIT if name == 'vit' else {}
+    source, backbone = trained(name, **config)
+    path = tmp_path / f'weights.{form}'
+    export(source, path, form)
+    args = dict(num_classes=0, checkpoint_path=str(path))
+    if name == 'vit':
+        args['num_heads'] = 12
+        model = timm.create_model('vit_small_patch16_224', **args).eval()
+        x = images(224, n=1)
+        expected = backbone(x)[-1]
+    else:
+        model = timm.create_model(f'resnet{name}', **args).eval()
+        x = images()
+        expected = pooled(backbone(x))
+    assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['18', 'vit'])
+@torch.no_grad()
+def test_hugging_face_folder(trained, tmp_path, name):
+    timm = pytest.importorskip('timm')
+    source, backbone = trained(name, **(VIT if name == 'vit' else {}))
+    folder = tmp_path / 'hub'
+    export(source, folder, 'huggingface')
+    model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+    if name == 'vit':
+        x = images(224, n=1)
+        expected = backbone(x)[-1]
+    else:
+        x = images()
+        expected = pooled(backbone(x))
+    assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+    data = timm.data.resolve_model_data_config(model)
+    assert data['mean'] == pytest.approx((0.485, 0.456, 0.406))
+    assert data['std'] == pytest.approx((0.229, 0.224, 0.225))
+    card = (folder / 'README.md').read_text()
+    assert card.startswith('---\nlibrary_name: timm\n')
+    assert f'{model.num_features} numbers' in card and 'epoch 5' in card
+
+    with pytest.raises(FileExistsError, match='README.md exists already'):
+        export(source, folder, 'huggingface')
+    export(source, folder, 'huggingface', force=True)
+    assert {path.name for path in folder.iterdir()} == {
+        'README.md',
+        'config.json',
+        'model.safetensors',
+    }
+
+
+class Conv(nn.Conv2d):
+    """detectron2's: the norm belongs to it, and is applied after it."""
+
+    def __init__(self, inputs, outputs, kernel, stride=1):
+        padding = kernel // 2
+        super().__init__(inputs, outputs, kernel, stride, padding, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        return self.norm(super().forward(x))
+
+
+class Bottleneck(nn.Module):
+    """detectron2's BottleneckBlock, STRIDE_IN_1X1 False."""
+
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.shortcut = None
+        if inputs != 4 * width:
+            self.shortcut = Conv(inputs, 4 * width, 1, stride)
+        self.conv1 = Conv(inputs, width, 1)
+        self.conv2 = Conv(width, width, 3, stride)
+        self.conv3 = Conv(width, 4 * width, 1)
+
+    def forward(self, x):
+        out = self.conv3(self.conv2(self.conv1(x).relu()).relu())
+        short = x if self.shortcut is None else self.shortcut(x)
+        return (out + short).relu()
+
+
+class Detectron2ResNet50(nn.Module):
+    """The keys that detectron2 documents: stem.conv1, res2.0.conv1.norm ..."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Module()
+        self.stem.conv1 = Conv(3, 64, 7, 2)
+        inputs = 64
+        for i, blocks in enumerate((3, 4, 6, 3)):
+            width, stride = 64 * 2**i, 1 if i == 0 else 2
+            stage = [Bottleneck(inputs, width, stride)]
+            inputs = 4 * width
+            stage += [Bottleneck(inputs, width, 1) for _ in range(blocks - 1)]
+            self.add_module(f'res{i + 2}', nn.Sequential(*stage))
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.stem.conv1(x).relu(), 3, 2, 1)
+        return self.res5(self.res4(self.res3(self.res2(x))))
+
+
+class OnlyNumpy(pickle.Unpickler):
+    def find_class(self, module, name):
+        assert module.split('.')[0] == 'numpy', f'{module}.{name}'
+        return super().find_class(module, name)
+
+
+@torch.no_grad()
+def test_detectron2(trained, tmp_path):
+    source, backbone = trained('50')
+    path = tmp_path / 'r50.pkl'
+    export(source, path, 'detectron2')
+    content = OnlyNumpy(io.BytesIO(path.read_bytes())).load()
+    assert content['matching_heuristics'] is True
+    assert content['__author__'] == 'mmunimoco'
+    model = Detectron2ResNet50().eval()
+    arrays = content['model']
+    model.load_state_dict({k: torch.tensor(v) for k, v in arrays.items()})
+    expected = backbone(images())[-1]
+    assert_close(model(images()), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('encoder', ['query', 'momentum'])
+def test_backbone_for_openmmlab(tmp_path, encoder):
+    model = randomize(build_unimoco())
+    text = 'data_preprocessor = dict(mean=[73.0] * 3, std=[9, 9, 9])'
+    source = tmp_path / 'epoch_1.pth'
+    meta = dict(cfg=text, epoch=1)
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), source)
+    path = tmp_path / 'new' / 'backbone.pth'
+    # The mean is no literal, so it has to be given.
+    given = dict(mean=[73.0] * 3, std=[9.0] * 3, to_rgb=False)
+    export(str(source), path, 'backbone', encoder, given)
+    saved = torch.load(path, weights_only=True)
+    assert saved['meta'] == {**meta, 'normalization': given}
+    wanted = model.backbone
+    if encoder == 'momentum':
+        wanted = model.encoder_k.module[0]
+    target = MODELS.build(
+        dict(
+            type='ResNet',
+            depth=18,
+            stem_channels=8,
+            base_channels=8,
+            init_cfg=dict(
+                type='Pretrained', checkpoint=str(path), prefix='backbone.'
+            ),
+        )
+    )
+    target.init_weights()
+    assert len(saved['state_dict']) == len(wanted.state_dict())
+    for key, value in wanted.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
+    assert [p.name for p in path.parent.iterdir()] == ['backbone.pth']
+
+
+@pytest.mark.parametrize(
+    'name, config, form, message',
+    [
+        (
+            'narrow',
+            dict(type='ResNet', depth=18, stem_channels=8, base_channels=8),
+            'timm',
+            '7x7 stem of 8 and blocks of 8 channels',
+        ),
+        (
+            'cifar',
+            dict(type='ResNet_CIFAR', depth=18),
+            'detectron2',
+            'that of detectron2 has a 7x7 stem',
+        ),
+        (
+            'caffe',
+            dict(type='ResNet', depth=50, style='caffe'),
+            'torchvision',
+            "style='caffe'",
+        ),
+        ('vit', VIT, 'torchvision', 'no plain ResNet'),
+        ('vit', VIT, 'detectron2', 'no plain ResNet'),
+        ('v1d', dict(type='ResNetV1d', depth=18), 'timm', 'stem.0.weight'),
+    ],
+)
+def test_what_has_no_counterpart_is_refused(
+    trained, tmp_path, name, config, form, message
+):
+    source, _ = trained(name, **config)
+    with pytest.raises(ValueError, match=message):
+        export(source, tmp_path / 'out', form)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        ({}, 'not known; say it with --mean and --std'),
+        (dict(normalization={**IMAGENET, 'to_rgb': False}), 'BGR'),
+    ],
+)
+def test_hub_needs_the_normalization(trained, tmp_path, given, message):
+    _, backbone = trained('18')
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    source = tmp_path / 'a.pth'
+    torch.save(dict(meta=given, state_dict=state), source)
+    with pytest.raises(ValueError, match=message):
+        export(str(source), tmp_path / 'hub', 'huggingface')
+    assert not (tmp_path / 'hub').exists()
+
+
+def test_missing_encoder_is_named(trained, tmp_path):
+    source, _ = trained('18')
+    with pytest.raises(ValueError, match=r"'encoder_k\.module\.0\.'.*'neck"):
+        export(source, tmp_path / 'a', 'backbone', 'momentum')
+
+
+def test_config_is_read_not_run(tmp_path):
+    mark = tmp_path / 'mark'
+    text = (
+        f"a = open({str(mark)!r}, 'w')\nb = dict(c=[dict(d=-1)], **{{'e': 2}})"
+    )
+    assert config_value(text, 'a') is None
+    assert config_value(text, 'b') == dict(c=[dict(d=-1)], e=2)
+    assert config_value(text, 'missing') is None
+    assert config_value('not python', 'a') is None
+    assert config_value(None, 'a') is None
+    assert not mark.exists()
