@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,13 +103,30 @@ def write_checkpoint(path: Path, content: Mapping) -> None:
 
 
 def write_pickle(path: Path, content: Mapping) -> None:
-    """Write a pickle, as detectron2 reads it.
+    """Write a pickle, as detectron2 reads it, for any release of numpy.
 
     Args:
         path (Path): The file.
         content (Mapping): What to save.
     """
-    write_whole(path, lambda to: to.write_bytes(pickle.dumps(content)))
+
+    def write(temporary: Path) -> None:
+        with temporary.open('wb') as file:
+            _ArrayPickler(file).dump(content)
+
+    write_whole(path, write)
+
+
+class _ArrayPickler(pickle.Pickler):
+    """Names ``numpy.ndarray`` alone.
+
+    numpy 2 would name ``numpy._core``, which older releases do not have.
+    """
+
+    def reducer_override(self, item: Any) -> Any:
+        if type(item) is np.ndarray:
+            return np.ndarray, ((0,), 'b'), item.__reduce__()[2]
+        return NotImplemented
 
 
 def write_safetensors(
