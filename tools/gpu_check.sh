@@ -4,6 +4,11 @@
 # Python that imports torch and mmpretrain will do.
 #
 # usage: tools/gpu_check.sh [--out FILE.json] [further arguments: --help]
+#        tools/gpu_check.sh --transfer [--mmcv-source PATH] [--out FILE.json]
+#
+# --transfer builds mmcv's CUDA ops (CUDA toolkit and compiler needed; network,
+# unless the source is given) beside the environment and trains ten steps of
+# detection and segmentation configs at full size. It has not run yet.
 #
 # The first of $PYTHON, .venv/bin/python, python3 and python that imports them
 # is taken; PYTHONPATH is kept, so packages may be carried along.

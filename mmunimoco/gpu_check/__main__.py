@@ -17,6 +17,7 @@ from .environment import (
     describe_versions,
 )
 from .plan import NAMES, plan_parts
+from .transfer_part import plan_transfer
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,7 +54,22 @@ def parse_args() -> argparse.Namespace:
         '--commit',
         help='the commit, for the report, of a copy without its history',
     )
+    parser.add_argument(
+        '--transfer',
+        action='store_true',
+        help="instead of these parts: build mmcv's CUDA ops, then ten steps "
+        'of real detection and segmentation configs; needs a CUDA toolkit',
+    )
+    parser.add_argument(
+        '--mmcv-source',
+        type=Path,
+        metavar='PATH',
+        help='with --transfer: folder or archive to build mmcv from '
+        '(default: pip downloads it)',
+    )
     args = parser.parse_args()
+    if args.mmcv_source and not args.mmcv_source.exists():
+        parser.error(f'--mmcv-source {args.mmcv_source} does not exist')
     if args.device == 'auto':
         args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     elif args.device == 'cuda' and not torch.cuda.is_available():
@@ -77,7 +93,12 @@ def main() -> int:
         versions=describe_versions(),
         machine=describe_hardware(args.device),
     )
-    parts = plan_parts(args.device, root, folder, tuple(args.parts))
+    if args.transfer:
+        built = folder.parent / 'mmcv'
+        source = args.mmcv_source and str(args.mmcv_source.resolve())
+        parts = plan_transfer(args.device, root, folder, built, source)
+    else:
+        parts = plan_parts(args.device, root, folder, tuple(args.parts))
     return run_check(parts, header, out, folder, root, Console())
 
 
