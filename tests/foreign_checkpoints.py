@@ -4,6 +4,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional
+from torch.testing import assert_close
 
 
 def randomize(model, seed=0):
@@ -12,11 +13,18 @@ def randomize(model, seed=0):
     for name, value in model.state_dict().items():
         if name.endswith('num_batches_tracked'):
             value.fill_(7)
-        elif value.ndim == 1:
+        elif value.ndim == 1 and value.is_floating_point():
             positive = not name.endswith(('bias', 'running_mean'))
             noise = torch.rand(value.shape, generator=generator)
             value.copy_(noise + 0.5 if positive else noise - 0.5)
-    return model.eval()
+    model.eval()  # returns None for a backbone of mmpretrain
+    return model
+
+
+def assert_same_features(features, expected):
+    """To 1e-5, and neither dead nor overflown."""
+    assert torch.isfinite(expected).all() and expected.std() > 1e-3
+    assert_close(features, expected, rtol=1e-5, atol=1e-5)
 
 
 def moco_encoder(depth, version, dim, seed):

@@ -129,7 +129,7 @@ train_dataloader = dict(
                 [dict(type='RandomResizedCrop', scale=32)]]),
             dict(type='PackInputs')]))
 optim_wrapper = dict(optimizer=dict(type='SGD', lr={lr}, momentum=0.9))
-param_scheduler = dict(type='MultiStepLR', milestones=[1], gamma=0.5)
+param_scheduler = dict(type='MultiStepLR', milestones=[1], gamma=0.5, end=9)
 train_cfg = dict(by_epoch=True, max_epochs={epochs})
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
 randomness = dict(seed=0)
