@@ -7,43 +7,56 @@ from mmpretrain.structures import DataSample
 import mmunimoco  # noqa: F401
 
 QUEUE_LEN, DIM = 32, 16
+TEMPERATURE, MOMENTUM = 0.2, 0.01
+SGD = dict(lr=0.03, momentum=0.9, weight_decay=1e-4)
 
 
-def build_unimoco(norm=None, **head):
-    """Build it in training mode, with the same weights each time.
+def unimoco_config(norm=None, head=None, **options):
+    """Its config.
 
     Args:
-        norm (dict, optional): ``norm_cfg`` of backbone and neck; default BN.
+        norm (dict, optional): ``norm_cfg`` of the backbone; default BN.
+        head (dict, optional): Options of the head.
+        **options: Of the algorithm.
+    """
+    config = dict(
+        type='UniMoCo',
+        momentum=MOMENTUM,
+        backbone=dict(
+            type='ResNet',
+            depth=18,
+            stem_channels=8,
+            base_channels=8,
+            norm_cfg=norm or dict(type='BN'),
+        ),
+        neck=dict(
+            type='MoCoV2Neck',
+            in_channels=64,
+            hid_channels=32,
+            out_channels=DIM,
+        ),
+        head=dict(
+            type='UniMoCoHead',
+            feat_dim=DIM,
+            queue_len=QUEUE_LEN,
+            temperature=TEMPERATURE,
+        )
+        | (head or {}),
+    )
+    return config | options
+
+
+def build_unimoco(norm=None, seed=0, options=None, **head):
+    """Build it in training mode, with the same weights for the same seed.
+
+    Args:
+        norm (dict, optional): ``norm_cfg`` of the backbone; default BN.
+        seed (int): Of the weights.
+        options (dict, optional): Options of the algorithm.
         **head: Options of the head.
     """
-    norm = norm or dict(type='BN')
-    torch.manual_seed(0)
-    model = MODELS.build(
-        dict(
-            type='UniMoCo',
-            momentum=0.01,
-            backbone=dict(
-                type='ResNet',
-                depth=18,
-                stem_channels=8,
-                base_channels=8,
-                norm_cfg=norm,
-            ),
-            neck=dict(
-                type='MoCoV2Neck',
-                in_channels=64,
-                hid_channels=32,
-                out_channels=DIM,
-            ),
-            head=dict(
-                type='UniMoCoHead',
-                feat_dim=DIM,
-                queue_len=QUEUE_LEN,
-                temperature=0.2,
-            )
-            | head,
-        )
-    )
+    torch.manual_seed(seed)
+    model = MODELS.build(unimoco_config(norm, head, **(options or {})))
     model.init_weights()
     return model.train()
 
@@ -77,3 +90,16 @@ def compute_loss(model, views, labels):
     device = next(model.parameters()).device
     views = [view.to(device) for view in views]
     return model(views, data_samples(labels), mode='loss')
+
+
+def trained_parameters(model):
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def train_step(model, optimizer, views, labels):
+    """One step of an optimizer on the CPU; the loss before it."""
+    losses = model(views, data_samples(labels), mode='loss')
+    optimizer.zero_grad()
+    losses['loss'].backward()
+    optimizer.step()
+    return losses['loss'].item()

@@ -5,85 +5,26 @@ from copy import deepcopy
 import pytest
 import torch
 from cpu_autocast import CPU_AUTOCAST
-from ddp_helpers import run_ddp
-from mmengine.model import MMDistributedDataParallel
 from mmpretrain.registry import MODELS
-from mmpretrain.structures import DataSample
 from published_unimoco import PublishedUniMoCo
+from small_unimoco import (
+    DIM,
+    MOMENTUM,
+    QUEUE_LEN,
+    SGD,
+    TEMPERATURE,
+    build_unimoco,
+    data_samples,
+    draw_batches,
+    train_step,
+    trained_parameters,
+    unimoco_config,
+)
 from torch import nn
 from torch.nn import functional
 
 from mmunimoco.models.heads.sample_labels import SampleLabels
 from mmunimoco.models.utils import ShufflePlan
-
-SGD = dict(lr=0.03, momentum=0.9, weight_decay=1e-4)
-TAU, MOMENTUM, QUEUE, DIM = 0.2, 0.01, 32, 16
-
-
-def config(norm='BN', **kwargs):
-    """A narrow ResNet-18."""
-    head = dict(
-        type='UniMoCoHead', feat_dim=DIM, queue_len=QUEUE, temperature=TAU
-    ) | kwargs.pop('head', {})
-    return (
-        dict(
-            type='UniMoCo',
-            backbone=dict(
-                type='ResNet',
-                depth=18,
-                stem_channels=8,
-                base_channels=8,
-                norm_cfg=dict(type=norm),
-            ),
-            neck=dict(
-                type='MoCoV2Neck',
-                in_channels=64,
-                hid_channels=32,
-                out_channels=DIM,
-            ),
-            head=head,
-            momentum=MOMENTUM,
-        )
-        | kwargs
-    )
-
-
-def build(seed=0, **kwargs):
-    torch.manual_seed(seed)
-    model = MODELS.build(config(**kwargs))
-    model.init_weights()
-    return model.train()
-
-
-def samples(labels):
-    """Data samples; -1 in turn as an absent label and as -1."""
-    out = []
-    for i, label in enumerate(labels.tolist()):
-        sample = DataSample(metainfo=dict(sample_idx=i))
-        if label >= 0 or i % 2:
-            sample.set_gt_label(label)
-        out.append(sample)
-    return out
-
-
-def batches(steps=24, n=8, classes=3, unlabeled=0.5, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        views = [
-            torch.randn(n, 3, 32, 32, generator=generator, dtype=dtype)
-            for _ in range(2)
-        ]
-        labels = torch.randint(classes, (n,), generator=generator)
-        labels[torch.rand(n, generator=generator) < unlabeled] = -1
-        yield views, labels
-
-
-def train_step(model, optimizer, views, labels):
-    losses = model(views, samples(labels), mode='loss')
-    optimizer.zero_grad()
-    losses['loss'].backward()
-    optimizer.step()
-    return losses['loss'].item()
 
 
 class Encoder(nn.Module):
@@ -106,18 +47,18 @@ class Encoder(nn.Module):
 def test_trajectory_equals_the_published_algorithm(
     dtype, tolerance, unlabeled
 ):
-    model = build().to(dtype)
+    model = build_unimoco().to(dtype)
     reference = PublishedUniMoCo(
         deepcopy(Encoder(model)),
         model.head.queue.T,
         SGD,
         momentum=1 - MOMENTUM,
-        temperature=TAU,
+        temperature=TEMPERATURE,
     )
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **SGD
-    )
-    for views, labels in batches(unlabeled=unlabeled, dtype=dtype):
+    optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
+    for views, labels in draw_batches(
+        steps=24, unlabeled=unlabeled, dtype=dtype
+    ):
         wanted = reference.step(*views, labels)
         loss = train_step(model, optimizer, views, labels)
         assert loss == pytest.approx(wanted, rel=tolerance)
@@ -140,33 +81,30 @@ def test_trajectory_equals_the_published_algorithm(
     assert int(model.head.queue_ptr) == reference.pointer
 
 
+def moco_config(**options):
+    """Mmpretrain's MoCo of the same encoder."""
+    head = dict(
+        type='ContrastiveHead',
+        loss=dict(type='CrossEntropyLoss'),
+        temperature=TEMPERATURE,
+    )
+    return unimoco_config(**options) | dict(type='MoCo', head=head)
+
+
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
 def test_without_labels_it_is_mmpretrains_moco(dtype):
     """Every step: loss, weights, both encoders, queue."""
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    model = build()
-    moco_config = config(
-        type='MoCo',
-        queue_len=QUEUE,
-        feat_dim=DIM,
-        head=dict(
-            type='ContrastiveHead',
-            loss=dict(type='CrossEntropyLoss'),
-            temperature=TAU,
-        ),
-    )
-    for name in ('feat_dim', 'queue_len'):
-        del moco_config['head'][name]
-    moco = MODELS.build(moco_config)
+    model = build_unimoco()
+    moco = MODELS.build(moco_config(queue_len=QUEUE_LEN, feat_dim=DIM))
     moco.backbone.load_state_dict(model.backbone.state_dict())
     moco.neck.load_state_dict(model.neck.state_dict())
     moco.queue.copy_(model.head.queue.T)
     model, moco = model.to(dtype), moco.to(dtype)
     optimizers = [
-        torch.optim.SGD([p for p in m.parameters() if p.requires_grad], **SGD)
-        for m in (model, moco)
+        torch.optim.SGD(trained_parameters(m), **SGD) for m in (model, moco)
     ]
-    for views, labels in batches(unlabeled=1.0, dtype=dtype):
+    for views, labels in draw_batches(steps=24, unlabeled=1.0, dtype=dtype):
         losses = [
             train_step(m, optimizer, list(views), labels)
             for m, optimizer in zip((model, moco), optimizers, strict=True)
@@ -184,17 +122,10 @@ def test_without_labels_it_is_mmpretrains_moco(dtype):
 
 
 def test_checkpoint_keys():
-    model = build()
+    model = build_unimoco()
     roots = {name.split('.')[0] for name in model.state_dict()}
     assert roots == {'backbone', 'neck', 'encoder_k', 'head'}
-    moco = MODELS.build(
-        config(type='MoCo', head=dict(type='ContrastiveHead'))
-        | dict(
-            head=dict(
-                type='ContrastiveHead', loss=dict(type='CrossEntropyLoss')
-            )
-        )
-    )
+    moco = MODELS.build(moco_config())
     # All but the queues are where mmpretrain's MoCo has them.
     missing, unexpected = model.load_state_dict(
         moco.state_dict(), strict=False
@@ -208,9 +139,9 @@ def test_checkpoint_keys():
 
 
 def test_only_the_query_encoder_is_trained():
-    model = build()
-    ((views, labels),) = batches(steps=1)
-    model(views, samples(labels), mode='loss')['loss'].backward()
+    model = build_unimoco()
+    ((views, labels),) = draw_batches(steps=1)
+    model(views, data_samples(labels), mode='loss')['loss'].backward()
     for name, parameter in model.named_parameters():
         trained = name.startswith(('backbone.', 'neck.'))
         assert parameter.requires_grad == trained, name
@@ -218,18 +149,14 @@ def test_only_the_query_encoder_is_trained():
 
 
 def test_saved_and_restored_training_goes_on_the_same():
-    model = build()
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **SGD
-    )
-    *first, last = batches(steps=6)
+    model = build_unimoco()
+    optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
+    *first, last = draw_batches(steps=6)
     for views, labels in first:
         train_step(model, optimizer, views, labels)
-    other = build(seed=1)
+    other = build_unimoco(seed=1)
     other.load_state_dict(model.state_dict())
-    other_optimizer = torch.optim.SGD(
-        [p for p in other.parameters() if p.requires_grad], **SGD
-    )
+    other_optimizer = torch.optim.SGD(trained_parameters(other), **SGD)
     other_optimizer.load_state_dict(deepcopy(optimizer.state_dict()))
     losses = [
         train_step(m, o, *last)
@@ -242,31 +169,31 @@ def test_saved_and_restored_training_goes_on_the_same():
 
 @pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 def test_amp_step_is_close_to_float32(dtype):
-    ((views, labels),) = batches(steps=1)
-    wanted = build()(views, samples(labels), mode='loss')['loss'].item()
-    model = build()
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **SGD
-    )
+    ((views, labels),) = draw_batches(steps=1)
+    wanted = build_unimoco()(views, data_samples(labels), mode='loss')[
+        'loss'
+    ].item()
+    model = build_unimoco()
+    optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
     before = deepcopy(model.state_dict())
     # GradScaler does nothing on a CPU; bf16 and fp16 autocast are real.
     with torch.autocast('cpu', dtype=dtype):
-        losses = model(views, samples(labels), mode='loss')
+        losses = model(views, data_samples(labels), mode='loss')
     assert losses['loss'].dtype == torch.float32
     assert losses['loss'].item() == pytest.approx(wanted, rel=0.05)
     losses['loss'].backward()
     optimizer.step()
     assert model.head.queue.dtype == torch.float32
     norms = model.head.queue.norm(dim=1)
-    torch.testing.assert_close(norms, torch.ones(QUEUE))
+    torch.testing.assert_close(norms, torch.ones(QUEUE_LEN))
     changed = model.backbone.conv1.weight != before['backbone.conv1.weight']
     assert changed.any()
 
 
 def test_log_values_do_not_add_to_the_loss():
-    model = build()
-    ((views, labels),) = batches(steps=1)
-    losses = model(views, samples(labels), mode='loss')
+    model = build_unimoco()
+    ((views, labels),) = draw_batches(steps=1)
+    losses = model(views, data_samples(labels), mode='loss')
     total, log = model.parse_losses(losses)
     assert total == losses['loss']
     assert set(log) == {
@@ -282,9 +209,9 @@ def test_log_values_do_not_add_to_the_loss():
 
 def test_older_keys_of_the_same_image_are_left_out():
     """A second pass over the same images finds no own key in the queue."""
-    model = build(head=dict(exclude_own_keys=True))
-    ((views, _),) = batches(steps=1)
-    unlabeled = samples(torch.full((8,), -1))
+    model = build_unimoco(exclude_own_keys=True)
+    ((views, _),) = draw_batches(steps=1)
+    unlabeled = data_samples(torch.full((8,), -1))
     model(views, unlabeled, mode='loss')
     assert (model.head.index_queue[:8] == torch.arange(8)).all()
     # What is left: the negatives of query 0 are all keys but its own.
@@ -301,11 +228,8 @@ def test_older_keys_of_the_same_image_are_left_out():
 def test_split_batch_norm_shuffles_the_keys(shuffle):
     """The groups of the key batch are others than those of the query."""
     split = dict(type='SplitBatchNorm', num_splits=4)
-    model = build(
-        backbone=config()['backbone'] | dict(norm_cfg=split),
-        shuffle_bn=shuffle,
-    )
-    ((views, labels),) = batches(steps=1)
+    model = build_unimoco(norm=split, options=dict(shuffle_bn=shuffle))
+    ((views, labels),) = draw_batches(steps=1)
     order = torch.arange(8)
     if shuffle:
         torch.manual_seed(3)
@@ -314,23 +238,23 @@ def test_split_batch_norm_shuffles_the_keys(shuffle):
     wanted = torch.zeros(8, DIM)
     with torch.no_grad():
         # Each group alone, through plain BN, is a virtual device.
-        plain = build()
+        plain = build_unimoco()
         plain.load_state_dict(model.state_dict())
         parts = [plain.neck(plain.backbone(x))[0] for x in groups]
     wanted[order] = functional.normalize(torch.cat(parts), dim=1)
     torch.manual_seed(3)
-    model(views, samples(labels), mode='loss')
+    model(views, data_samples(labels), mode='loss')
     torch.testing.assert_close(
         model.head.queue[:8], wanted, rtol=1e-4, atol=1e-5
     )
 
 
 def test_two_views_are_needed():
-    model = build()
+    model = build_unimoco()
     with pytest.raises(ValueError, match='num_views=2'):
         model(
             torch.zeros(2, 3, 32, 32),
-            samples(torch.zeros(2).long()),
+            data_samples(torch.zeros(2).long()),
             mode='loss',
         )
 
@@ -338,69 +262,4 @@ def test_two_views_are_needed():
 @pytest.mark.parametrize('momentum', [-0.1, 1.5])
 def test_wrong_momentum_is_named(momentum):
     with pytest.raises(ValueError, match='momentum'):
-        build(momentum=momentum)
-
-
-def _train_rank(rank, world_size, state, data, frozen):
-    """Steps on this rank's share, through DDP, as the runner does it."""
-    model = build()
-    model.load_state_dict(state)
-    if frozen:
-        _freeze_statistics(model)
-    ddp = MMDistributedDataParallel(model)
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **SGD
-    )
-    losses = []
-    for views, labels in data:
-        n = len(labels) // world_size
-        share = slice(rank * n, (rank + 1) * n)
-        out = ddp(
-            [view[share] for view in views],
-            samples(labels[share]),
-            mode='loss',
-        )
-        optimizer.zero_grad()
-        out['loss'].backward()
-        optimizer.step()
-        losses.append(out['loss'].item())
-    return losses, model.state_dict()
-
-
-def _freeze_statistics(model):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-
-
-@pytest.mark.parametrize('world_size', [2, 4])
-def test_ranks_equal_one_process_with_frozen_statistics(tmp_path, world_size):
-    """W processes with N / W images each do what one does with N."""
-    model = build()
-    state, data = deepcopy(model.state_dict()), list(batches(steps=4))
-    _freeze_statistics(model)
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **SGD
-    )
-    wanted = [train_step(model, optimizer, *batch) for batch in data]
-    results = run_ddp(_train_rank, world_size, tmp_path, state, data, True)
-    losses = torch.tensor([r[0] for r in results]).mean(0)
-    torch.testing.assert_close(losses, torch.tensor(wanted))
-    for _, rank_state in results:
-        for name, value in model.state_dict().items():
-            torch.testing.assert_close(
-                rank_state[name], value, rtol=1e-4, atol=1e-5, msg=name
-            )
-
-
-def test_ranks_stay_identical_with_shuffled_batch_norm(tmp_path):
-    state, data = deepcopy(build().state_dict()), list(batches(steps=4))
-    (_, first), (_, second) = run_ddp(
-        _train_rank, 2, tmp_path, state, data, False
-    )
-    for name, value in first.items():
-        # Each rank has BN statistics of its own, and nothing else.
-        if 'running_' not in name:
-            assert torch.equal(value, second[name]), name
-    assert int(first['head.queue_ptr']) == 32 % QUEUE
-    assert not torch.equal(first['head.queue'], state['head.queue'])
+        build_unimoco(options=dict(momentum=momentum))
