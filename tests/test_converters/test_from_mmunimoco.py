@@ -11,8 +11,15 @@ from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 from torch import nn
 
-from mmunimoco.converters import IMAGENET, config_value, to_mmunimoco
+from mmunimoco.converters import (
+    IMAGENET,
+    TimmModel,
+    config_value,
+    to_mmunimoco,
+)
 from mmunimoco.converters.command import export
+from mmunimoco.converters.hugging_face import config_of
+from mmunimoco.converters.resnet import read_resnet
 
 CFG = """
 model = dict(
@@ -285,6 +292,21 @@ def test_hub_needs_the_normalization(trained, tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         export(str(source), tmp_path / 'hub', 'huggingface')
     assert not (tmp_path / 'hub').exists()
+
+
+def test_hub_needs_the_heads_of_a_vit():
+    model = TimmModel('vit_small_patch16_224', 384)
+    with pytest.raises(ValueError, match='number of a ViT.s heads'):
+        config_of(model, dict(normalization=IMAGENET))
+
+
+@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
+def test_every_depth_is_told_from_its_shapes(depth):
+    with torch.device('meta'):
+        model = getattr(torchvision.models, f'resnet{depth}')()
+    model.fc = nn.Identity()
+    shape = read_resnet(model.state_dict())
+    assert shape.depth == depth and shape.is_standard
 
 
 def test_missing_encoder_is_named(trained, tmp_path):
