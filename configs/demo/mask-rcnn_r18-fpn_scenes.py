@@ -1,14 +1,16 @@
 # Detection and instance segmentation on scenes of Fashion-MNIST objects, from
 # a demo checkpoint: a small Mask R-CNN for two CPU cores. All layers are
 # trained, BN included, as in MoCo's protocol.
+import os
+
 _base_ = [
+    '_base_/scenes.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
 ]
-custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
 
 # ------------------------- usually changed -------------------------
-checkpoint = '{{$PRETRAINED:}}'  # environment variable PRETRAINED
+checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
 max_epochs = 6
 batch_size = 8
@@ -157,18 +159,8 @@ val_evaluator = dict(
     metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
-    clip_grad=dict(max_norm=10.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
-]
+optim_wrapper = dict(optimizer=dict(lr=lr))
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
 )
@@ -178,11 +170,6 @@ default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2),
 )
-custom_hooks = [
-    dict(type='mmpretrain.CheckpointCheckHook'),
-    dict(type='mmpretrain.ChannelsLastHook'),
-]
-randomness = dict(seed=0)
 
 # Names of this file alone; the resolved config keeps only what counts.
 del checkpoint, data_root, max_epochs, batch_size, lr, width, channels

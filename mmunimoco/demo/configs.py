@@ -21,7 +21,7 @@ def pretrain_config(settings: DemoSettings, label_ratio: float) -> Config:
     Returns:
         Config: Resolved, without ``work_dir``.
     """
-    cfg = _load(settings, PRETRAIN_CONFIGS[label_ratio])
+    cfg = load_config(settings, PRETRAIN_CONFIGS[label_ratio])
     partial_labels = _partial_labels(cfg.train_dataloader.dataset)
     partial_labels.seed = settings.seed
     if settings.quick:
@@ -42,7 +42,7 @@ def linear_config(settings: DemoSettings, checkpoint: Path) -> Config:
     Returns:
         Config: Resolved, without ``work_dir``.
     """
-    cfg = _load(settings, LINEAR_CONFIG)
+    cfg = load_config(settings, LINEAR_CONFIG)
     cfg.model.backbone.init_cfg.checkpoint = str(checkpoint)
     if settings.quick:
         _shorten(cfg)
@@ -57,7 +57,19 @@ def _partial_labels(dataset: ConfigDict) -> ConfigDict:
     return dataset
 
 
-def _load(settings: DemoSettings, name: str) -> Config:
+def load_config(settings: DemoSettings, name: str) -> Config:
+    """Read a config of the demo and give it the seed.
+
+    Args:
+        settings (DemoSettings): The run.
+        name (str): File name in ``configs/demo``.
+
+    Returns:
+        Config: Resolved.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
     path = settings.config_dir / name
     if not path.is_file():
         raise FileNotFoundError(f'no config {path}')

@@ -13,10 +13,13 @@ from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .stages import Stage, backbone_file, label_name
 from .store import StageStore, fingerprint, write_atomic, write_json
 from .summary import build_summary
+from .transfer_plots import plot_predictions, plot_transfer
 from .versions import collect_versions, describe_machine
 
 SUMMARY, CURVES, EMBEDDING = 'summary.json', 'curves.png', 'embedding.png'
 OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
+TRANSFER, PREDICTIONS = 'transfer.png', 'predictions.png'
+TRANSFER_FILES = (TRANSFER, PREDICTIONS)
 # Guessed seconds: of one t-SNE, and of the report.
 TSNE_SECONDS, REPORT_SECONDS = 10.0, 5.0
 BACKBONES = (None, *PRETRAIN_CONFIGS)
@@ -26,21 +29,22 @@ EMBEDDING_VERSION = 2
 
 
 def output_stages(
-    settings: DemoSettings, upstream: list[Stage]
+    settings: DemoSettings, training: list[Stage], transfer: list[Stage]
 ) -> list[Stage]:
     """Embedding of the test images, and the report.
 
     Args:
         settings (DemoSettings): The run.
-        upstream (list[Stage]): From :func:`training_stages`.
+        training (list[Stage]): From :func:`training_stages`.
+        transfer (list[Stage]): From :func:`transfer_stages`.
 
     Returns:
         list[Stage]: In the order in which they run.
     """
-    digests = [stage.store.fingerprint for stage in upstream]
+    digests = [stage.store.fingerprint for stage in training]
     embedding = _embedding_stage(settings, digests)
-    digests.append(embedding.store.fingerprint)
-    return [embedding, _report_stage(settings, upstream, embedding, digests)]
+    upstream = [*training, *transfer]
+    return [embedding, _report_stage(settings, upstream, embedding)]
 
 
 def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
@@ -70,28 +74,36 @@ def _report_stage(
     settings: DemoSettings,
     upstream: list[Stage],
     embedding: Stage,
-    digests: list[str],
 ) -> Stage:
+    done = [*upstream, embedding]
+    digests = [stage.store.fingerprint for stage in done]
     store = _store(settings, 'report', digests)
+    names = OUTPUT_FILES + (TRANSFER_FILES if settings.transfer else ())
 
     def run(reporter: Reporter) -> dict:
-        done = [*upstream, embedding]
         results = {stage.name: stage.store.result for stage in done}
         curves = {
             ratio: read_curves(settings.stages_dir / label_name(ratio))
             for ratio in PRETRAIN_CONFIGS
         }
         summary = build_summary(
-            settings, results, curves, collect_versions(), describe_machine()
+            settings,
+            results,
+            curves,
+            collect_versions(settings.transfer),
+            describe_machine(),
         )
         pictures = {
             CURVES: plot_curves(summary),
             EMBEDDING: _embedding_picture(embedding, summary),
         }
+        if settings.transfer:
+            pictures[TRANSFER] = plot_transfer(summary)
+            pictures[PREDICTIONS] = plot_predictions(settings)
         _write_report(settings, summary, pictures)
         return {}
 
-    files = tuple(settings.work_dir / name for name in OUTPUT_FILES)
+    files = tuple(settings.work_dir / name for name in names)
     return Stage(
         'report', 'Write the report', REPORT_SECONDS, store, run, files
     )

@@ -90,7 +90,7 @@ def plot_curves(summary: dict) -> bytes:
             loc='outside lower center',
             ncols=4,
         )
-        return _png(figure)
+        return figure_png(figure)
 
 
 def plot_embedding(
@@ -131,7 +131,7 @@ def plot_embedding(
             ncols=5,
             markerscale=3,
         )
-        return _png(figure)
+        return figure_png(figure)
 
 
 def _draw_classes(
@@ -196,7 +196,8 @@ def _spread(places: np.ndarray) -> np.ndarray:
     return places
 
 
-def _png(figure: Figure) -> bytes:
+def figure_png(figure: Figure) -> bytes:
+    """Draw a figure as a small PNG."""
     # No pyplot: nothing global, and no display is looked for.
     FigureCanvasAgg(figure)
     drawn, small = io.BytesIO(), io.BytesIO()

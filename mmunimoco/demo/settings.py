@@ -12,6 +12,8 @@ PRETRAIN_CONFIGS = {
     1.0: 'unimoco_resnet18_fmnist.py',
 }
 LINEAR_CONFIG = 'resnet18_linear_fmnist.py'
+DETECTION_CONFIG = 'mask-rcnn_r18-fpn_scenes.py'
+SEGMENTATION_CONFIG = 'fcn_r18_scenes.py'
 
 
 def find_config_dir() -> Path:
@@ -45,6 +47,8 @@ class DemoSettings:
             choice of labeled images. Defaults to 0.
         quick (bool): Same path, much reduced: for checking that everything
             works, not for results. Defaults to False.
+        transfer (bool): Also to detection and segmentation, which need
+            mmdet and mmseg. Defaults to False.
         config_dir (Path): Folder with the configs. Defaults to the one that
             comes with the project.
 
@@ -55,6 +59,7 @@ class DemoSettings:
     work_dir: Path
     seed: int = 0
     quick: bool = False
+    transfer: bool = False
     config_dir: Path = field(default_factory=find_config_dir)
 
     def __post_init__(self) -> None:

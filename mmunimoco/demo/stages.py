@@ -83,7 +83,7 @@ def training_stages(settings: DemoSettings) -> list[Stage]:
 
 def _random_init_stage(settings: DemoSettings) -> Stage:
     cfg = pretrain_config(settings, 1.0)
-    store = _store(settings, RANDOM_INIT, cfg)
+    store = stage_store(settings, RANDOM_INIT, cfg)
     target = backbone_file(settings, None)
 
     def run(reporter: Reporter) -> dict:
@@ -102,7 +102,7 @@ def _random_init_stage(settings: DemoSettings) -> Stage:
 def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
     cfg = pretrain_config(settings, label_ratio)
     name = label_name(label_ratio)
-    store = _store(settings, name, cfg)
+    store = stage_store(settings, name, cfg)
     target = backbone_file(settings, label_ratio)
     epochs = cfg.train_cfg.max_epochs
 
@@ -134,7 +134,7 @@ def _linear_stage(
 ) -> Stage:
     cfg = linear_config(settings, backbone_file(settings, label_ratio))
     name = f'{label_name(label_ratio)}-linear'
-    store = _store(settings, name, cfg, upstream)
+    store = stage_store(settings, name, cfg, upstream)
     epochs = cfg.train_cfg.max_epochs
 
     def run(reporter: Reporter) -> dict:
@@ -165,9 +165,20 @@ def _share_of_images(cfg: Config) -> float:
     return 1.0 if indices is None else indices / 6000
 
 
-def _store(
+def stage_store(
     settings: DemoSettings, name: str, cfg: Config, *upstream: str
 ) -> StageStore:
+    """Folder and record of a stage that runs from a config.
+
+    Args:
+        settings (DemoSettings): The run.
+        name (str): Of the stage.
+        cfg (Config): What it runs.
+        *upstream (str): Fingerprints of the stages that it builds upon.
+
+    Returns:
+        StageStore: Of ``settings.stages_dir / name``.
+    """
     digest = fingerprint(name, _portable(cfg, settings), *upstream)
     return StageStore(settings.stages_dir / name, digest)
 

@@ -1,7 +1,21 @@
 """The numbers of a run of the demo, as one dictionary."""
 
-from .settings import LINEAR_CONFIG, PRETRAIN_CONFIGS, DemoSettings
+from .settings import (
+    DETECTION_CONFIG,
+    LINEAR_CONFIG,
+    PRETRAIN_CONFIGS,
+    SEGMENTATION_CONFIG,
+    DemoSettings,
+)
 from .stages import RANDOM_INIT, label_name
+from .transfer import INITS, SCENES, TASKS, task_stage_name
+
+# What readers see, and where in the summary it is.
+TRANSFER_METRICS = (
+    ('Box AP', 'detection', 'bbox_mAP'),
+    ('Mask AP', 'detection', 'segm_mAP'),
+    ('mIoU', 'segmentation', 'mIoU'),
+)
 
 
 def build_summary(
@@ -22,8 +36,9 @@ def build_summary(
         machine (dict): Description of the machine.
 
     Returns:
-        dict: What ``summary.json`` holds; accuracies in percent, times in
-        seconds.
+        dict: What ``summary.json`` holds; accuracies, AP (averaged over IoU
+        0.5 ... 0.95) and mIoU in percent, times in seconds. ``detection``
+        and ``segmentation`` are there if the settings ask for transfer.
     """
     pretrain = [
         dict(
@@ -34,7 +49,7 @@ def build_summary(
         )
         for ratio in PRETRAIN_CONFIGS
     ]
-    return dict(
+    summary = dict(
         pretrain=pretrain,
         random_init=dict(
             knn_top1=results[RANDOM_INIT]['knn_top1'],
@@ -47,6 +62,9 @@ def build_summary(
         versions=versions,
         machine=machine,
     )
+    if settings.transfer:
+        summary.update(_transfer(results))
+    return summary
 
 
 def expectations(summary: dict) -> list[tuple[str, bool]]:
@@ -78,8 +96,54 @@ def expectations(summary: dict) -> list[tuple[str, bool]]:
             f'{full - some:.1f} below all (expected: in between).',
             none < some < full,
         ),
+        *_transfer_expectations(summary),
     ]
 
 
 def _linear(results: dict[str, dict], label_ratio: float | None) -> float:
     return results[f'{label_name(label_ratio)}-linear']['linear_top1']
+
+
+def _transfer(results: dict[str, dict]) -> dict:
+    scores = {
+        task.name: [
+            dict(
+                init='random' if ratio is None else label_name(ratio),
+                **{
+                    key: results[task_stage_name(task, ratio)][key]
+                    for key in task.metrics
+                },
+            )
+            for ratio in INITS
+        ]
+        for task in TASKS
+    }
+    configs = (DETECTION_CONFIG, SEGMENTATION_CONFIG)
+    scenes = {key: results[SCENES][key] for key in ('train', 'val')}
+    return dict(
+        **scores,
+        transfer=dict(
+            unit='percent',
+            scenes=scenes,
+            configs=[f'configs/demo/{name}' for name in configs],
+        ),
+    )
+
+
+def _transfer_expectations(summary: dict) -> list[tuple[str, bool]]:
+    found = []
+    for name, task, key in TRANSFER_METRICS:
+        if task not in summary:
+            continue
+        random, *pretrained = (entry[key] for entry in summary[task])
+        gains = [value - random for value in pretrained]
+        text = ', '.join(f'{gain:+.1f}' for gain in gains)
+        found.append(
+            (
+                f'{name}: pre-training with 0, 10 and 100 % of the labels '
+                f'against random weights: {text} points (expected: more '
+                'than 0 each).',
+                min(gains) > 0,
+            )
+        )
+    return found

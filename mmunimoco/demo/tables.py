@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .estimate import format_duration
-from .summary import expectations
+from .summary import TRANSFER_METRICS, expectations
 
 COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Epochs', 'Time')
+TRANSFER_COLUMNS = ('Pre-training', *(m[0] for m in TRANSFER_METRICS))
 QUICK_NOTE = (
     'Reduced run (--quick): it shows that everything works; its numbers mean '
     'nothing.'
@@ -46,6 +47,31 @@ def result_rows(summary: dict) -> list[tuple[str, ...]]:
     return rows
 
 
+def transfer_rows(summary: dict) -> list[tuple[str, ...]]:
+    """Rows of the table of transfer.
+
+    Args:
+        summary (dict): From :func:`build_summary`.
+
+    Returns:
+        list[tuple[str, ...]]: One text for each of ``TRANSFER_COLUMNS``;
+        empty if there was no transfer.
+    """
+    if 'detection' not in summary:
+        return []
+    ratios = [None, *(entry['label_ratio'] for entry in summary['pretrain'])]
+    return [
+        (
+            ratio_name(ratio),
+            *(
+                f'{summary[task][index][key]:.1f} %'
+                for _, task, key in TRANSFER_METRICS
+            ),
+        )
+        for index, ratio in enumerate(ratios)
+    ]
+
+
 def finding_lines(summary: dict) -> list[str]:
     """Whether the run is as expected, in sentences."""
     if summary['quick']:
@@ -64,12 +90,12 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
         summary (dict): From :func:`build_summary`.
         work_dir (Path): Folder of the report.
     """
-    table = Table(title=f'UniMoCo on Fashion-MNIST, seed {summary["seed"]}')
-    for index, name in enumerate(COLUMNS):
-        table.add_column(name, justify='right' if index else 'left')
-    for row in result_rows(summary):
-        table.add_row(*row)
-    console.print(table)
+    title = f'UniMoCo on Fashion-MNIST, seed {summary["seed"]}'
+    _print_table(console, title, COLUMNS, result_rows(summary))
+    transfer = transfer_rows(summary)
+    if transfer:
+        title = 'Transfer to scenes: detection and segmentation'
+        _print_table(console, title, TRANSFER_COLUMNS, transfer)
     for line in finding_lines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     report = os.path.relpath(work_dir / 'report.html')
@@ -79,6 +105,20 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _print_table(
+    console: Console,
+    title: str,
+    columns: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+) -> None:
+    table = Table(title=title)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify='right' if index else 'left')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _accuracies(entry: dict) -> tuple[str, str]:

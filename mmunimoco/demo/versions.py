@@ -15,12 +15,21 @@ PACKAGES = (
     'numpy',
     'sklearn',
 )
+TRANSFER_PACKAGES = ('mmdet', 'mmseg')
 
 
-def collect_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that matter, by import name."""
+def collect_versions(transfer: bool = False) -> dict[str, str]:
+    """Versions of Python and of the packages that matter, by import name.
+
+    Args:
+        transfer (bool): Those of detection and segmentation as well.
+            Defaults to False.
+
+    Returns:
+        dict[str, str]: Name -> version.
+    """
     versions = dict(python=platform.python_version())
-    for name in PACKAGES:
+    for name in PACKAGES + (TRANSFER_PACKAGES if transfer else ()):
         versions[name] = str(import_module(name).__version__)
     return versions
 

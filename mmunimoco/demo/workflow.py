@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import torch
 from rich.console import Console
 
-from .outputs import OUTPUT_FILES, output_stages
+from .outputs import OUTPUT_FILES, TRANSFER_FILES, output_stages
 from .progress import PlannedStage, Reporter
 from .running import quiet
 from .settings import DemoSettings
 from .stages import Stage, training_stages
 from .tables import print_results
+from .transfer import transfer_stages
+from .transfer_configs import require_transfer
 
 # Bash's convention for a program that SIGINT ended.
 INTERRUPTED = 130
@@ -31,15 +33,21 @@ def run_demo(
 
     Returns:
         int: Exit status: 0, or 130 after an interruption.
+
+    Raises:
+        ImportError: If transfer is asked for and what it needs is missing.
     """
+    if settings.transfer:
+        require_transfer()
     if fresh:
         remove_results(settings)
     _leave_a_core_to_the_loader()
     reporter = Reporter(console)
     try:
-        stages = training_stages(settings)
-        stages = [*stages, *output_stages(settings, stages)]
-        _run_stages(stages, reporter)
+        training = training_stages(settings)
+        transfer = transfer_stages(settings, training)
+        outputs = output_stages(settings, training, transfer)
+        _run_stages([*training, *transfer, *outputs], reporter)
     except KeyboardInterrupt:
         reporter.say(
             'Interrupted. Nothing is lost but the epoch that was running: '
@@ -55,7 +63,7 @@ def remove_results(settings: DemoSettings) -> None:
     """Remove what the demo wrote, and nothing else in the folder."""
     if settings.stages_dir.exists():
         shutil.rmtree(settings.stages_dir)
-    for name in OUTPUT_FILES:
+    for name in (*OUTPUT_FILES, *TRANSFER_FILES):
         (settings.work_dir / name).unlink(missing_ok=True)
 
 

@@ -1,0 +1,30 @@
+# What detection and segmentation of the demo's scenes share. The first of the
+# `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
+# release of mmsegmentation.
+from importlib import import_module
+
+import_module('mmunimoco')
+custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=20),
+    # Without T_max and end: half a cosine over max_epochs, whatever it is.
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
+]
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+auto_scale_lr = dict(base_batch_size=8)
+
+custom_hooks = [
+    # Warns where images are normalised otherwise than in pre-training.
+    dict(type='mmpretrain.TransferCheckHook'),
+    dict(type='mmpretrain.CheckpointCheckHook'),
+    # On a CPU this layout takes time off a training step.
+    dict(type='mmpretrain.ChannelsLastHook'),
+]
+randomness = dict(seed=0)
