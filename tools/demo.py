@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmunimoco.demo import DemoSettings, run_demo
+from mmunimoco.demo.transfer_configs import require_transfer
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +24,11 @@ def parse_args() -> argparse.Namespace:
         '--quick',
         action='store_true',
         help='the same path, much reduced, to see that everything works',
+    )
+    parser.add_argument(
+        '--no-transfer',
+        action='store_true',
+        help='leave detection and segmentation out; they need mmdet and mmseg',
     )
     parser.add_argument(
         '--seed', type=int, default=0, help='random seed (default: 0)'
@@ -44,9 +50,20 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    settings = DemoSettings(args.work_dir, seed=args.seed, quick=args.quick)
+    settings = DemoSettings(
+        args.work_dir,
+        seed=args.seed,
+        quick=args.quick,
+        transfer=not args.no_transfer,
+    )
     # Bound to the terminal for good: the stages redirect what they print.
     console = Console(file=sys.stdout)
+    if settings.transfer:
+        try:
+            require_transfer()
+        except ImportError as error:
+            print(f'demo: {error}', file=sys.stderr)
+            return 1
     return run_demo(settings, console, fresh=args.fresh)
 
 

@@ -6,7 +6,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
 # Scenes in the picture, the first of validation: the same for each backbone.
-SHOWN_SCENES = 4
+SHOWN_SCENES = 3
 # Detections below it are not drawn.
 SHOWN_SCORE = 0.5
 
