@@ -146,6 +146,6 @@ def write_safetensors(
     tensors = {key: value.contiguous() for key, value in state.items()}
     # Loaders tell by this entry that the tensors are torch's.
     metadata = {'format': 'pt', **metadata}
-    write_whole(
-        path, lambda to: library.save_file(tensors, to, metadata=metadata)
-    )
+    # Not save_file: that makes files which their owner alone can read.
+    content = library.save(tensors, metadata=metadata)
+    write_whole(path, lambda to: to.write_bytes(content))

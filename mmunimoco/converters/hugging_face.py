@@ -18,15 +18,14 @@ pipeline_tag: image-feature-extraction
 tags:
 - image-feature-extraction
 - timm
-- unimoco
 ---
 
-# {name}, pre-trained with UniMoCo
+# {name}
 
-Backbone without classifier ({encoder} encoder{epoch}), exported by
-[timm](https://github.com/huggingface/pytorch-image-models)'s names from a
-checkpoint of mmunimoco ([UniMoCo](https://arxiv.org/abs/2103.10773), a
-plugin for mmpretrain).
+Backbone without classifier ({encoder} encoder{epoch}) under the names of
+[timm](https://github.com/huggingface/pytorch-image-models), exported by
+mmunimoco ([UniMoCo](https://arxiv.org/abs/2103.10773) as a plugin for
+mmpretrain){origin}.
 
 - Output: {num_features} numbers an image.
 - Input: RGB, 0 ... 1, mean {mean}, std {std}.
@@ -41,8 +40,8 @@ features = model(images)  # (N, {num_features})
 From a folder on disk: `timm.create_model('local-dir:FOLDER',
 pretrained=True)`.
 
-To be added by who publishes it: data and labels of the pre-training, licence,
-results.
+To be added by who publishes it: method, data and labels of the pre-training,
+licence, results.
 """
 
 
@@ -150,11 +149,14 @@ def _zero_to_one(meta: Mapping) -> tuple[list[float], list[float]]:
 def _card(model: TimmModel, meta: Mapping, encoder: str) -> str:
     epoch = meta.get('epoch')
     mean, std = _zero_to_one(meta)
+    source = meta.get('converted_from')
+    origin = f' from weights of {source["source"]}' if source else ''
     return _CARD.format(
         name=model.name,
         encoder=encoder,
         epoch=f', epoch {epoch}' if epoch else '',
         num_features=model.num_features,
+        origin=origin,
         mean=mean,
         std=std,
     )

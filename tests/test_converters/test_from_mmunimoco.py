@@ -125,6 +125,9 @@ def test_hugging_face_folder(trained, tmp_path, name):
     assert card.startswith('---\nlibrary_name: timm\n')
     assert f'{model.num_features} numbers' in card and 'epoch 5' in card
 
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1
+
     with pytest.raises(FileExistsError, match='README.md exists already'):
         export(source, folder, 'huggingface')
     export(source, folder, 'huggingface', force=True)
