@@ -1,6 +1,7 @@
 """Datasets and wrappers, registered with mmpretrain."""
 
 from .fashion_mnist import DemoFashionMNIST
+from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .partial_labels import PartialLabels
 
@@ -9,4 +10,5 @@ __all__ = [
     'LabeledSubset',
     'PartialLabels',
     'RepeatLabeled',
+    'TrainIgnoredObjects',
 ]

@@ -9,9 +9,9 @@ data_root = '{{$VOC_ROOT:data/VOCdevkit/}}'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # mmcv's own: as in detectron2 objects marked difficult are trained too.
-    # With mmdet's they would count as background.
-    dict(type='mmengine.LoadAnnotations', with_bbox=True, with_label=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    # As in detectron2, difficult objects too; in mmdet they are background.
+    dict(type='mmpretrain.TrainIgnoredObjects'),
     dict(
         type='RandomChoiceResize',
         scales=[(1333, side) for side in range(480, 801, 32)],
