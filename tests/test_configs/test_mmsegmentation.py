@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS as PRETRAINING_MODELS
@@ -25,6 +26,8 @@ from segmentation_configs import (
 from torch.nn.modules.batchnorm import _BatchNorm
 from transfer_data.ade20k import write_ade20k
 from transfer_data.voc12aug import write_voc12aug
+
+from mmunimoco.compatibility import let_configs_inherit_mmseg
 
 mmseg = pytest.importorskip('mmseg')
 
@@ -244,6 +247,19 @@ class TestData:
             assert roots == {'/somewhere/images'}
         checkpoint = cfg.model.backbone.init_cfg.checkpoint
         assert checkpoint == '/somewhere/epoch_200.pth'
+
+
+def test_mmseg_is_found_whatever_its_release_is_called(tmp_path, monkeypatch):
+    """Mmengine asks for the distribution of OpenMMLab's own releases."""
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    let_configs_inherit_mmseg()
+    file = tmp_path / 'config.py'
+    file.write_text("_base_ = 'mmseg::_base_/default_runtime.py'")
+    assert Config.fromfile(file).default_scope == 'mmseg'
+    # Ours come first, for they import mmunimoco, which does the above.
+    for path in PATHS:
+        first = re.search(r"_base_ = \[\s*'(.+?)'", path.read_text())[1]
+        assert first == f'../_base_/{path.parent.name}.py'
 
 
 def test_metafile_and_readme_list_them_all():
