@@ -42,7 +42,9 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=extractor, mask_roi_extractor=extractor,
         bbox_head=dict(in_channels=8, conv_out_channels=8, fc_out_channels=8),
-        mask_head=dict(in_channels=8, conv_out_channels=8)))
+        mask_head=dict(in_channels=8, conv_out_channels=8)),
+    # Untrained, it is not sure of anything.
+    test_cfg=dict(rcnn=dict(score_thr=0.0)))
 resize = dict(type='Resize', scale=(96, 64))
 train_dataloader = dict(
     num_workers=0, persistent_workers=False, batch_size=2,
