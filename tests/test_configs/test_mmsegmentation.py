@@ -121,7 +121,10 @@ class TestEveryConfig:
             imports=['mmunimoco'], allow_failed_imports=False
         )
         assert cfg.default_scope == 'mmseg'
-        assert cfg.custom_hooks == [dict(type='mmpretrain.TransferCheckHook')]
+        assert [hook.type for hook in cfg.custom_hooks] == [
+            'mmpretrain.TransferCheckHook',
+            'mmpretrain.SegmentationCheckHook',
+        ]
         assert cfg.model.backbone.init_cfg == dict(
             type='mmpretrain.Pretrained', checkpoint='', prefix='backbone.'
         )

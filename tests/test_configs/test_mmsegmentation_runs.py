@@ -95,7 +95,7 @@ def make_runner(segmentation_roots, tmp_path, monkeypatch):
     # Looking for compilers takes longer than the steps do.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
-    def make(path, root=None):
+    def make(path, root=None, **decode_head):
         file = tmp_path / 'pretrained.pth'
         write_checkpoint(file, vit=path == VIT)
         cfg = load(path)
@@ -104,6 +104,7 @@ def make_runner(segmentation_roots, tmp_path, monkeypatch):
             cfg._cfg_dict, root or segmentation_roots[path.parent.name]
         )
         cfg.model.backbone.init_cfg.checkpoint = str(file)
+        cfg.model.decode_head.update(decode_head)
         cfg.auto_scale_lr.enable = True
         cfg.work_dir = str(tmp_path)
         cfg.experiment_name = tmp_path.name
@@ -163,8 +164,27 @@ class TestFaultyData:
         for file in root.glob('SegmentationClass*/*.png'):
             size = Image.open(file).size
             Image.new('L', size, WRONG_LABEL).save(file)
-        with pytest.raises(IndexError, match=f'Target {WRONG_LABEL} is out'):
+        message = rf'\.png has pixels of the classes \[{WRONG_LABEL}\]'
+        with pytest.raises(ValueError, match=message):
             make_runner(VOC, root).train()
+
+    def test_label_beyond_the_classes_in_validation(
+        self, make_runner, copy_of
+    ):
+        root = copy_of('ade20k')
+        for file in root.glob('annotations/validation/*.png'):
+            size = Image.open(file).size
+            Image.new('L', size, 151).save(file)
+        message = r'annotations/validation.*the classes \[150\]'
+        with pytest.raises(ValueError, match=message):
+            make_runner(ADE, root).train()
+
+    def test_another_number_of_classes(self, make_runner):
+        runner = make_runner(VOC, num_classes=22)
+        with pytest.raises(
+            ValueError, match=r'decode_head\.num_classes is 22'
+        ):
+            runner.train()
 
     def test_missing_list_is_named(self, make_runner, copy_of):
         root = copy_of('voc12aug')

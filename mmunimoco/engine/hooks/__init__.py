@@ -1,11 +1,13 @@
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_check_hook import CheckpointCheckHook
 from .class_names_check_hook import ClassNamesCheckHook
+from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
 __all__ = [
     'ChannelsLastHook',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'SegmentationCheckHook',
     'TransferCheckHook',
 ]

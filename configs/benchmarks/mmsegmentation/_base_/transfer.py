@@ -19,5 +19,9 @@ pretrained_backbone = dict(
 # The plain ResNet-50 that was pre-trained, not the hosts' with a deep stem.
 resnet50 = dict(type='ResNet', init_cfg=pretrained_backbone)
 
-# Warns where images are normalised otherwise than in pre-training.
-custom_hooks = [dict(type='mmpretrain.TransferCheckHook')]
+custom_hooks = [
+    # Warns where images are normalised otherwise than in pre-training.
+    dict(type='mmpretrain.TransferCheckHook'),
+    # Refuses masks with classes that the heads do not have.
+    dict(type='mmpretrain.SegmentationCheckHook'),
+]
