@@ -2,12 +2,12 @@
 
 from statistics import mean, stdev
 
-from .summary import expectations
+from .summary import TRANSFER_METRICS, expectations
 from .tables import ratio_name
 
 # What must be the same for the runs to be comparable.
 SHARED = ('versions', 'machine', 'linear_config')
-SCORES = ('knn_top1', 'linear_top1')
+CLASSIFICATION = ('knn_top1', 'linear_top1')
 
 
 def collect_seeds(summaries: list[dict]) -> dict:
@@ -45,7 +45,7 @@ def collect_seeds(summaries: list[dict]) -> dict:
             scores, names, lambda v: stdev(v) if len(v) > 1 else 0.0
         ),
         runs=runs,
-        epochs=summaries[0]['pretrain'][0]['epochs'],
+        epochs=[e['epochs'] for e in summaries[0]['pretrain']],
         configs=[e['config'] for e in summaries[0]['pretrain']],
         **{key: summaries[0][key] for key in SHARED},
     )
@@ -66,23 +66,31 @@ def _check(summaries: list[dict]) -> None:
                     f'runs of seed {seeds[0]} and {summary["seed"]} differ in '
                     f'{key}: {summaries[0][key]} and {summary[key]}'
                 )
+        if ('detection' in summary) != ('detection' in summaries[0]):
+            raise ValueError('only some of the runs went on to transfer')
 
 
 def _scores(summary: dict) -> dict[str, dict[str, float]]:
-    entries = {ratio_name(None): summary['random_init']}
-    for entry in summary['pretrain']:
-        entries[ratio_name(entry['label_ratio'])] = entry
-    return {
-        name: {key: entry[key] for key in SCORES}
-        for name, entry in entries.items()
+    entries = [summary['random_init'], *summary['pretrain']]
+    ratios = [None, *(e['label_ratio'] for e in summary['pretrain'])]
+    scores = {
+        ratio_name(ratio): {key: entry[key] for key in CLASSIFICATION}
+        for ratio, entry in zip(ratios, entries, strict=True)
     }
+    for _, task, key in TRANSFER_METRICS:
+        # In the same order: random weights, then by share of labels.
+        for score, entry in zip(
+            scores.values(), summary.get(task, []), strict=False
+        ):
+            score[key] = entry[key]
+    return scores
 
 
 def _over_seeds(scores, names, function) -> dict:
     return {
         name: {
             key: round(function([score[name][key] for score in scores]), 2)
-            for key in SCORES
+            for key in scores[0][name]
         }
         for name in names
     }

@@ -154,14 +154,19 @@ def _linear_stage(
 def _save_weights(runner: Runner, target: Path) -> None:
     """Write what evaluation and transfer need: weights, no optimizer."""
     part = target.with_suffix('.part')
-    save_checkpoint(dict(state_dict=runner.model.state_dict()), str(part))
+    # The config tells transfer how images were normalised.
+    meta = dict(cfg=runner.cfg.pretty_text)
+    state = runner.model.state_dict()
+    save_checkpoint(dict(meta=meta, state_dict=state), str(part))
     part.replace(target)
 
 
 def _share_of_images(cfg: Config) -> float:
     """Part of the 6 000 training images that a config uses."""
     dataset = cfg.train_dataloader.dataset
-    indices = dataset.get('dataset', dataset).get('indices')
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    indices = dataset.get('indices')
     return 1.0 if indices is None else indices / 6000
 
 

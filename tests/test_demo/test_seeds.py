@@ -46,6 +46,23 @@ def test_mean_std_and_runs():
     assert both['versions'] == dict(torch='2')
 
 
+def test_transfer_is_collected_too():
+    detection = [
+        dict(init=init, bbox_mAP=20.0 + i, segm_mAP=10.0 + i)
+        for i, init in enumerate(['random', 'labels-0', 'labels-10', 'all'])
+    ]
+    segmentation = [dict(init=e['init'], mIoU=30.0) for e in detection]
+    run = _run(0, detection=detection, segmentation=segmentation)
+    both = collect_seeds([run, {**run, 'seed': 1}])
+    assert both['mean']['100 % labels'] == dict(
+        knn_top1=83, linear_top1=85, bbox_mAP=23, segm_mAP=13, mIoU=30
+    )
+    assert both['mean']['none (random weights)']['bbox_mAP'] == 20
+    assert both['epochs'] == [40, 40, 40]
+    with pytest.raises(ValueError, match='only some of the runs'):
+        collect_seeds([run, _run(1)])
+
+
 def test_run_that_missed_an_expectation_is_told():
     run = _run(0)
     run['pretrain'][2]['knn_top1'] = 79.0
