@@ -1,4 +1,4 @@
-"""The transfer part of the demo, by a real (tiny, --quick) run."""
+"""The transfer part of the demo, by a real (tiny) run."""
 
 import json
 import shutil
@@ -39,6 +39,7 @@ model = dict(
     neck=dict(in_channels=[8, 16, 32, 64]),
 )
 train_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_epochs=1)
 """
 TINY_SEGMENTATION = """
 _base_ = [{base!r}]
@@ -47,25 +48,33 @@ model = dict(
     decode_head=dict(in_channels=[16, 32, 64]),
 )
 train_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict(max_epochs=1)
 """
 
 
+@pytest.fixture(scope='module', autouse=True)
+def few_scenes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer_configs, 'SCENES', dict(train=24, val=8))
+        yield
+
+
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory) -> tuple[DemoSettings, str]:
-    """A finished demo with transfer. Not to be changed by tests."""
+def finished(finished_demo, tmp_path_factory) -> tuple[DemoSettings, str]:
+    """The finished demo, gone on with transfer. Not to be changed."""
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-    configs = write_tiny_configs(tmp_path_factory.mktemp('configs'), epochs=1)
+    folder = tmp_path_factory.mktemp('transfer')
+    without, _ = finished_demo
+    shutil.copytree(without.work_dir, folder / 'demo')
+    configs = write_tiny_configs(folder / 'configs')
     for name, text in (
         (DETECTION_CONFIG, TINY_DETECTION),
         (SEGMENTATION_CONFIG, TINY_SEGMENTATION),
     ):
         (configs / name).write_text(text.format(base=str(SHIPPED / name)))
-    settings = DemoSettings(
-        tmp_path_factory.mktemp('demo'),
-        quick=True,
-        transfer=True,
-        config_dir=configs,
+    settings = replace(
+        without, work_dir=folder / 'demo', transfer=True, config_dir=configs
     )
     status, output = run_captured(settings)
     assert status == 0
@@ -103,6 +112,8 @@ def test_summary_table_and_pictures(finished):
     assert summary['transfer']['scenes'] == dict(train=24, val=8)
     assert summary['versions'].keys() >= {'mmdet', 'mmseg'}
 
+    # Transfer does not repeat what was done without it.
+    assert output.startswith('9 of 19 stages are finished.')
     assert '[19/19] Write the report: done' in output
     assert 'Segmentation from 10 % of the labels: epoch 1/1' in output
     assert 'Box AP' in output and 'mIoU' in output
