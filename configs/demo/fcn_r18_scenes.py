@@ -63,7 +63,7 @@ model = dict(
         stem_channels=width,
         base_channels=width,
         # Strides as in pre-training, not dilated: the same features, and a
-        # step takes a third of the time.
+        # step takes a third of the multiplications.
         strides=(1, 2, 2, 2),
         dilations=(1, 1, 1, 1),
         norm_cfg=norm_cfg,

@@ -132,7 +132,7 @@ def _scenes_stage(settings: DemoSettings) -> Stage:
             seed=settings.seed,
             progress=lambda done: reporter.update(done, 'composing'),
         )
-        return counts
+        return dict(counts)
 
     weight = COMPOSE_SCENE * sum(counts.values())
     outputs = tuple(
