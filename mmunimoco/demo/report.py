@@ -33,9 +33,7 @@ TRANSFER_INTRODUCTION = (
     'of it, on {train} scenes of one to five objects: once as a small Mask '
     'R-CNN (boxes and masks of objects), once as an FCN (class of each '
     'pixel), with the same settings for each. Judged on {val} other scenes, '
-    'composed of test images. AP is the mean over IoU 0.5 ... 0.95. Few '
-    'scenes and a short training are meant: that is where pre-training '
-    'matters most.'
+    'composed of test images. AP is the mean over IoU 0.5 ... 0.95.'
 )
 TRANSFER_CAPTIONS = {
     'transfer.png': 'Transfer from random weights and from each pre-training. '

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from .configs import load_config
 from .settings import DETECTION_CONFIG, SEGMENTATION_CONFIG, DemoSettings
 
-# Few scenes: that is where pre-training helps, and what it is for.
+# Few scenes: the case that pre-training is meant for.
 SCENES = dict(train=300, val=200)
 # --quick: three steps of training.
 QUICK_SCENES = dict(train=24, val=8)
