@@ -8,7 +8,7 @@ max_epochs = 15
 batch_size = 256
 lr = 0.3
 width = 16  # as in pre-training
-num_workers = 1
+num_workers = 2  # views take longer than the frozen backbone
 # -------------------------------------------------------------------
 
 model = dict(
@@ -90,7 +90,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     )
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 
 default_hooks = dict(

@@ -1,11 +1,13 @@
 # The demo: 6 000 images of Fashion-MNIST, which come with the package, a
 # narrow ResNet-18, all labels. Found for two CPU cores and a coffee break.
+from importlib import import_module
+
 _base_ = ['../_base_/default_runtime.py']
 
 # ------------------------- usually changed -------------------------
 label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
-max_epochs = 28
+max_epochs = 26
 batch_size = 64
 lr = 1e-3
 queue_len = 2048  # K: a third of the images, so own older keys are rare
@@ -14,7 +16,7 @@ momentum = 0.01  # of the key encoder: 0.01 means m = 0.99
 width = 16  # channels of the first stage; ResNet-18 has 64
 crop_ratio_range = (0.6, 1.0)  # part of the image that a view shows
 brightness = 0.4  # on black ground it changes the contrast as well
-val_interval = 4  # epochs between two kNN evaluations
+val_interval = 6  # epochs between two kNN evaluations
 num_workers = 1  # processes that make views, beside the one that trains
 # -------------------------------------------------------------------
 
@@ -129,7 +131,13 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
+    optimizer=dict(
+        type='AdamW',
+        lr=lr,
+        weight_decay=0.05,
+        # The same to rounding, in a tenth of the time; on a CPU since 2.4.
+        fused=import_module('torch').__version__ >= '2.4',
+    ),
 )
 # Without T_max and end: half a cosine over max_epochs, whatever it is.
 param_scheduler = [
@@ -161,6 +169,7 @@ randomness = dict(seed=0)
 
 # Names of this file alone; the resolved config keeps only what counts.
 del (
+    import_module,
     label_ratio,
     label_seed,
     max_epochs,

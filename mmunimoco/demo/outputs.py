@@ -1,6 +1,7 @@
 """The stages that draw and report what the others found."""
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 
 from .configs import pretrain_config
@@ -54,15 +55,24 @@ def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
 
     def run(reporter: Reporter) -> dict:
         cfg = pretrain_config(settings, 1.0)
-        arrays = {}
+        names = [label_name(ratio) for ratio in BACKBONES]
+        features = []
         for done, ratio in enumerate(BACKBONES):
-            name = label_name(ratio)
-            reporter.update(done / len(BACKBONES), name, milestone=True)
-            features, arrays['labels'] = extract_features(
+            reporter.update(
+                0.3 * done / len(names), 'features of ' + names[done]
+            )
+            found, labels = extract_features(
                 cfg, backbone_file(settings, ratio)
             )
-            arrays[name] = embed(features, settings.seed)
-        save_arrays(target, arrays)
+            features.append(found)
+        reporter.update(0.3, 't-SNE', milestone=True)
+        # t-SNE holds no lock while it computes.
+        places = Parallel(n_jobs=cpu_count(), prefer='threads')(
+            delayed(embed)(found, settings.seed) for found in features
+        )
+        save_arrays(
+            target, dict(zip(names, places, strict=True), labels=labels)
+        )
         return {}
 
     weight = TSNE_SECONDS * len(BACKBONES)

@@ -17,7 +17,7 @@ from .store import StageStore, fingerprint
 
 RANDOM_INIT = 'random-init'
 # Guessed seconds on two cores: of an epoch of 6 000 images, and of a kNN.
-PRETRAIN_EPOCH, LINEAR_EPOCH, KNN = 4.0, 1.0, 5.0
+PRETRAIN_EPOCH, LINEAR_EPOCH, KNN = 7.0, 1.5, 5.0
 
 
 @dataclass(frozen=True)
