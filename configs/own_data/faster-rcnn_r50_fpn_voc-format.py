@@ -25,20 +25,9 @@ train_pipeline = [
     *_base_.train_pipeline[2:],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    # After the resizing, which must not change the boxes tested against.
+    *_base_.test_pipeline[:2],
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=(
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-        ),
-    ),
+    _base_.test_pipeline[3],
 ]
 own = dict(
     _delete_=True,

@@ -5,7 +5,7 @@ tools/model_converters. Not imported by ``import mmunimoco``.
 """
 
 from .incoming import SOURCES, to_mmunimoco
-from .metadata import IMAGENET, config_value, normalization_of
+from .metadata import IMAGENET, normalization_of
 from .outgoing import (
     backbone_of,
     to_backbone,
@@ -20,7 +20,6 @@ __all__ = [
     'SOURCES',
     'TimmModel',
     'backbone_of',
-    'config_value',
     'describe_for_timm',
     'normalization_of',
     'to_backbone',

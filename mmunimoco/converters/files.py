@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmunimoco.utils.atomic import write_atomic, write_whole
 from mmunimoco.utils.safe_load import read_checkpoint
 
 
@@ -76,22 +77,6 @@ def check_free(path: Path, force: bool) -> None:
         raise FileExistsError(f'{path} exists already (--force overwrites)')
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file as a whole or not at all.
-
-    Args:
-        path (Path): The file; its folder is made.
-        write (Callable[[Path], Any]): Writes the content to a path.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_checkpoint(path: Path, content: Mapping) -> None:
     """Write a checkpoint or a state dict with torch.
 
@@ -148,4 +133,4 @@ def write_safetensors(
     metadata = {'format': 'pt', **metadata}
     # Not save_file: that makes files which their owner alone can read.
     content = library.save(tensors, metadata=metadata)
-    write_whole(path, lambda to: to.write_bytes(content))
+    write_atomic(path, content)

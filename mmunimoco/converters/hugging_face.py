@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .files import check_free, write_safetensors, write_whole
+from mmunimoco.utils.atomic import write_atomic
+
+from .files import check_free, write_safetensors
 from .metadata import normalization_of
 from .outgoing import to_timm
 from .timm_model import TimmModel, describe_for_timm
@@ -79,10 +81,10 @@ def write_folder(
     for path in (readme, weights, config):
         check_free(path, force)
     card = _card(model, meta, encoder)
-    write_whole(readme, lambda path: path.write_text(card))
+    write_atomic(readme, card)
     write_safetensors(weights, state, {})
     # The last one: without it timm does not take the folder for complete.
-    write_whole(config, lambda path: path.write_text(content))
+    write_atomic(config, content)
     return model
 
 

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmunimoco.utils.checkpoint import describe_prefixes, state_dict_of
+from mmunimoco.utils.checkpoint import (
+    describe_prefixes,
+    shorten,
+    state_dict_of,
+)
 
 from .metadata import IMAGENET, normalization_of
 from .queues import check_queues, to_head
-from .renaming import Rule, differences, listed, part_of, rename_keys
+from .renaming import Rule, differences, part_of, rename_keys
 from .resnet import RESNET_KEY, is_resnet, read_resnet
 
 _QUEUES: list[Rule] = [
@@ -93,7 +97,7 @@ def to_mmunimoco(checkpoint: Mapping, source: str = 'auto') -> dict:
     source = _detect(state) if source == 'auto' else source
     if source not in _RULES:
         raise ValueError(
-            f'there is no source {source!r}, only auto, {listed(SOURCES)}'
+            f'there is no source {source!r}, only auto, {shorten(SOURCES)}'
         )
     if not any(key.startswith(_NEEDED[source]) for key in state):
         raise ValueError(
@@ -127,7 +131,7 @@ def _detect(state: Mapping[str, Tensor]) -> str:
             'is, there is nothing to convert.'
         )
     raise ValueError(
-        f'the file is of none of the known sources ({listed(SOURCES)}); it '
+        f'the file is of none of the known sources ({shorten(SOURCES)}); it '
         f'holds {describe_prefixes(state)}.{hint}'
     )
 
@@ -174,7 +178,7 @@ def _check_twin(state: Mapping[str, Tensor], part: str, twin: str) -> None:
     if found:
         raise ValueError(
             f"the momentum encoder's {part[:-1]} is not that of the query: "
-            f'{listed(found)}'
+            f'{shorten(found)}'
         )
 
 

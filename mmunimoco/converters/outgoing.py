@@ -7,8 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from mmunimoco.utils.checkpoint import describe_prefixes, state_dict_of
+from mmunimoco.utils.config_text import config_value
 
-from .metadata import config_value, normalization_of
+from .metadata import normalization_of
 from .renaming import Rule, part_of, rename_keys
 from .resnet import is_resnet, read_resnet
 from .timm_model import describe_for_timm, timm_keys
@@ -168,9 +169,8 @@ def to_detectron2(
 
 
 def _refuse_caffe_style(meta: Mapping) -> None:
-    model = config_value(meta.get('cfg'), 'model') or {}
-    backbone = model.get('backbone')
-    if isinstance(backbone, dict) and backbone.get('style') == 'caffe':
+    backbone = config_value(meta.get('cfg'), 'model', 'backbone') or {}
+    if backbone.get('style') == 'caffe':
         raise ValueError(
             "the ResNet was trained with style='caffe', the stride in its "
             'first 1x1 convolutions; the others have it in the 3x3, where '

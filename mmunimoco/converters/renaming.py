@@ -1,11 +1,11 @@
 """Renaming the keys of a state dict, with nothing dropped in silence."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from mmunimoco.utils.checkpoint import describe_prefixes
+from mmunimoco.utils.checkpoint import describe_prefixes, shorten
 
 # Regular expression of a key, and what it becomes; None drops it.
 Rule = tuple[str, str | None]
@@ -42,7 +42,7 @@ def rename_keys(
     if unknown:
         raise ValueError(
             f'{len(unknown)} of {len(state)} keys are not those of a {what}: '
-            f'{listed(unknown)}. The file holds {describe_prefixes(state)}.'
+            f'{shorten(unknown)}. The file holds {describe_prefixes(state)}.'
         )
     return renamed
 
@@ -91,10 +91,3 @@ def differences(
             )
     found += [f'{key} is unknown' for key in state if key not in expected]
     return found
-
-
-def listed(items: Iterable[str], most: int = 8) -> str:
-    """The first items, and how many more there are."""
-    items = list(items)
-    more = [f'and {len(items) - most} more'] if len(items) > most else []
-    return ', '.join(items[:most] + more)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .renaming import differences, listed
+from mmunimoco.utils.checkpoint import shorten
+
+from .renaming import differences
 
 # Keys of torchvision's, timm's and mmpretrain's plain ResNet, without fc.
 _NORM = r'(?:weight|bias|running_mean|running_var|num_batches_tracked)'
@@ -89,7 +91,7 @@ def read_resnet(state: Mapping[str, Tensor]) -> ResNetShape:
     found = differences(_expected(shape), state)
     if found:
         raise ValueError(
-            f'the backbone is no complete plain {shape}: {listed(found)}'
+            f'the backbone is no complete plain {shape}: {shorten(found)}'
         )
     return shape
 
@@ -106,7 +108,7 @@ def _depth(state: Mapping[str, Tensor]) -> int:
     kind = 'bottleneck' if bottleneck else 'basic'
     raise ValueError(
         f'no plain ResNet has stages of {blocks} {kind} blocks; the known '
-        f'depths are {listed(map(str, _BLOCKS))}'
+        f'depths are {shorten([*map(str, _BLOCKS)])}'
     )
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from .metadata import config_value
-from .renaming import Rule, differences, listed, rename_keys
+from mmunimoco.utils.checkpoint import shorten
+from mmunimoco.utils.config_text import config_value
+
+from .renaming import Rule, differences, rename_keys
 from .resnet import is_resnet, read_resnet
 
 # mmpretrain's VisionTransformer with a class token, and timm's.
@@ -66,7 +68,7 @@ def timm_keys(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return rename_keys(backbone, _VIT_RULES, 'plain ViT of mmpretrain')
     raise ValueError(
         'this conversion knows plain ResNets and ViTs; the backbone has the '
-        f'keys {listed(backbone)}'
+        f'keys {shorten(backbone)}'
     )
 
 
@@ -108,11 +110,11 @@ def _describe_vit(weights: Mapping[str, Tensor], meta: Mapping) -> TimmModel:
     if name is None:
         raise ValueError(
             f'the ViT is {width} wide, the known ones are '
-            f'{listed(map(str, _VIT_NAMES))}'
+            f'{shorten([*map(str, _VIT_NAMES)])}'
         )
     found = differences(_vit_shapes(width), weights)
     if found:
-        raise ValueError(f'the ViT is no complete {name}: {listed(found)}')
+        raise ValueError(f'the ViT is no complete {name}: {shorten(found)}')
     heads = _number_of_heads(meta)
     args = {} if heads is None else {'num_heads': heads}
     return TimmModel(name, width, 'patch_embed.proj', 'head', args)
@@ -145,9 +147,8 @@ def _layer(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
 
 
 def _number_of_heads(meta: Mapping) -> int | None:
-    model = config_value(meta.get('cfg'), 'model') or {}
-    backbone = model.get('backbone')
-    arch = backbone.get('arch') if isinstance(backbone, dict) else None
+    backbone = config_value(meta.get('cfg'), 'model', 'backbone') or {}
+    arch = backbone.get('arch')
     if isinstance(arch, dict):
         return arch.get('num_heads')
     if not isinstance(arch, str):

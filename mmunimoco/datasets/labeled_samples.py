@@ -6,9 +6,9 @@ from mmpretrain.registry import DATASETS
 
 
 class _View:
-    """Samples of a dataset by a list of indices, repeated or left out."""
+    """A dataset whose samples come so many times, labeled ones and others."""
 
-    def __init__(self, dataset) -> None:
+    def __init__(self, dataset, labeled_times: int, other_times: int) -> None:
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
         dataset.full_init()
@@ -23,11 +23,9 @@ class _View:
                 f'{type(dataset).__name__} has a label: give it a '
                 'label_ratio above 0, a label_list, or a dataset with labels.'
             )
-        self.indices = self._choose(np.array(labeled)).tolist()
-
-    def _choose(self, labeled: np.ndarray) -> np.ndarray:
-        """Indices into the dataset from (N,) bool."""
-        raise NotImplementedError
+        self.num_labeled = sum(labeled)
+        times = np.where(labeled, labeled_times, other_times)
+        self.indices = np.repeat(np.arange(len(labeled)), times).tolist()
 
     @property
     def metainfo(self) -> dict:
@@ -69,14 +67,13 @@ class LabeledSubset(_View):
         ValueError: If no sample has a label.
     """
 
-    def _choose(self, labeled: np.ndarray) -> np.ndarray:
-        chosen = np.flatnonzero(labeled)
+    def __init__(self, dataset) -> None:
+        super().__init__(dataset, 1, 0)
         print_log(
-            f'LabeledSubset keeps the {len(chosen)} labeled samples of '
-            f'{len(labeled)}.',
+            f'LabeledSubset keeps the {len(self)} labeled samples of '
+            f'{len(self.dataset)}.',
             logger='current',
         )
-        return chosen
 
 
 @DATASETS.register_module()
@@ -105,18 +102,13 @@ class RepeatLabeled(_View):
                 'RepeatLabeled.times must be a positive integer, got '
                 f'{times!r}'
             )
-        self.times = times
-        super().__init__(dataset)
-
-    def _choose(self, labeled: np.ndarray) -> np.ndarray:
-        repeats = np.where(labeled, self.times, 1)
+        super().__init__(dataset, times, 1)
         print_log(
-            f'RepeatLabeled: {labeled.sum()} of {len(labeled)} samples have a '
-            f'label and come {self.times} times, {repeats.sum()} samples an '
-            'epoch.',
+            f'RepeatLabeled: {self.num_labeled} of {len(self.dataset)} '
+            f'samples have a label and come {times} times, {len(self)} '
+            'samples an epoch.',
             logger='current',
         )
-        return np.repeat(np.arange(len(labeled)), repeats)
 
 
 def _has_label(info: dict) -> bool:

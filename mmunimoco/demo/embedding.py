@@ -17,8 +17,7 @@ from mmunimoco.evaluation.functional import (
     extract_batch,
     labels_of,
 )
-
-from .store import write_atomic
+from mmunimoco.utils.atomic import write_atomic
 
 
 def extract_features(

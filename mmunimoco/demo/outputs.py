@@ -4,6 +4,8 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 
+from mmunimoco.utils.atomic import write_atomic
+
 from .configs import pretrain_config
 from .curves import read_curves
 from .embedding import embed, extract_features, save_arrays
@@ -12,7 +14,7 @@ from .progress import Reporter
 from .report import html_report, markdown_report
 from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .stages import Stage, backbone_file, label_name
-from .store import StageStore, fingerprint, write_atomic, write_json
+from .store import StageStore, fingerprint, write_json
 from .summary import build_summary
 from .transfer_plots import plot_predictions, plot_transfer
 from .versions import collect_versions, describe_machine

@@ -8,6 +8,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
+from mmunimoco.utils.atomic import write_whole
+
 from .configs import linear_config, pretrain_config
 from .hooks import ClockHook, ProgressHook
 from .progress import Reporter
@@ -153,12 +155,11 @@ def _linear_stage(
 
 def _save_weights(runner: Runner, target: Path) -> None:
     """Write what evaluation and transfer need: weights, no optimizer."""
-    part = target.with_suffix('.part')
     # The config tells transfer how images were normalised.
     meta = dict(cfg=runner.cfg.pretty_text)
     state = runner.model.state_dict()
-    save_checkpoint(dict(meta=meta, state_dict=state), str(part))
-    part.replace(target)
+    content = dict(meta=meta, state_dict=state)
+    write_whole(target, lambda part: save_checkpoint(content, str(part)))
 
 
 def _share_of_images(cfg: Config) -> float:

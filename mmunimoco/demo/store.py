@@ -1,35 +1,15 @@
-"""Files that are whole or absent, and records of what is done."""
+"""Records of what is done."""
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
+
+from mmunimoco.utils.atomic import write_atomic
 
 # Raise it when results of an older version cannot be used any more.
 RECORD_VERSION = 1
 _NAME = 'stage.json'
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that nobody, ever, sees a part of it.
-
-    Args:
-        path (Path): The file; its folder is created.
-        content (str | bytes): What to write, text as UTF-8.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    # The same folder is the same file system, where a rename is atomic.
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(part, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: dict) -> None:

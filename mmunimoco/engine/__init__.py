@@ -1,13 +1,22 @@
 """Loops, hooks and launch helpers, registered with mmpretrain."""
 
-from .hooks import CheckpointCheckHook, TransferCheckHook
+from .hooks import (
+    ChannelsLastHook,
+    CheckpointCheckHook,
+    ClassNamesCheckHook,
+    SegmentationCheckHook,
+    TransferCheckHook,
+)
 from .loops import KNNTestLoop, KNNValLoop
 from .pretrained_init import CheckedPretrainedInit
 
 __all__ = [
+    'ChannelsLastHook',
     'CheckedPretrainedInit',
     'CheckpointCheckHook',
+    'ClassNamesCheckHook',
     'KNNTestLoop',
     'KNNValLoop',
+    'SegmentationCheckHook',
     'TransferCheckHook',
 ]

@@ -10,17 +10,15 @@ its numbers must not be compared with published ones.
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import initialize
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint, load_state_dict
 from mmengine.utils import track_iter_progress
 from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-
-from mmunimoco.utils.checkpoint import compare_parameters, state_dict_of
 
 from .functional import evaluating, extract_batch, labels_of
 
@@ -234,26 +232,21 @@ def load_backbone(cfg: Config, checkpoint: str) -> nn.Module:
         checkpoint.
 
     Raises:
-        ValueError: If a parameter of the backbone is missing there.
+        ValueError: If a tensor of the backbone is missing there.
     """
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(settings)
-    loaded = _load_checkpoint(checkpoint, map_location='cpu')
-    state = {
-        key.removeprefix('backbone.'): value
-        for key, value in state_dict_of(loaded, unwrap=True).items()
-        if key.startswith('backbone.')
-    }
-    found, _ = compare_parameters(model.backbone, state)
-    total = len(list(model.backbone.parameters()))
-    if found < total:
-        raise ValueError(
-            f"{checkpoint} holds under 'backbone.' only {found} of the "
-            f'{total} parameters of the backbone of the config.'
-        )
-    load_state_dict(model.backbone, state, strict=False)
+    # As a linear probe's config does it, with the same checks.
+    initialize(
+        model.backbone,
+        dict(
+            type='mmpretrain.Pretrained',
+            checkpoint=checkpoint,
+            prefix='backbone.',
+        ),
+    )
     return model
 
 

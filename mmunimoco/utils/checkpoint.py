@@ -49,37 +49,6 @@ def bare_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def compare_parameters(
-    module: nn.Module, state: Mapping[str, Tensor]
-) -> tuple[int, list[str]]:
-    """Which parameters of a module a state dict would fill.
-
-    Args:
-        module (nn.Module): The module.
-        state (Mapping[str, Tensor]): Weights by the module's own keys.
-
-    Returns:
-        tuple[int, list[str]]: How many parameters are there in their shape,
-        and the names of those that are there in another shape.
-    """
-    found, misshapen = 0, []
-    for name, own in module.named_parameters():
-        if name not in state:
-            continue
-        if _loadable(own, state[name]):
-            found += 1
-        else:
-            misshapen.append(name)
-    return found, misshapen
-
-
-def _loadable(own: Tensor, stored: Tensor) -> bool:
-    """Whether a stored tensor fits; a ViT resizes (1, L, C) positions."""
-    if own.shape == stored.shape:
-        return True
-    return own.ndim == stored.ndim == 3 and own.shape[-1] == stored.shape[-1]
-
-
 @dataclass
 class StateMatch:
     """How weights compare with what a module has.
@@ -131,10 +100,14 @@ def compare_state(
 
 
 def _fits(name: str, own: Tensor, stored: Tensor) -> bool:
-    """Whether a tensor has its shape; ViTs resize their positions."""
+    """Whether a tensor has its shape; a ViT resizes (1, L, C) positions."""
     if own.shape == stored.shape:
         return True
-    return name.split('.')[-1] == 'pos_embed' and _loadable(own, stored)
+    return (
+        name.split('.')[-1] == 'pos_embed'
+        and own.ndim == stored.ndim == 3
+        and own.shape[-1] == stored.shape[-1]
+    )
 
 
 def shorten(names: Collection[str], limit: int = 8) -> str:
@@ -189,11 +162,10 @@ def check_match(
     Raises:
         ValueError: If nothing fits.
     """
-    found, _ = compare_parameters(module, state)
-    total = len(list(module.parameters()))
-    if total and not found:
+    names = {name for name, _ in module.named_parameters()}
+    if names and names.isdisjoint(compare_state(module, state).matched):
         raise ValueError(
-            f'nothing in {source} fits the {total} parameters of '
+            f'nothing in {source} fits the {len(names)} parameters of '
             f'{type(module).__name__}. It holds {describe_prefixes(state)}; '
             f'the model asks for {describe_prefixes(module.state_dict())}. '
             'Check that it is a checkpoint of this architecture.'

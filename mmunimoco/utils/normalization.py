@@ -1,14 +1,15 @@
 """Mean, standard deviation and channel order of images, from a config."""
 
-import ast
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .config_text import config_value
+
 # Of values 0 to 255: rounding, but no other data set.
 _TOLERANCE = 0.1
-_KEYS = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+_TURNING = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def normalization_of(preprocessor: Mapping[str, Any]) -> Normalization:
     return Normalization(
         mean=tuple(map(float, (0, 0, 0) if mean is None else mean)),
         std=tuple(map(float, (1, 1, 1) if std is None else std)),
-        to_rgb=any(preprocessor.get(key, False) for key in _KEYS[2:]),
+        to_rgb=any(preprocessor.get(key, False) for key in _TURNING),
     )
 
 
@@ -78,7 +79,7 @@ def normalization_of_config(cfg: Mapping[str, Any]) -> Normalization | None:
         Normalization | None: None if it has no data preprocessor.
     """
     model = cfg.get('model')
-    inner = model.get('data_preprocessor') if _is_mapping(model) else None
+    inner = model and model.get('data_preprocessor')
     # mmengine takes that of the model where there are two.
     preprocessor = inner or cfg.get('data_preprocessor')
     return normalization_of(preprocessor) if preprocessor else None
@@ -98,54 +99,13 @@ def normalization_of_checkpoint(
         Normalization | None: None if it does not tell.
     """
     meta = checkpoint.get('meta')
-    if not _is_mapping(meta):
+    if not isinstance(meta, Mapping):
         return None
     try:
         if meta.get('normalization'):
             return normalization_of(meta['normalization'])
-        return normalization_of_config(_parse(meta.get('cfg')))
+        text, name = meta.get('cfg'), 'data_preprocessor'
+        found = config_value(text, 'model', name) or config_value(text, name)
+        return normalization_of(found) if found else None
     except (AttributeError, TypeError, ValueError):
         return None  # written by something else
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _parse(text: Any) -> dict[str, Any]:
-    """Take data preprocessors from the text of a config.
-
-    Raises:
-        ValueError: If it is no text of a config.
-    """
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, TypeError, RecursionError) as error:
-        raise ValueError('no text of a config') from error
-    top = {
-        node.targets[0].id: node.value
-        for node in body
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-    }
-    outer = _keywords(top.get('data_preprocessor'))
-    inner = _keywords(_keywords(top.get('model')).get('data_preprocessor'))
-    return dict(
-        data_preprocessor=_literals(outer),
-        model=dict(data_preprocessor=_literals(inner)),
-    )
-
-
-def _keywords(node: ast.AST | None) -> dict[str, ast.expr]:
-    """The arguments of ``dict(...)``; of anything else none."""
-    if not isinstance(node, ast.Call):
-        return {}
-    return {k.arg: k.value for k in node.keywords if k.arg is not None}
-
-
-def _literals(keywords: dict[str, ast.expr]) -> dict[str, Any]:
-    return {
-        key: ast.literal_eval(keywords[key])
-        for key in _KEYS
-        if key in keywords
-    }

@@ -1,13 +1,11 @@
 """Reading checkpoint files without executing what is in them."""
 
-import io
 import os.path as osp
 import pickle
 import re
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +30,7 @@ def read_checkpoint(path: str) -> dict:
     and the history of logged values.
 
     Args:
-        path (str): A local file, or a URL of a kind that mmengine reads.
+        path (str): A local file.
 
     Returns:
         dict: The checkpoint, or a bare state dict.
@@ -43,15 +41,12 @@ def read_checkpoint(path: str) -> dict:
             holds objects that are not allowed.
     """
     path = osp.expanduser(str(path))
-    source: Any = path
-    if '://' in path:
-        source = _download(path)
-    elif not osp.isfile(path):
+    if not osp.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist')
     try:
         with _allowed_types():
             checkpoint = torch.load(
-                source, map_location='cpu', weights_only=True
+                path, map_location='cpu', weights_only=True
             )
     except pickle.UnpicklingError as error:
         raise ValueError(_refusal(path, error)) from error
@@ -65,12 +60,6 @@ def read_checkpoint(path: str) -> dict:
             'dict'
         )
     return dict(checkpoint)
-
-
-def _download(url: str) -> io.BytesIO:
-    from mmengine.fileio import get
-
-    return io.BytesIO(get(url))
 
 
 def _refusal(path: str, error: Exception) -> str:

@@ -14,7 +14,6 @@ from torch import nn
 from mmunimoco.converters import (
     IMAGENET,
     TimmModel,
-    config_value,
     to_mmunimoco,
 )
 from mmunimoco.converters.command import export
@@ -316,16 +315,3 @@ def test_missing_encoder_is_named(trained, tmp_path):
     source, _ = trained('18')
     with pytest.raises(ValueError, match=r"'encoder_k\.module\.0\.'.*'neck"):
         export(source, tmp_path / 'a', 'backbone', 'momentum')
-
-
-def test_config_is_read_not_run(tmp_path):
-    mark = tmp_path / 'mark'
-    text = (
-        f"a = open({str(mark)!r}, 'w')\nb = dict(c=[dict(d=-1)], **{{'e': 2}})"
-    )
-    assert config_value(text, 'a') is None
-    assert config_value(text, 'b') == dict(c=[dict(d=-1)], e=2)
-    assert config_value(text, 'missing') is None
-    assert config_value('not python', 'a') is None
-    assert config_value(None, 'a') is None
-    assert not mark.exists()

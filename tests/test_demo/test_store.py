@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmunimoco.demo.store import StageStore, fingerprint, write_atomic
+from mmunimoco.demo.store import StageStore, fingerprint
 
 
 def test_fingerprint_depends_on_every_part_and_not_on_key_order():
@@ -16,27 +16,6 @@ def test_fingerprint_depends_on_every_part_and_not_on_key_order():
         fingerprint('a', {'x': 1}, 'upstream'),
     }
     assert len(digests) == 4
-
-
-def test_write_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
-    path = tmp_path / 'folder' / 'file'
-    write_atomic(path, 'old')
-    with pytest.raises(TypeError):
-        write_atomic(path, 1)
-    assert path.read_text() == 'old'
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_write_atomic_leaves_nothing_behind_when_renaming_fails(
-    tmp_path, monkeypatch
-):
-    def fail(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr('os.replace', fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomic(tmp_path / 'file', 'new')
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_stage_goes_from_absent_over_started_to_finished(tmp_path):
