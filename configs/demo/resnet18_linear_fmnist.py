@@ -4,7 +4,7 @@ _base_ = ['../_base_/default_runtime.py']
 
 # ------------------------- usually changed -------------------------
 checkpoint = ''  # --cfg-options model.backbone.init_cfg.checkpoint=...
-max_epochs = 15
+max_epochs = 10
 batch_size = 256
 lr = 0.3
 width = 16  # as in pre-training

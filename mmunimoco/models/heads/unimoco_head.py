@@ -32,7 +32,7 @@ class UniMoCoHead(BaseModule):
     ``label_queue`` (K,) int64, -1 for unlabeled, or (K, num_classes) bool if
     ``multi_label``; ``queue_ptr`` (1,) int64, the next place to write; with
     ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown. They
-    start with random unlabeled keys. In distributed training the keys of all
+    start with random unlabeled keys, the same for every seed. In distributed training the keys of all
     ranks are enqueued, in the order of the ranks, on every rank.
 
     Args:
@@ -107,11 +107,17 @@ class UniMoCoHead(BaseModule):
         self._create_queues(queue_len, feat_dim)
 
     def _create_queues(self, queue_len: int, feat_dim: int) -> None:
-        keys = functional.normalize(torch.randn(queue_len, feat_dim), dim=1)
+        # Its own generator: the ranks must start with the same queue, whatever
+        # their seeds, and DDP does not share buffers.
+        generator = torch.Generator().manual_seed(0)
+        keys = torch.randn(
+            queue_len, feat_dim, generator=generator, device='cpu'
+        )
+        keys = functional.normalize(keys, dim=1)
         labels = torch.full((queue_len,), UNLABELED)
         if self.multi_label:
             labels = torch.zeros(queue_len, self.num_classes).bool()
-        self.register_buffer('queue', keys)
+        self.register_buffer('queue', keys.to(labels.device))
         self.register_buffer('label_queue', labels)
         self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.int64))
         if self.exclude_own_keys:
