@@ -32,8 +32,9 @@ class UniMoCoHead(BaseModule):
     ``label_queue`` (K,) int64, -1 for unlabeled, or (K, num_classes) bool if
     ``multi_label``; ``queue_ptr`` (1,) int64, the next place to write; with
     ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown. They
-    start with random unlabeled keys, the same for every seed. In distributed training the keys of all
-    ranks are enqueued, in the order of the ranks, on every rank.
+    start with random unlabeled keys, the same for every seed. In distributed
+    training the keys of all ranks are enqueued, in the order of the ranks, on
+    every rank.
 
     Args:
         feat_dim (int): Dimension C of query and key. Defaults to 128.
