@@ -143,6 +143,11 @@ train_cfg = dict(
 )
 auto_scale_lr = dict(base_batch_size=batch_size)
 
+# On a CPU this layout takes time off a training step.
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmpretrain.ChannelsLastHook'),
+]
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

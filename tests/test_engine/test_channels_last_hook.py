@@ -1,6 +1,7 @@
 from copy import deepcopy
 from types import SimpleNamespace
 
+import pytest
 import torch
 from mmpretrain.registry import HOOKS
 from small_unimoco import build_unimoco, data_samples
@@ -46,3 +47,15 @@ def test_optimizer_made_before_still_moves_the_weights():
     )
     optimizer.step()
     assert not torch.equal(model.backbone.conv1.weight, before)
+
+
+def test_operators_of_mmcv_are_refused():
+    pytest.importorskip('mmcv._ext')
+    from mmcv.ops import RoIAlign
+
+    model = torch.nn.ModuleDict(
+        dict(roi_layer=RoIAlign(output_size=7, sampling_ratio=1))
+    )
+    hook = HOOKS.build(dict(type='ChannelsLastHook'))
+    with pytest.raises(ValueError, match="RoIAlign .* 'roi_layer'"):
+        hook.before_run(SimpleNamespace(model=model))

@@ -24,7 +24,5 @@ custom_hooks = [
     # Warns where images are normalised otherwise than in pre-training.
     dict(type='mmpretrain.TransferCheckHook'),
     dict(type='mmpretrain.CheckpointCheckHook'),
-    # On a CPU this layout takes time off a training step.
-    dict(type='mmpretrain.ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

@@ -14,6 +14,9 @@ class ChannelsLastHook(Hook):
     compute; results stay the same up to rounding. On a CPU this spares
     oneDNN a conversion in each layer (the demo's training step takes 40 %
     less time on one core), on recent GPUs it suits mixed precision.
+
+    Not for models with operators of mmcv, such as detectors: RoIAlign reads
+    the memory of its input as if channels were outermost, and pools noise.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -21,5 +24,15 @@ class ChannelsLastHook(Hook):
 
         Args:
             runner (Runner): The runner.
+
+        Raises:
+            ValueError: If the model has operators of mmcv.
         """
+        for name, module in runner.model.named_modules():
+            if type(module).__module__.startswith('mmcv.ops'):
+                raise ValueError(
+                    f'ChannelsLastHook: {type(module).__name__} of mmcv at '
+                    f'{name!r} gives wrong results in this memory layout. '
+                    'Take the hook out of custom_hooks'
+                )
         runner.model.to(memory_format=torch.channels_last)
