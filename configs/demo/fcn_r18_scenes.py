@@ -11,9 +11,9 @@ _base_ = [
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 16
+max_epochs = 36
 batch_size = 8
-lr = 4e-3
+lr = 1e-3
 width = 16  # as in pre-training
 channels = 64  # of the head
 num_workers = 1
@@ -74,11 +74,11 @@ model = dict(
         ),
     ),
     decode_head=dict(
-        # Pre-training never saw more than one pixel of the last stage's map;
-        # those before it have more to give.
+        # Without the last stage: in pre-training its map was one pixel, so
+        # the outer weights of its kernels never saw anything but padding.
         input_transform='resize_concat',
-        in_index=(1, 2, 3),
-        in_channels=(2 * width, 4 * width, 8 * width),
+        in_index=(1, 2),
+        in_channels=(2 * width, 4 * width),
         channels=channels,
         num_convs=1,
         num_classes=11,

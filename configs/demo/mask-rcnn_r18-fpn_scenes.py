@@ -12,9 +12,9 @@ _base_ = [
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 12
+max_epochs = 30
 batch_size = 8
-lr = 2e-3
+lr = 1e-3
 width = 16  # as in pre-training
 channels = 64  # of the FPN and the heads
 num_workers = 1

@@ -9,7 +9,7 @@ from .configs import load_config
 from .settings import DETECTION_CONFIG, SEGMENTATION_CONFIG, DemoSettings
 
 # Few scenes: the case that pre-training is meant for.
-SCENES = dict(train=300, val=200)
+SCENES = dict(train=100, val=200)
 # --quick: three steps of training.
 QUICK_SCENES = dict(train=24, val=8)
 
