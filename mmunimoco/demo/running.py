@@ -5,12 +5,32 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.launch import build_runner
 
 from .hooks import ClockHook, ProgressHook
+
+# As found, from the cores or OMP_NUM_THREADS; the demo's networks are too
+# small for many.
+THREADS = min(4, torch.get_num_threads())
+
+
+@contextlib.contextmanager
+def computing_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads, at least one.
+
+    Args:
+        count (int): Number of threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,13 @@ from .embedding import save_arrays
 from .hooks import ProgressHook
 from .predictions import detected_objects, segmented_classes
 from .progress import Reporter
-from .running import evaluate, latest_checkpoint, train
+from .running import (
+    THREADS,
+    computing_threads,
+    evaluate,
+    latest_checkpoint,
+    train,
+)
 from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .stages import Stage, backbone_file, label_name, stage_store
 from .store import StageStore, fingerprint
@@ -154,12 +160,14 @@ def _task_stage(
 
     def run(reporter: Reporter) -> dict:
         hook = ProgressHook(reporter)
-        train(deepcopy(cfg), store.folder, hook)
-        last = latest_checkpoint(store.folder)
-        found, runner = evaluate(
-            deepcopy(cfg), store.folder / 'test', hook, last
-        )
-        save_arrays(target, task.predict(runner))
+        # No core is left to the loader, which has little to do here.
+        with computing_threads(THREADS):
+            train(deepcopy(cfg), store.folder, hook)
+            last = latest_checkpoint(store.folder)
+            found, runner = evaluate(
+                deepcopy(cfg), store.folder / 'test', hook, last
+            )
+            save_arrays(target, task.predict(runner))
         # Without a single detection (a few steps of --quick) there is no AP
         # in what the metric gives: nothing found of what is there is 0.
         return {

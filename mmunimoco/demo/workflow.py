@@ -10,7 +10,7 @@ from rich.console import Console
 
 from .outputs import OUTPUT_FILES, TRANSFER_FILES, output_stages
 from .progress import PlannedStage, Reporter
-from .running import quiet
+from .running import THREADS, quiet
 from .settings import DemoSettings
 from .stages import Stage, training_stages
 from .tables import print_results
@@ -73,7 +73,7 @@ def _leave_a_core_to_the_loader() -> None:
     One process makes the views; beside it a thread for each core would spend
     its time waiting, and the demo's network is too small for many threads.
     """
-    torch.set_num_threads(max(1, min(4, torch.get_num_threads() - 1)))
+    torch.set_num_threads(max(1, THREADS - 1))
 
 
 def _run_stages(stages: Sequence[Stage], reporter: Reporter) -> None:
