@@ -20,7 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / 'lock.txt'
 FILES = ('build', 'runtime', 'mmlab', 'transfer', 'tests', 'lint')
-# The stack that was tried together; all else follows from it.
+# The Python, and the stack, that were tried together; all else follows.
+TRIED = '3.11'
 STACK = (
     'torch==2.11.0',
     'torchvision==0.26.0',
@@ -31,9 +32,9 @@ STACK = (
     'onedl-mmsegmentation==1.4.2',
 )
 HEADER = """\
-# Every release of the stack that was tried together, used as a constraints
-# file by tools/install.sh. Made by requirements/make_lock.py for Python
-# {pythons}; do not edit by hand.
+# The releases that tools/install.sh installs, as a constraints file. Resolved
+# by requirements/make_lock.py for Python {pythons}, tried on
+# {tried}; do not edit by hand.
 """
 
 
@@ -120,7 +121,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('pythons', nargs='+', help='interpreters to serve')
     resolved = dict(resolve(python) for python in parser.parse_args().pythons)
-    header = HEADER.format(pythons=', '.join(resolved))
+    header = HEADER.format(pythons=', '.join(resolved), tried=TRIED)
     LOCK.write_text(header + '\n'.join(merge(resolved)) + '\n')
 
 

@@ -23,7 +23,9 @@ for argument in "$@"; do
             echo '  --no-transfer   leave detection and segmentation out, and do'
             echo '                  not install (or compile) what they need'
             echo '  --seed N        random seed (default: 0)'
-            echo '  --work-dir DIR  where to write (default: work_dirs/demo)'
+            echo '  --work-dir DIR  where to write (default, below the current'
+            echo '                  folder: work_dirs/demo, with --quick'
+            echo '                  work_dirs/demo_quick)'
             exit 0
             ;;
         --no-transfer) install_options=(--no-transfer) ;;

@@ -238,6 +238,7 @@ main() {
     install_project
     write_stamp
     echo "mmunimoco is installed in $ENV_DIR"
+    [ "$HERE" -eq 1 ] || echo "To use it: source $ENV_DIR/bin/activate"
 }
 
 main "$@"

@@ -1,4 +1,5 @@
-# ResNet-18, all labels: a quarter of the cost of ResNet-50. Not published.
+# ResNet-18, all labels: under half of ResNet-50's multiplications. Not
+# published.
 _base_ = 'unimoco_resnet50_8xb32-coslr-200e_in1k.py'
 
 model = dict(

@@ -8,8 +8,9 @@ from mmengine.registry import init_default_scope
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
-# They change which labels there are; a list is chosen from all of them.
-_LABEL_WRAPPERS = ('PartialLabels', 'LabeledSubset')
+# They change which labels there are, or what the labeled images count; a list
+# is chosen from all labels, of each image once.
+_LABEL_WRAPPERS = ('PartialLabels', 'LabeledSubset', 'RepeatLabeled')
 
 
 def dataset_from_folder(folder: str) -> CustomDataset:
@@ -39,7 +40,8 @@ def dataset_from_config(
 ):
     """The dataset in a config, with all its labels.
 
-    ``PartialLabels`` and ``LabeledSubset`` around it are left out.
+    ``PartialLabels``, ``LabeledSubset`` and ``RepeatLabeled`` are left out,
+    also below other wrappers.
 
     Args:
         path: Of the config file.
@@ -60,8 +62,18 @@ def dataset_from_config(
     if not isinstance(found, dict) or 'type' not in found:
         raise ValueError(f'{path!r} has no dataset at {key!r}')
     init_default_scope(config.get('default_scope', 'mmpretrain'))
-    while str(found['type']).rpartition('.')[2] in _LABEL_WRAPPERS:
-        found = found['dataset']
-    dataset = DATASETS.build(found)
+    dataset = DATASETS.build(_with_all_labels(found))
     dataset.full_init()
     return dataset
+
+
+def _with_all_labels(config: dict) -> dict:
+    """A copy of a dataset's config without the wrappers that hide labels."""
+    while str(config['type']).rpartition('.')[2] in _LABEL_WRAPPERS:
+        config = config['dataset']
+    config = dict(config)
+    if 'dataset' in config:
+        config['dataset'] = _with_all_labels(config['dataset'])
+    if 'datasets' in config:
+        config['datasets'] = [*map(_with_all_labels, config['datasets'])]
+    return config

@@ -168,8 +168,9 @@ class TestFaultyData:
         with pytest.raises(ValueError, match=message):
             make_runner(VOC, root).train()
 
-    def test_label_beyond_the_classes_in_validation(
-        self, make_runner, copy_of
+    @pytest.mark.parametrize('task', ['train', 'test'])
+    def test_label_beyond_the_classes_in_evaluation(
+        self, make_runner, copy_of, task
     ):
         root = copy_of('ade20k')
         for file in root.glob('annotations/validation/*.png'):
@@ -177,7 +178,7 @@ class TestFaultyData:
             Image.new('L', size, 151).save(file)
         message = r'annotations/validation.*the classes \[150\]'
         with pytest.raises(ValueError, match=message):
-            make_runner(ADE, root).train()
+            getattr(make_runner(ADE, root), task)()
 
     def test_another_number_of_classes(self, make_runner):
         runner = make_runner(VOC, num_classes=22)

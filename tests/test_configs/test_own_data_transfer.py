@@ -1,4 +1,4 @@
-"""docs/transfer.md: its example of own data runs, four lines a data set.
+"""docs/transfer.md: its examples of own data run.
 
 Reduced in the runs: images and crops (an eighth), width of the backbone,
 batch, workers, steps.
@@ -13,6 +13,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.models import ResNet
+from mmpretrain.registry import MODELS
+from torch.nn import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
@@ -21,12 +24,9 @@ from mmunimoco.datasets.scenes_files import write_scenes  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'configs' / 'own_data'
+PAGE = (ROOT / 'docs' / 'transfer.md').read_text(encoding='utf-8')
 BLOCKS = dict(
-    re.findall(
-        r'```python\n# (\S+\.py)\n(.*?)```',
-        (ROOT / 'docs' / 'transfer.md').read_text(encoding='utf-8'),
-        flags=re.DOTALL,
-    )
+    re.findall(r'```python\n# (\S+\.py)\n(.*?)```', PAGE, flags=re.DOTALL)
 )
 RULE = re.compile(r'(?<=usually changed -{25}\n).*?(?=# -{67}\n)', re.DOTALL)
 METRICS = {
@@ -131,6 +131,23 @@ def run(folder, tmp_path, monkeypatch):
 def test_every_config_has_an_example():
     assert set(METRICS) == {path.name for path in FOLDER.glob('*.py')}
     assert set(METRICS) == set(BLOCKS)
+
+
+def test_backbone_of_another_detector(tmp_path, monkeypatch):
+    monkeypatch.setenv('PRETRAINED', 'none')
+    path = tmp_path / 'detector.py'
+    path.write_text(PAGE.split('# any config of mmdet\n')[1].split('```')[0])
+    cfg = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        backbone = MODELS.build(cfg.model.backbone)
+        backbone.init_weights()
+    assert type(backbone).__module__.startswith('mmdet.')
+    backbone.train()
+    assert all(weight.requires_grad for weight in backbone.parameters())
+    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+    assert len(norms) == 53
+    assert all(isinstance(norm, SyncBatchNorm) for norm in norms)
+    assert all(norm.training for norm in norms)
 
 
 @pytest.mark.slow

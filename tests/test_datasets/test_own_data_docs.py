@@ -1,4 +1,4 @@
-"""The configs of docs/own_data.md load what they promise."""
+"""The configs of docs/own_data.md and README.md load what they promise."""
 
 import json
 import re
@@ -18,6 +18,12 @@ BLOCKS = {
         flags=re.DOTALL,
     )
 }
+
+(BLOCKS['readme'],) = re.findall(
+    r'```python\n(.*?)```',
+    (ROOT / 'README.md').read_text(encoding='utf-8'),
+    flags=re.DOTALL,
+)
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +70,8 @@ def config(name, folder):
         ('a partly labeled and an unlabeled folder', 40, 10),
         ('unlabeled', 20, 0),
         ('several classes an image', 6, 4),
+        ('labeled images five times an epoch', 28, 10),
+        ('readme', 20, 20),
     ],
 )
 def test_documented_config(data, tmp_path, monkeypatch, name, images, labeled):
@@ -87,10 +95,13 @@ def test_documented_config(data, tmp_path, monkeypatch, name, images, labeled):
     assert len(known) == labeled
     largest = max((int(s.gt_label.max()) for s in known), default=0)
     assert largest < cfg.model.head.num_classes
+    # In one process a plain BN would leak which query belongs to which key.
+    assert cfg.model.backbone.norm_cfg.type == 'SplitBatchNorm'
+    assert cfg.model.head.queue_len == 4096
 
 
 def test_every_block_is_tested():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
 
 
 @pytest.mark.parametrize('name', ['labeled', 'unlabeled'])

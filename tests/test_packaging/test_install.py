@@ -208,6 +208,8 @@ def test_full_installation_takes_the_stack_in_order(prepared):
     done = prepared.run('--dev', NOT_THERE='_ext[.]', MAX_JOBS='4')
     assert done.returncode == 0, done.stderr
     assert 'about 9 minutes' in done.stdout
+    activate = f'source {prepared.root}/.venv/bin/activate'
+    assert done.stdout.endswith(f'{activate}\n')
     torch, mmcv, rest, project = prepared.installs()
     assert 'torch torchvision' in torch
     assert 'build.txt' in torch
@@ -321,6 +323,7 @@ def test_here_uses_the_active_environment(prepared, tmp_path):
         '--here', '--no-transfer', VIRTUAL_ENV=str(active), NOT_THERE='_ext[.]'
     )
     assert done.returncode == 0, done.stderr
+    assert 'source' not in done.stdout
     assert (active / 'mmunimoco-install.txt').exists()
     assert not (prepared.root / '.venv').exists()
     # The torch of that environment stays: the lock does not bind it.

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 REQUIREMENTS = Path(__file__).parents[2] / 'requirements'
-PYTHONS = ('3.10', '3.11', '3.12')
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
 
 
 def read(path):
@@ -52,6 +52,14 @@ def test_every_requirement_has_a_pin_that_fits(python):
 def test_lock_holds_the_stack_that_was_tried(make_lock):
     lines = (REQUIREMENTS / 'lock.txt').read_text().splitlines()
     assert set(make_lock.STACK) <= set(lines)
+
+
+def test_lock_says_what_it_is(make_lock):
+    text = (REQUIREMENTS / 'lock.txt').read_text()
+    header = make_lock.HEADER.format(
+        pythons=', '.join(PYTHONS), tried=make_lock.TRIED
+    )
+    assert text.startswith(header)
 
 
 def test_install_script_reads_the_pins_that_it_needs():

@@ -37,6 +37,11 @@ val_dataloader = dict(dataset=dict(
     type='LabeledSubset',
     dataset=dict(type='mmpretrain.PartialLabels', label_ratio=0.5,
                  dataset=dict(type='DemoFashionMNIST', split='test'))))
+few = dict(type='PartialLabels', label_ratio=0.1, dataset=dict(
+    type='DemoFashionMNIST', split='test', pipeline=[]))
+repeated = dict(type='RepeatLabeled', times=5, dataset=few)
+balanced = dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=few)
+joined = dict(type='ConcatDataset', datasets=[few])
 """
 
 
@@ -52,6 +57,9 @@ def config(tmp_path):
     [
         ([], 'train', {}, 600),
         (['--dataset', 'val_dataloader.dataset'], 'test', {}, 200),
+        (['--dataset', 'repeated'], 'test', {}, 200),
+        (['--dataset', 'balanced'], 'test', {}, 200),
+        (['--dataset', 'joined'], 'test', {}, 200),
         (
             [
                 '--cfg-options',
@@ -70,7 +78,7 @@ def test_from_config(
     args = ['--config', config, '--ratio', '0.1', '--seed', '3']
     assert tool.main([*args, '--out', str(out), *key]) == 0
     said = capsys.readouterr().out
-    assert f'10pct.txt: {count} of ' in said and 'seed 3' in said
+    assert f'10pct.txt: {count} of {10 * count} ' in said and 'seed 3' in said
     assert len(read_label_list(out)) == count
     dataset = DemoFashionMNIST(split=split, **options)
     by_list = PartialLabels(dataset, label_list=str(out)).get_gt_labels()

@@ -281,4 +281,4 @@ def test_slurm_starts_train(tmp_path, config):
     )
     assert f'{TOOLS}/train.py {config} --work-dir={tmp_path}' in output
     assert '--launcher=slurm --amp' in output
-    assert '--ntasks=4' in output
+    assert '--gres=gpu:4 --ntasks=4 --ntasks-per-node=4 ' in output

@@ -59,7 +59,7 @@ make_environment() {
         find_python "$PYTHON"
     else
         # The lock was tried on 3.11.
-        find_python python3.11 python3.12 python3.10 python3 python
+        find_python python3.11 python3.12 python3.10 python3.13 python3 python
     fi
     "$PYTHON_FOUND" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON_FOUND has no venv module: install it (on Debian and" \

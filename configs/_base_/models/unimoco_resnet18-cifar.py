@@ -7,7 +7,7 @@ temperature = 0.1  # tau
 momentum = 0.01  # of the key encoder: 0.01 means m = 0.99
 feat_dim = 128  # C, the length of queries and keys
 num_classes = 10  # labels outside 0 ... num_classes - 1 are an error
-num_splits = 8  # virtual devices: the batch must be divisible by it
+num_splits = 8  # virtual devices, of at least two images each
 # -------------------------------------------------------------------
 
 model = dict(

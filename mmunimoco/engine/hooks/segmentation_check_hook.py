@@ -19,7 +19,8 @@ class SegmentationCheckHook(Hook):
 
     mmseg itself notices nothing of a head with more classes than the data
     set; a mask with a class beyond the last one ends in an assertion inside
-    a CUDA kernel in training, and counts as a mistake in validation.
+    a CUDA kernel in training, and counts as a mistake in validation and
+    testing.
     """
 
     priority = 'VERY_HIGH'
@@ -63,6 +64,12 @@ class SegmentationCheckHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None
     ) -> None:
         """The same in validation; see :meth:`before_train_iter`."""
+        _check_masks(runner, data_batch)
+
+    def before_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None
+    ) -> None:
+        """The same in testing; see :meth:`before_train_iter`."""
         _check_masks(runner, data_batch)
 
 
