@@ -5,6 +5,7 @@ from joblib import Parallel, cpu_count, delayed
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.versions import collect_versions, describe_machine
 
 from .configs import pretrain_config
 from .curves import read_curves
@@ -17,7 +18,6 @@ from .stages import Stage, backbone_file, label_name
 from .store import StageStore, fingerprint, write_json
 from .summary import build_summary
 from .transfer_plots import plot_predictions, plot_transfer
-from .versions import collect_versions, describe_machine
 
 SUMMARY, CURVES, EMBEDDING = 'summary.json', 'curves.png', 'embedding.png'
 OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
