@@ -48,7 +48,8 @@ def dataset_from_config(
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: Nothing, or no dataset, at ``key``.
+        ValueError: Nothing, or no dataset, at ``key``; or it cannot be built:
+            an unknown type, no images.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'{path!r} is not a file')
@@ -60,8 +61,14 @@ def dataset_from_config(
     if not isinstance(found, dict) or 'type' not in found:
         raise ValueError(f'{path!r} has no dataset at {key!r}')
     init_default_scope(config.get('default_scope', 'mmpretrain'))
-    while str(found['type']).rpartition('.')[2] in _LABEL_WRAPPERS:
-        found = found['dataset']
-    dataset = DATASETS.build(found)
-    dataset.full_init()
+    try:
+        while str(found['type']).rpartition('.')[2] in _LABEL_WRAPPERS:
+            found = found['dataset']
+        dataset = DATASETS.build(found)
+        dataset.full_init()
+    except (KeyError, RuntimeError) as error:
+        # mmengine's "not in the registry", mmpretrain's "no images". The
+        # text of a KeyError would come in quotes.
+        reason = ' '.join(map(str, error.args))
+        raise ValueError(f'{key!r} in {path!r}: {reason}') from error
     return dataset
