@@ -2,22 +2,6 @@
 # Start tools/train.py in several processes on this machine: one a GPU, or, where
 # there is no GPU, that many on the CPU. Several machines: set NNODES,
 # NODE_RANK, MASTER_ADDR and PORT on each.
-set -euo pipefail
-
-if [ $# -lt 2 ]; then
-    echo "usage: $0 CONFIG PROCESSES [train.py arguments]" >&2
-    exit 2
-fi
-
-CONFIG=$1
-PROCESSES=$2
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-
-PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}" \
-exec python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$PROCESSES" \
-    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+#
+# usage: dist_train.sh CONFIG PROCESSES [train.py arguments]
+exec bash "$(dirname "${BASH_SOURCE[0]}")/misc/launch.sh" train "$@"

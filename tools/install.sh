@@ -221,6 +221,7 @@ main() {
         return
     fi
     make_environment
+    warn_if_untried
     LOG=$ENV_DIR/mmunimoco-install.log
     : >"$LOG"
     SCRATCH=$(mktemp -d)

@@ -22,6 +22,14 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
 )
 
+# What is measured on a batch is logged as a mean over the last 10 that had it;
+# mmengine would take the last one. No kNN score, no state such as
+# labeled_queue_share or lr: of these the present value counts.
+log_processor = dict(
+    mean_pattern=r'.*(loss|time|grad_norm|top1_(un)?labeled|'
+    r'positives_per_labeled_query|(posi|nega)tive_similarity).*',
+)
+
 # A checkpoint of which nothing fits stops the run.
 custom_hooks = [dict(type='CheckpointCheckHook')]
 

@@ -50,7 +50,8 @@ def dataset_from_config(
 
     Raises:
         FileNotFoundError: No such config.
-        ValueError: Nothing, or no dataset, at ``key``.
+        ValueError: Nothing, or no dataset, at ``key``; or it cannot be built:
+            an unknown type, no images.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'{path!r} is not a file')
@@ -62,8 +63,14 @@ def dataset_from_config(
     if not isinstance(found, dict) or 'type' not in found:
         raise ValueError(f'{path!r} has no dataset at {key!r}')
     init_default_scope(config.get('default_scope', 'mmpretrain'))
-    dataset = DATASETS.build(_with_all_labels(found))
-    dataset.full_init()
+    try:
+        dataset = DATASETS.build(_with_all_labels(found))
+        dataset.full_init()
+    except (KeyError, RuntimeError) as error:
+        # mmengine's "not in the registry", mmpretrain's "no images". The
+        # text of a KeyError would come in quotes.
+        reason = ' '.join(map(str, error.args))
+        raise ValueError(f'{key!r} in {path!r}: {reason}') from error
     return dataset
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
+from threadpoolctl import threadpool_limits
 
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.versions import collect_versions, describe_machine
 
 from .configs import pretrain_config
 from .curves import read_curves
@@ -17,7 +19,6 @@ from .stages import Stage, backbone_file, label_name
 from .store import StageStore, fingerprint, write_json
 from .summary import build_summary
 from .transfer_plots import plot_predictions, plot_transfer
-from .versions import collect_versions, describe_machine
 
 SUMMARY, CURVES, EMBEDDING = 'summary.json', 'curves.png', 'embedding.png'
 OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
@@ -68,10 +69,7 @@ def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
             )
             features.append(found)
         reporter.update(0.3, 't-SNE', milestone=True)
-        # t-SNE holds no lock while it computes.
-        places = Parallel(n_jobs=cpu_count(), prefer='threads')(
-            delayed(embed)(found, settings.seed) for found in features
-        )
+        places = _embed_all(features, settings.seed)
         save_arrays(
             target, dict(zip(names, places, strict=True), labels=labels)
         )
@@ -80,6 +78,16 @@ def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
     weight = TSNE_SECONDS * len(BACKBONES)
     title = 'Embed the test images'
     return Stage('embedding', title, weight, store, run, (target,))
+
+
+def _embed_all(features: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    # t-SNE holds no lock while it computes. It limits the threads of BLAS
+    # itself, but the one that is done first lifts that limit for the others,
+    # and OpenBLAS fills the terminal with warnings; one around all stays.
+    with threadpool_limits(1, user_api='blas'):
+        return Parallel(n_jobs=cpu_count(), prefer='threads')(
+            delayed(embed)(found, seed) for found in features
+        )
 
 
 def _report_stage(

@@ -46,8 +46,11 @@ def probe_checkpoint(
 
     Raises:
         ValueError: If the config is not tested by kNN, the checkpoint lacks
-            parameters of the backbone, or no sample has a label.
+            parameters of the backbone, no sample has a label, or ``l2`` or
+            ``max_iter`` is out of its range.
     """
+    # Now, not after minutes of extracting features.
+    _check_fit(l2, max_iter)
     if (cfg.get('test_cfg') or {}).get('bank_dataloader') is None:
         raise ValueError(
             'the config has no test_cfg.bank_dataloader to train the probe '
@@ -158,11 +161,7 @@ def fit_linear(
     Raises:
         ValueError: If l2 is negative or max_iter is not positive.
     """
-    if l2 < 0 or max_iter < 1:
-        raise ValueError(
-            f'l2 must be at least 0 and max_iter at least 1, got {l2} and '
-            f'{max_iter}.'
-        )
+    _check_fit(l2, max_iter)
     classifier = nn.Linear(features.shape[1], num_classes).to(features)
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
@@ -185,6 +184,14 @@ def fit_linear(
 
     optimizer.step(closure)
     return classifier
+
+
+def _check_fit(l2: float, max_iter: int) -> None:
+    if not l2 >= 0 or max_iter < 1:  # NaN is neither
+        raise ValueError(
+            f'l2 must be at least 0 and max_iter at least 1, got {l2} and '
+            f'{max_iter}.'
+        )
 
 
 def extract_features(

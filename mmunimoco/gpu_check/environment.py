@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmunimoco.demo.versions import collect_versions, describe_machine
+from mmunimoco.utils.versions import collect_versions, describe_machine
 
 
 def describe_versions() -> dict[str, Any]:

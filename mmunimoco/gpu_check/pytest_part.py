@@ -10,16 +10,18 @@ from .part import Outcome
 REPORT = 'junit.xml'
 
 
-def pytest_command(marker: str, path: str, folder: Path) -> list[str]:
+def pytest_command(
+    marker: str, paths: tuple[str, ...], folder: Path
+) -> list[str]:
     """Return the command that runs the tests with a marker.
 
     Args:
         marker (str): Expression for ``pytest -m``.
-        path (str): File or folder of tests.
+        paths (tuple[str]): Files and folders of tests.
         folder (Path): Where the report goes.
     """
     return [
-        *(sys.executable, '-m', 'pytest', '-m', marker, path),
+        *(sys.executable, '-m', 'pytest', '-m', marker, *paths),
         # A module that cannot be imported must not stop the others.
         *('-q', '--tb=short', '--continue-on-collection-errors'),
         *('--durations=10', f'--junitxml={folder / REPORT}'),

@@ -7,58 +7,101 @@ import sys
 from pathlib import Path
 
 import mmpretrain
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/unimoco/unimoco_resnet18_8xb32-coslr-200e_in1k-10pct.py'
+DEMO = 'configs/demo/unimoco_resnet18_fmnist.py'
+DEMO_10PCT = 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
 TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'val_cfg.bank_dataloader')
 PIPELINE = 'train_dataloader.dataset.dataset.pipeline'
-OPTIONS = [
+COMMON = [
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
-    'model.head.queue_len=32',
     'default_hooks.logger.interval=1',
     'val_cfg.k=3',
+    *(f'{loader}.num_workers=0' for loader in LOADERS),
+    *(f'{loader}.persistent_workers=False' for loader in LOADERS),
+]
+OPTIONS = [
+    'model.head.queue_len=32',
     # Lists are changed by index: of the pipeline, of the views, of the steps.
     f'{PIPELINE}.1.transforms.0.0.scale=32',
     *(f'{loader}.dataset.pipeline.2.crop_size=32' for loader in LOADERS[1:]),
     *(f'{loader}.batch_size=8' for loader in LOADERS),
-    *(f'{loader}.num_workers=0' for loader in LOADERS),
-    *(f'{loader}.persistent_workers=False' for loader in LOADERS),
+]
+# 120 of the images; 50 to be judged by 100.
+DEMO_OPTIONS = [
+    'train_dataloader.batch_size=20',
+    'val_dataloader.dataset.indices=50',
+    'val_cfg.bank_dataloader.dataset.indices=100',
 ]
 
 
-def test_runs_an_epoch_with_knn(data_roots, tmp_path):
-    command = [sys.executable, str(TRAIN), str(ROOT / CONFIG)]
-    command += ['--work-dir', str(tmp_path), '--cfg-options', *OPTIONS]
-    environment = dict(
-        os.environ,
-        PYTHONPATH=str(ROOT),
-        IMAGENET_ROOT=data_roots['ImageNet'],
-    )
+def train(config, folder, options, **environment):
+    """Train for one epoch; return what was logged and the checkpoint."""
+    command = [sys.executable, str(TRAIN), str(ROOT / config)]
+    command += ['--work-dir', str(folder), '--cfg-options', *COMMON, *options]
     # Elsewhere than in the project: no path may depend on it.
     done = subprocess.run(
         command,
-        cwd=tmp_path,
-        env=environment,
+        cwd=folder,
+        env=dict(os.environ, PYTHONPATH=str(ROOT), **environment),
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
     scalars = [
         json.loads(line)
-        for path in tmp_path.glob('*/vis_data/scalars.json')
+        for path in folder.glob('*/vis_data/scalars.json')
         for line in path.read_text().splitlines()
     ]
-    assert sum('loss' in entry for entry in scalars) == 3
     assert sum('knn/top1' in entry for entry in scalars) == 1
+    path = folder / 'epoch_1.pth'
+    return scalars, torch.load(path, weights_only=False)
+
+
+def test_runs_an_epoch_with_knn(data_roots, tmp_path):
+    root = data_roots['ImageNet']
+    scalars, checkpoint = train(CONFIG, tmp_path, OPTIONS, IMAGENET_ROOT=root)
+    assert sum('loss' in entry for entry in scalars) == 3
     assert list(tmp_path.glob('best_knn_top1_*.pth'))
-    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
     weights = checkpoint['state_dict']
     assert weights['head.queue_ptr'].item() == 24
     # 10 % of the 24 training images keep their label.
     assert (weights['head.label_queue'] >= 0).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ('config', 'indices', 'steps', 'labeled'),
+    [
+        (DEMO, 'train_dataloader.dataset.dataset.indices', 6, 120),
+        # 12 labeled images come five times, 108 others once: 168, of which
+        # eight steps take 160.
+        (
+            DEMO_10PCT,
+            'train_dataloader.dataset.dataset.dataset.indices',
+            8,
+            60,
+        ),
+    ],
+)
+def test_runs_the_demo_config(config, indices, steps, labeled, tmp_path):
+    options = [*DEMO_OPTIONS, f'{indices}=120']
+    scalars, checkpoint = train(config, tmp_path, options)
+    logged = [entry for entry in scalars if 'loss' in entry]
+    assert len(logged) == steps
+    assert ('top1_unlabeled' in logged[-1]) == (config == DEMO_10PCT)
+    weights = checkpoint['state_dict']
+    assert weights['head.queue_ptr'].item() == 20 * steps
+    known = int((weights['head.label_queue'] >= 0).sum())
+    assert labeled - 8 <= known <= labeled
+    # ChannelsLastHook and the fused optimiser were at work.
+    kernel = weights['backbone.layer1.0.conv1.weight']
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    (group,) = checkpoint['optimizer']['param_groups']
+    assert bool(group['fused']) == (torch.__version__ >= '2.4')

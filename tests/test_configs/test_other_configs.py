@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import LogProcessor
 from mmpretrain.registry import MODELS, TRANSFORMS
 
 from mmunimoco.utils.metafile import find_configs
@@ -53,3 +54,24 @@ def test_resolves_and_builds(path):
     assert steps
     for step in steps:
         TRANSFORMS.build(step)
+
+
+def test_what_a_batch_measures_is_logged_as_a_mean():
+    cfg = Config.fromfile(ROOT / 'configs/demo/unimoco_resnet18_fmnist.py')
+    pattern = LogProcessor(**cfg.log_processor).mean_pattern
+    means = (
+        'loss',
+        'time',
+        'data_time',
+        'grad_norm',
+        'top1_labeled',
+        'top1_unlabeled',
+        'positives_per_labeled_query',
+        'positive_similarity',
+        'negative_similarity',
+    )
+    # A score of all images, and states.
+    others = ('knn/top1', 'knn/top1_k200', 'accuracy/top1', 'memory', 'lr')
+    others += ('labeled_queue_share',)
+    assert all(pattern.search(name) for name in means)
+    assert not any(pattern.search(name) for name in others)

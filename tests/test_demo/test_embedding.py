@@ -6,6 +6,7 @@ import torch
 
 from mmunimoco.demo.configs import pretrain_config
 from mmunimoco.demo.embedding import embed, extract_features
+from mmunimoco.demo.outputs import _embed_all
 from mmunimoco.demo.stages import backbone_file
 from mmunimoco.evaluation.functional import knn_scores
 
@@ -26,6 +27,16 @@ def test_features_are_those_that_knn_judged(finished_demo, index):
     scores = knn_scores(*map(torch.from_numpy, arrays), 10, (20,), 0.07)[20]
     top1 = 100 * (scores.argmax(1).numpy() == labels).mean()
     assert top1 == pytest.approx(entry['knn_top1'], abs=0.01)
+
+
+def test_embedding_several_at_a_time_says_nothing(capfd):
+    """OpenBLAS warns on the terminal where threads call it at a time."""
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(60, 16)).astype(np.float32) for _ in '123']
+    places = _embed_all(features, seed=0)
+    assert capfd.readouterr().err == ''
+    for found, wanted in zip(places, features, strict=True):
+        np.testing.assert_array_equal(found, embed(wanted, seed=0))
 
 
 def test_embedding_keeps_groups_apart_and_repeats():

@@ -119,13 +119,40 @@ def config(tmp_path):
     return cfg
 
 
+def call_tool(monkeypatch, *arguments):
+    """Run the tool in this process; return its exit status."""
+    tool = str(ROOT / 'tools/benchmarks/cached_linear_probe.py')
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(tool, run_name='__main__')
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('no.py checkpoint.pth', 'no.py'),
+        ('config.py no.pth', 'no.pth'),
+        # Found before there is any need for the checkpoint.
+        ('config.py no.pth --l2 -1', 'l2 must be at least 0'),
+        ('config.py no.pth --l2 nan', 'l2 must be at least 0'),
+        ('config.py no.pth --max-iter 0', 'max_iter at least 1'),
+    ],
+)
+def test_tool_names_a_fault_in_one_line(
+    config, tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    assert call_tool(monkeypatch, *arguments.split()) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith('error: ') and message in last
+
+
 def test_tool_probes_a_checkpoint(config, tmp_path, monkeypatch, capsys):
     out = tmp_path / 'results' / 'probe.json'
-    tool = str(ROOT / 'tools/benchmarks/cached_linear_probe.py')
     arguments = ['config.py', 'checkpoint.pth', '--out', 'results/probe.json']
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
-    runpy.run_path(tool, run_name='__main__')
+    assert call_tool(monkeypatch, *arguments) == 0
     result = json.loads(out.read_text())
     assert 'not the published' in capsys.readouterr().out
     assert result['train_samples'] == result['test_samples'] == 24

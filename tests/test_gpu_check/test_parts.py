@@ -17,7 +17,7 @@ from mmunimoco.gpu_check.demo_part import (
     read_demo,
 )
 from mmunimoco.gpu_check.environment import describe_commit
-from mmunimoco.gpu_check.plan import CPU_LIMITS, CUDA_LIMITS, NAMES
+from mmunimoco.gpu_check.plan import CPU_LIMITS, CUDA_LIMITS, GPU_TESTS, NAMES
 from mmunimoco.gpu_check.pytest_part import pytest_command, read_pytest
 from mmunimoco.gpu_check.step_part import read_step
 from mmunimoco.gpu_check.training_step import Case, measure_cases
@@ -50,7 +50,7 @@ def test_error(broken):
 def test_report_of_pytest(tmp_path):
     path = tmp_path / 'test_something.py'
     path.write_text(TESTS)
-    command = pytest_command('not gpu', str(path), tmp_path)
+    command = pytest_command('not gpu', (str(path),), tmp_path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 1
     outcome = read_pytest(tmp_path)
@@ -201,12 +201,46 @@ def test_plan_for_a_gpu(tmp_path):
     parts = plan_parts('cuda', ROOT, tmp_path)
     assert tuple(part.name for part in parts) == NAMES
     commands = {part.name: part.command(tmp_path) for part in parts}
-    assert commands['tests'][3:6] == ['-m', 'gpu', 'tests']
+    assert commands['tests'][3:7] == ['-m', 'gpu', *GPU_TESTS]
     assert commands['demo'][1] == str(mmpretrain_launcher())
     assert '--amp' in commands['demo-amp'] and '--amp' not in commands['demo']
     for command in (commands['demo'], commands['step']):
         config = next(word for word in command if '/configs/' in word)
         assert Path(config).is_file()
+
+
+def test_every_test_for_a_gpu_is_planned():
+    # Written in two halves, so that this file is not found.
+    mark = 'pytest.mark' + '.gpu'
+    marked = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / 'tests').rglob('*.py'))
+        if mark in path.read_text(encoding='utf-8')
+    ]
+    assert marked and all(path.startswith(GPU_TESTS) for path in marked)
+
+
+def test_little_is_needed_beside_the_stack():
+    """The command line and its tests import none of these."""
+    missing = ('sklearn', 'joblib', 'hypothesis', 'timm', 'matplotlib.pyplot')
+    code = (
+        'import sys\n'
+        f'sys.modules.update(dict.fromkeys({missing}))\n'
+        'import pytest\n'
+        'from mmunimoco.gpu_check.__main__ import describe_versions\n'
+        'assert describe_versions()["sklearn"] == "absent"\n'
+        'sys.exit(pytest.main(["-q", "--collect-only", '
+        f'"-p", "no:cacheprovider", *{GPU_TESTS}]))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        # pytest would load the plugin of hypothesis.
+        env=os.environ | dict(PYTEST_DISABLE_PLUGIN_AUTOLOAD='1'),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_parts_can_be_chosen(tmp_path):
@@ -250,6 +284,27 @@ def test_script_takes_a_python_that_has_the_packages(tmp_path):
     done = run_script('--parts', 'none', PYTHON=sys.executable, PATH=path)
     assert done.returncode == 2
     assert "invalid choice: 'none'" in done.stderr
+
+
+def test_script_names_all_that_a_python_lacks(tmp_path):
+    # Isolated, without site-packages: nothing but the standard library.
+    bare = tmp_path / 'bare'
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "$@"\n')
+    bare.chmod(0o755)
+    script = tmp_path / 'checkout' / 'tools' / 'gpu_check.sh'
+    script.parent.mkdir(parents=True)
+    script.write_text((ROOT / 'tools' / 'gpu_check.sh').read_text())
+    for name in ('python3', 'python'):
+        (tmp_path / name).symlink_to(bare)
+    done = subprocess.run(
+        ['bash', str(script)],
+        env=dict(PATH=f'{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin'),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    lacks = 'python3: it lacks torch, torchvision, mmengine, mmcv, mmpretrain'
+    assert f'{lacks}, rich, pytest' in done.stderr
 
 
 def test_script_without_a_python_says_what_to_do(tmp_path):

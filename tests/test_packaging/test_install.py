@@ -139,6 +139,20 @@ def test_python_too_old(checkout, version):
     assert f'python3 is {version}' in line
 
 
+@pytest.mark.parametrize('version', ['2.7', '3.9'])
+def test_environment_with_a_python_too_old(prepared, version):
+    line = error_line(prepared.run(FAKE_VERSION=version))
+    assert f'.venv has Python {version}' in line and 'delete it' in line
+    assert not prepared.installs()
+
+
+@pytest.mark.parametrize('version', ['3.10', '3.13', '3.14'])
+def test_python_newer_than_the_lock_is_worth_a_note(prepared, version):
+    done = prepared.run(FAKE_VERSION=version)
+    assert done.returncode == 0, done.stderr
+    assert ('Note: the lock was' in done.stdout) == (version == '3.14')
+
+
 def test_python_of_the_caller_is_the_only_one_tried(checkout):
     checkout.add_command('python3', FAKE_PYTHON)
     line = error_line(checkout.run(PYTHON='/nowhere/python'))

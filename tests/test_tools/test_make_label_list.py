@@ -135,6 +135,20 @@ def test_does_not_overwrite(tool, config, tmp_path, capsys):
             ],
             "no dataset at 'train_dataloader.batch_size'",
         ),
+        (
+            [
+                *('--config', 'config.py', '--ratio', '0.1', '--cfg-options'),
+                'train_dataloader.dataset.dataset.type=DemoFashion',
+            ],
+            "'train_dataloader.dataset' in 'config.py': DemoFashion is not in",
+        ),
+        (
+            [
+                *('--config', 'hollow.py', '--ratio', '0.1'),
+                *('--dataset', 'dataset'),
+            ],
+            "'dataset' in 'hollow.py': Found 0 files",
+        ),
     ],
 )
 def test_errors_in_one_line(
@@ -144,6 +158,9 @@ def test_errors_in_one_line(
     (tmp_path / 'flat').mkdir()
     (tmp_path / 'flat' / 'a.png').touch()
     (tmp_path / 'hollow' / 'cat').mkdir(parents=True)
+    (tmp_path / 'hollow.py').write_text(
+        "dataset = dict(type='CustomDataset', data_prefix='hollow')\n"
+    )
     assert tool.main([*args, '--out', 'list.txt']) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'list.txt').exists()

@@ -267,6 +267,44 @@ def test_scripts_say_how_to_call_them(script):
     assert 'usage:' in run('bash', TOOLS / script, 'config.py', fails=True)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ('train nowhere.py 2', 'the config nowhere.py does not exist'),
+        ('train tiny.py two', "the number of processes is 'two'"),
+        ('train tiny.py --amp', "the number of processes is '--amp'"),
+        ('test nowhere.py a.pth 1', 'the config nowhere.py does not exist'),
+        ('test tiny.py a.pth 0', "the number of processes is '0'"),
+        ('test tiny.py a.pth 1', 'the checkpoint a.pth does not exist'),
+    ],
+)
+def test_scripts_name_a_fault_in_one_line(
+    config, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(config.parent)
+    task, *rest = arguments.split()
+    script = TOOLS / f'dist_{task}.sh'
+    (line,) = run('bash', script, *rest, fails=True).splitlines()
+    assert line.startswith(f'dist_{task}.sh: ') and message in line
+
+
+def test_scripts_start_torchrun_in_the_order_of_mmpretrain(config, tmp_path):
+    """A stand-in for Python shows what would be run."""
+    python = tmp_path / 'python'
+    python.write_text('#!/usr/bin/env bash\necho "PYTHON $*"\n')
+    python.chmod(0o755)
+    environment = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', PORT='7')
+    url = 'https://example.org/a.pth'
+    for task, target in (('train', [config]), ('test', [config, url])):
+        script = TOOLS / f'dist_{task}.sh'
+        output = run('bash', script, *target, 8, '--amp', **environment)
+        words = ' '.join(map(str, target))
+        assert '--master_port=7 --nproc_per_node=8' in output
+        assert output.strip().endswith(
+            f'{task}.py {words} --launcher pytorch --amp'
+        )
+
+
 def test_slurm_starts_train(tmp_path, config):
     """A stand-in for srun shows what would be run."""
     srun = tmp_path / 'srun'

@@ -7,6 +7,7 @@ regression is fitted to them.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -42,8 +43,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
+    try:
+        probe(args)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def probe(args: argparse.Namespace) -> None:
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     result = probe_checkpoint(cfg, args.checkpoint, args.l2, args.max_iter)
@@ -56,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

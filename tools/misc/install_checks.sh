@@ -52,7 +52,11 @@ choose_environment() {
 }
 
 make_environment() {
-    if [ "$HERE" -eq 1 ] || env_python -m pip --version >/dev/null 2>&1; then
+    if [ "$HERE" -eq 1 ]; then
+        return
+    fi
+    if env_python -m pip --version >/dev/null 2>&1; then
+        check_environment
         return
     fi
     if [ -n "${PYTHON:-}" ]; then
@@ -67,6 +71,23 @@ make_environment() {
     check_disk "$ROOT" "$GIB_FRESH"
     echo "Creating $ENV_DIR with Python $(python_version "$PYTHON_FOUND")"
     "$PYTHON_FOUND" -m venv --clear "$ENV_DIR"
+}
+
+# An environment that was there already.
+check_environment() {
+    local version
+    version=$(python_version "$ENV_PYTHON")
+    is_new_enough "$version" ||
+        fail "$ENV_DIR has Python $version, but 3.10 or newer is needed:" \
+            "delete it and run this again"
+}
+
+warn_if_untried() {
+    local version
+    version=$(python_version "$ENV_PYTHON")
+    [ "${version#*.}" -le 13 ] ||
+        echo "Note: the lock was resolved for Python 3.10 to 3.13; with" \
+            "$version some of it may not install"
 }
 
 # Away from the repository, whose folders would hide what is not installed.

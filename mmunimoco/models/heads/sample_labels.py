@@ -51,7 +51,7 @@ def collect_labels(
 ) -> Tensor:
     """Collect the labels of a batch.
 
-    A sample without ``gt_label``, or with -1, is unlabeled.
+    A sample without ``gt_label``, with -1 or with an empty one, is unlabeled.
 
     Args:
         data_samples (Sequence[DataSample]): N samples.
@@ -67,23 +67,22 @@ def collect_labels(
         ValueError: If a sample has several labels without ``multi_label``, or
             a class of a multi-label sample is out of range.
     """
-    unlabeled = torch.full((1,), UNLABELED, device=device)
+    empty = torch.zeros(0, dtype=torch.int64, device=device)
     labels = [
-        sample.gt_label.flatten().to(device)
-        if 'gt_label' in sample
-        else unlabeled
+        sample.gt_label.flatten().to(device) if 'gt_label' in sample else empty
         for sample in data_samples
     ]
     if multi_label:
         return _multi_hot(labels, num_classes)
+    unlabeled = empty.new_full((1,), UNLABELED)
     for sample, label in zip(data_samples, labels, strict=True):
-        if len(label) != 1:
+        if len(label) > 1:
             raise ValueError(
                 f'{_name(sample)} has {len(label)} labels, but UniMoCoHead '
                 'expects one. For several classes an image set '
                 'multi_label=True and num_classes in the head'
             )
-    return torch.cat(labels)
+    return torch.cat([label if len(label) else unlabeled for label in labels])
 
 
 def _multi_hot(labels: list[Tensor], num_classes: int) -> Tensor:
@@ -91,7 +90,9 @@ def _multi_hot(labels: list[Tensor], num_classes: int) -> Tensor:
     rows = torch.arange(len(labels)).repeat_interleave(torch.tensor(counts))
     classes = torch.cat(labels)
     rows = rows.to(classes.device)
-    check_range(classes, UNLABELED, num_classes - 1)
+    if len(classes):
+        low, high = torch.stack(classes.aminmax()).tolist()
+        _check_range(low, high, UNLABELED, num_classes - 1)
     hot = classes.new_zeros(len(labels), num_classes + 1, dtype=torch.bool)
     # Unlabeled, -1, lands in a last column that is cut off.
     hot[rows, classes % (num_classes + 1)] = True
@@ -132,18 +133,21 @@ def collect_indices(
 
 def check_labels(
     labels: Tensor, num_classes: int | None, multi_label: bool
-) -> tuple[Tensor, bool]:
+) -> tuple[Tensor, bool, bool]:
     """Check dtype and range of a batch's labels.
+
+    All that the host wants to know of them is fetched at once, since each
+    time it waits for the device.
 
     Args:
         labels (Tensor): Shape (N,), integer; or multi-hot, integer or bool,
-            shape (N, num_classes).
+            shape (N, num_classes). At least one sample.
         num_classes (int, optional): Declared number of classes.
         multi_label (bool): Which of the two.
 
     Returns:
-        tuple[Tensor, bool]: The labels as int64 or, multi-hot, bool; and
-        whether any sample is labeled.
+        tuple[Tensor, bool, bool]: The labels as int64 or, multi-hot, bool;
+        whether any sample is labeled, and whether any is not.
 
     Raises:
         ValueError: If they are no integers or out of range.
@@ -152,22 +156,19 @@ def check_labels(
         raise ValueError(f'labels must be integers, but got {labels.dtype}')
     labels = labels.long()
     if multi_label:
-        high = check_range(labels, 0, 1)
-        return labels.bool(), high > 0
-    highest = None if num_classes is None else num_classes - 1
-    high = check_range(labels, UNLABELED, highest)
-    return labels, high > UNLABELED
-
-
-def check_range(labels: Tensor, lowest: int, highest: int | None) -> int:
-    """Check labels against a range; return the largest.
-
-    Raises:
-        ValueError: If a label is outside ``[lowest, highest]``.
-    """
-    if not labels.numel():
-        return lowest
+        fewest = labels.sum(dim=1).min()
+        low, high, fewest = torch.stack([*labels.aminmax(), fewest]).tolist()
+        _check_range(low, high, 0, 1)
+        return labels.bool(), high > 0, fewest == 0
     low, high = torch.stack(labels.aminmax()).tolist()
+    highest = None if num_classes is None else num_classes - 1
+    _check_range(low, high, UNLABELED, highest)
+    return labels, high > UNLABELED, low == UNLABELED
+
+
+def _check_range(
+    low: int, high: int, lowest: int, highest: int | None
+) -> None:
     if low < lowest or (highest is not None and high > highest):
         end = 'num_classes - 1' if highest is None else highest
         raise ValueError(
@@ -175,7 +176,6 @@ def check_range(labels: Tensor, lowest: int, highest: int | None) -> int:
             f'where {UNLABELED} is unlabeled. Set num_classes of UniMoCoHead '
             "to the data set's number of classes, or correct the annotations"
         )
-    return high
 
 
 def _name(sample: DataSample) -> str:

@@ -1,5 +1,7 @@
 """The head of UniMoCo: key and label queues, targets, log values."""
 
+from numbers import Integral, Real
+
 import torch
 from mmengine.dist import get_rank
 from mmengine.model import BaseModule
@@ -64,7 +66,7 @@ class UniMoCoHead(BaseModule):
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is of the wrong type or out of its range.
     """
 
     def __init__(
@@ -85,12 +87,12 @@ class UniMoCoHead(BaseModule):
         super().__init__(init_cfg)
         if positive_temperature is None:
             positive_temperature = temperature
-        _check_positive('feat_dim', feat_dim)
-        _check_positive('queue_len', queue_len)
-        _check_positive('temperature', temperature)
-        _check_positive('positive_temperature', positive_temperature)
+        _check_positive('feat_dim', feat_dim, Integral)
+        _check_positive('queue_len', queue_len, Integral)
+        _check_positive('temperature', temperature, Real)
+        _check_positive('positive_temperature', positive_temperature, Real)
         if num_classes is not None:
-            _check_positive('num_classes', num_classes)
+            _check_positive('num_classes', num_classes, Integral)
         if multi_label and num_classes is None:
             raise ValueError(
                 'UniMoCoHead.multi_label=True needs num_classes, the width of '
@@ -163,17 +165,17 @@ class UniMoCoHead(BaseModule):
                 ``indices`` is needed and missing.
         """
         self._check_inputs(query, key, labels, indices)
-        labels, any_known = check_labels(
+        labels, any_known, any_unknown = check_labels(
             labels, self.num_classes, self.multi_label
         )
         # To a loss that ignores labels nobody is labeled.
-        any_known &= getattr(self.loss_module, 'uses_labels', True)
-        samples = SampleLabels(labels, indices, any_known)
+        uses_labels = getattr(self.loss_module, 'uses_labels', True)
+        samples = SampleLabels(labels, indices, any_known and uses_labels)
         batch_key, batch, sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, sizes)
         compute = self._streamed_loss if self._can_stream else self._dense_loss
         loss, monitor = compute(query, key.detach(), blocks)
-        log_values = monitor.log_values(samples.known)
+        log_values = monitor.log_values(samples.known, any_known, any_unknown)
         self._enqueue(batch_key, batch)
         share = SampleLabels(self.label_queue).known.float().mean()
         return dict(loss=loss, labeled_queue_share=100 * share, **log_values)
@@ -303,6 +305,11 @@ class UniMoCoHead(BaseModule):
             )
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f'UniMoCoHead.{name} must be > 0, but got {value}')
+def _check_positive(name: str, value: object, kind: type) -> None:
+    # True would pass for 1.
+    right = isinstance(value, kind) and not isinstance(value, bool)
+    if not right or not value > 0:
+        noun = 'an integer' if kind is Integral else 'a number'
+        raise ValueError(
+            f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}'
+        )

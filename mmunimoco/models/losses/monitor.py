@@ -54,33 +54,46 @@ class PairMonitor:
             num_negatives=negatives.sum(1).to(similarity.dtype),
         )
 
-    def log_values(self, known: Tensor) -> dict[str, Tensor]:
+    def log_values(
+        self, known: Tensor, any_known: bool, any_unknown: bool
+    ) -> dict[str, Tensor]:
         """Summarise the batch for the log.
 
         Args:
             known (Tensor): Which queries are labeled, shape (N,), bool.
+            any_known (bool): Whether any is; what the host knows already, so
+                that it need not wait for the device.
+            any_unknown (bool): Whether any is not.
 
         Returns:
             dict[str, Tensor]: Scalars. ``top1_labeled`` and
             ``top1_unlabeled``: share of the labeled / unlabeled queries whose
             nearest key is a positive, in percent.
             ``positives_per_labeled_query``: mean number of positives of a
-            labeled query, its own key included. ``positive_similarity`` and
-            ``negative_similarity``: mean over pairs. A mean over nothing
-            is 0.
+            labeled query, its own key included. What is about labeled or
+            unlabeled queries is left out if there are none, or zeros would
+            enter the mean over steps. ``positive_similarity`` and
+            ``negative_similarity``: mean over pairs, 0 if no query has a
+            negative.
         """
         hits = 100.0 * (self.nearest_positive > self.nearest_negative)
-        return {
-            'positives_per_labeled_query': _mean(self.num_positives, known),
-            'top1_labeled': _mean(hits, known),
-            'top1_unlabeled': _mean(hits, ~known),
-            'positive_similarity': self.positive_sum.sum()
-            / self.num_positives.sum(),
-            'negative_similarity': self.negative_sum.sum()
-            / self.num_negatives.sum().clamp(min=1),
-        }
+        values = {}
+        if any_known:
+            values['positives_per_labeled_query'] = _mean(
+                self.num_positives, known
+            )
+            values['top1_labeled'] = _mean(hits, known)
+        if any_unknown:
+            values['top1_unlabeled'] = _mean(hits, ~known)
+        values['positive_similarity'] = (
+            self.positive_sum.sum() / self.num_positives.sum()
+        )
+        values['negative_similarity'] = (
+            self.negative_sum.sum() / self.num_negatives.sum().clamp(min=1)
+        )
+        return values
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
     mask = mask.to(values.dtype)
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    return (values * mask).sum() / mask.sum()

@@ -17,6 +17,16 @@ def test_absent_and_minus_one_are_unlabeled():
     assert labels.tolist() == [3, -1, -1, 2] and labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize('multi_label', [False, True])
+def test_empty_label_is_unlabeled(multi_label):
+    empty = sample(0)
+    empty.set_field(torch.zeros(0).long(), 'gt_label')
+    for samples in ([empty, sample(1)], [empty, sample()]):
+        labels = collect_labels(samples, 2, multi_label)
+        assert labels[0].tolist() == ([False] * 2 if multi_label else -1)
+        assert labels.dtype == (torch.bool if multi_label else torch.int64)
+
+
 def test_multi_label_becomes_multi_hot():
     samples = [sample([0, 2]), sample(), sample(-1), sample(1), sample([])]
     samples[-1].set_field(torch.zeros(0).long(), 'gt_label')

@@ -214,6 +214,31 @@ def test_log_values_of_a_hand_made_batch():
     assert values['labeled_queue_share'] == 25
 
 
+@pytest.mark.parametrize('multi_label', [False, True])
+@pytest.mark.parametrize(
+    ('classes', 'absent'),
+    [
+        ([0, 2], {'top1_unlabeled'}),
+        ([-1, -1], {'positives_per_labeled_query', 'top1_labeled'}),
+        ([0, -1], set()),
+    ],
+)
+def test_nothing_is_logged_of_queries_that_are_not_there(
+    classes, absent, multi_label
+):
+    """A zero would enter the mean over the steps."""
+    head = build_head(multi_label=multi_label, num_classes=3)
+    labels = torch.tensor(classes)
+    if multi_label:
+        labels = functional.one_hot(labels + 1, 4)[:, 1:]
+    values = head.loss(unit_vectors(2), unit_vectors(2), labels)
+    always = {'loss', 'labeled_queue_share'}
+    always |= {'positive_similarity', 'negative_similarity'}
+    of_some = {'positives_per_labeled_query', 'top1_labeled', 'top1_unlabeled'}
+    assert set(values) == (always | of_some) - absent
+    assert all(value.isfinite() for value in values.values())
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'field'),
     [
@@ -223,6 +248,12 @@ def test_log_values_of_a_hand_made_batch():
         (dict(temperature=float('nan')), 'temperature'),
         (dict(positive_temperature=-0.1), 'positive_temperature'),
         (dict(num_classes=0), 'num_classes'),
+        (dict(queue_len=4096.0), 'queue_len must be an integer'),
+        (dict(queue_len=True), 'queue_len'),
+        (dict(feat_dim='128'), 'feat_dim'),
+        (dict(num_classes=[10]), 'num_classes'),
+        (dict(temperature='0.2'), 'temperature must be a number'),
+        (dict(positive_temperature=True), 'positive_temperature'),
         (dict(multi_label=True), 'num_classes'),
     ],
 )

@@ -66,6 +66,25 @@ def test_ranks_equal_one_process_with_frozen_statistics(tmp_path, world_size):
             )
 
 
+def _train_with_own_seed(rank, world_size, data):
+    """As mmengine seeds with ``diff_rank_seed``; the queues of each step."""
+    model = build_unimoco(seed=rank)
+    ddp = MMDistributedDataParallel(model, broadcast_buffers=False)
+    queues = [model.head.queue.clone()]
+    for views, labels in data:
+        ddp(views, data_samples(labels), mode='loss')['loss'].backward()
+        queues.append(model.head.queue.clone())
+    return queues
+
+
+def test_queues_are_equal_from_the_start_whatever_the_seeds(tmp_path):
+    data = list(draw_batches(steps=2, n=4))
+    first, second = run_ddp(_train_with_own_seed, 2, tmp_path, data)
+    for queue, other in zip(first, second, strict=True):
+        assert torch.equal(queue, other)
+    assert not torch.equal(first[0], first[1])
+
+
 def test_ranks_stay_identical_with_shuffled_batch_norm(tmp_path):
     state, data = (
         deepcopy(build_unimoco().state_dict()),

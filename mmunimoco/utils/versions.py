@@ -26,12 +26,22 @@ def collect_versions(transfer: bool = False) -> dict[str, str]:
             Defaults to False.
 
     Returns:
-        dict[str, str]: Name -> version.
+        dict[str, str]: Name -> version; 'absent' where there is no such
+        package.
     """
     versions = dict(python=platform.python_version())
     for name in PACKAGES + (TRANSFER_PACKAGES if transfer else ()):
-        versions[name] = str(import_module(name).__version__)
+        versions[name] = _version_of(name)
     return versions
+
+
+def _version_of(name: str) -> str:
+    try:
+        return str(import_module(name).__version__)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # It is there, but broken.
+            raise
+        return 'absent'
 
 
 def describe_machine() -> dict[str, str | int]:
