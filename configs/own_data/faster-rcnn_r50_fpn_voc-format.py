@@ -31,7 +31,9 @@ test_pipeline = [
 ]
 own = dict(
     _delete_=True,
-    type='VOCDataset',
+    # Not VOCDataset: where a path has VOC2007 in it, that prints the scores
+    # under the names of VOC's own classes.
+    type='XMLDataset',
     data_root=data_root,
     data_prefix=dict(sub_data_root=''),
     metainfo=dict(classes=classes),

@@ -1,5 +1,6 @@
 # Semantic segmentation of your own images, with a folder of masks (PNG with
-# the class of each pixel, 255 ignored): copy this file and change the lines.
+# the class of each pixel, 255 ignored; a mask is called as its image): copy
+# this file and change the four lines.
 _base_ = [
     '../benchmarks/mmsegmentation/_base_/transfer.py',
     'mmseg::upernet/upernet_r50_4xb4-20k_voc12aug-512x512.py',
@@ -10,7 +11,6 @@ data_root = 'data/mine/'
 classes = ('background', 'cat', 'dog')  # of pixel values 0, 1, 2
 train = dict(img_path='images/train', seg_map_path='masks/train')
 val = dict(img_path='images/val', seg_map_path='masks/val')
-suffix = '.jpg'  # of the images; masks are .png
 # -------------------------------------------------------------------
 
 model = dict(
@@ -22,12 +22,9 @@ model = dict(
 
 own = dict(
     _delete_=True,
-    type='BaseSegDataset',
+    type='mmpretrain.MaskFolders',
     data_root=data_root,
     metainfo=dict(classes=classes),
-    img_suffix=suffix,
-    seg_map_suffix='.png',
-    reduce_zero_label=False,
 )
 train_dataloader = dict(
     dataset=dict(**own, data_prefix=train, pipeline={{_base_.train_pipeline}})
@@ -39,4 +36,4 @@ test_dataloader = val_dataloader
 auto_scale_lr = dict(enable=False, base_batch_size=16)  # 4 GPUs x 4 images
 
 # Names of this file alone; the resolved config keeps only what counts.
-del data_root, classes, train, val, suffix, own
+del data_root, classes, train, val, own

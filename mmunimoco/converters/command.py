@@ -25,7 +25,7 @@ from .outgoing import (
     to_timm,
     to_torchvision,
 )
-from .timm_model import describe_for_timm
+from .timm_model import TimmModel, describe_for_timm
 
 FORMATS = (
     *('backbone', 'torchvision', 'timm', 'safetensors', 'detectron2'),
@@ -54,7 +54,7 @@ def export(
 
     Returns:
         dict: ``meta`` and ``state_dict`` (under ``backbone.``) of what was
-        exported.
+        exported, and ``usage``, how to load it, where timm does.
 
     Raises:
         ValueError: If it cannot be exported so.
@@ -80,7 +80,10 @@ def export(
         write_checkpoint(path, to_timm(backbone, meta))
     elif form == 'safetensors':
         model = describe_for_timm(backbone, meta)
-        header = dict(architecture=model.name)
+        header = dict(
+            architecture=model.name,
+            model_args=json.dumps(model.args),
+        )
         if 'normalization' in plain['meta']:
             header['normalization'] = json.dumps(
                 plain['meta']['normalization']
@@ -92,7 +95,20 @@ def export(
         raise ValueError(
             f'the format must be one of {", ".join(FORMATS)}, not {form!r}'
         )
+    if form in ('timm', 'safetensors'):
+        plain['usage'] = _usage(describe_for_timm(backbone, meta), dst)
     return plain
+
+
+def _usage(model: TimmModel, path: str) -> str:
+    """How the file is loaded; timm itself would take 6 heads of a ViT-S."""
+    text = f'load it with {model.call(str(path))}'
+    if model.name.startswith('vit') and 'num_heads' not in model.args:
+        text += (
+            '\nand num_heads=...: the checkpoint does not say how many heads '
+            'the ViT has'
+        )
+    return text
 
 
 def add_common(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -153,4 +169,6 @@ def finish(
             f'normalisation: {order} images of 0 ... 255, '
             f'mean {known["mean"]}, std {known["std"]}'
         )
+    if 'usage' in result:
+        print(result['usage'])
     return 0

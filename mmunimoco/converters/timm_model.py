@@ -49,6 +49,19 @@ class TimmModel:
     classifier: str = 'fc'
     args: dict = field(default_factory=dict)
 
+    def call(self, path: str) -> str:
+        """How to make the model with the weights of a file.
+
+        Args:
+            path (str): The file.
+
+        Returns:
+            str: A line of Python.
+        """
+        args = {'num_classes': 0, **self.args, 'checkpoint_path': path}
+        listed = ', '.join(f'{key}={value!r}' for key, value in args.items())
+        return f'timm.create_model({self.name!r}, {listed})'
+
 
 def timm_keys(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of a ResNet or a ViT as timm names them.

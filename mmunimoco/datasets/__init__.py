@@ -3,11 +3,13 @@
 from .fashion_mnist import DemoFashionMNIST
 from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
+from .mask_folders import MaskFolders
 from .partial_labels import PartialLabels
 
 __all__ = [
     'DemoFashionMNIST',
     'LabeledSubset',
+    'MaskFolders',
     'PartialLabels',
     'RepeatLabeled',
     'TrainIgnoredObjects',

@@ -5,11 +5,13 @@ import pickle
 import re
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+
+from .allowed_pickle import load_allowed
 
 # The methods that mmengine stores with a history of logged values.
 _STATISTICS = ('min', 'max', 'current', 'mean')
@@ -25,7 +27,7 @@ _DAMAGED = (
 def read_checkpoint(path: str) -> dict:
     """Read a checkpoint to the CPU, executing nothing that is in it.
 
-    ``torch.load`` with ``weights_only=True``, which also takes what the
+    As ``torch.load`` with ``weights_only=True``, but it also takes what the
     checkpoints of mmengine hold besides weights: numbers and arrays of numpy
     and the history of logged values.
 
@@ -44,10 +46,7 @@ def read_checkpoint(path: str) -> dict:
     if not osp.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist')
     try:
-        with _allowed_types():
-            checkpoint = torch.load(
-                path, map_location='cpu', weights_only=True
-            )
+        checkpoint = _load(path)
     except pickle.UnpicklingError as error:
         raise ValueError(_refusal(path, error)) from error
     except _DAMAGED as error:
@@ -65,7 +64,10 @@ def read_checkpoint(path: str) -> dict:
 def _refusal(path: str, error: Exception) -> str:
     named = re.search(r'GLOBAL ([\w.]+)', str(error))
     if named is None:
-        return f'{path} is damaged or no checkpoint of torch: {error}'
+        return (
+            f'{path} is damaged, no checkpoint of torch, or holds objects '
+            f'that are not loaded: {error}'
+        )
     return (
         f'{path} holds an object of the type {named[1]}, which is not loaded '
         'because a pickle can execute any code. If you trust the file, load '
@@ -73,12 +75,12 @@ def _refusal(path: str, error: Exception) -> str:
     )
 
 
-def _allowed_types() -> AbstractContextManager:
-    # Before 2.6 torch takes no names for what it allows, so there only
-    # checkpoints of weights alone are read.
+def _load(path: str) -> Any:
+    # Before 2.6 torch takes no names for what it allows.
     if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
-        return nullcontext()
-    return torch.serialization.safe_globals(_safe_globals())
+        return load_allowed(path, _safe_globals())
+    with torch.serialization.safe_globals(_safe_globals()):
+        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def _safe_globals() -> list:

@@ -100,8 +100,11 @@ class TestEveryConfig:
         assert preprocessor.bgr_to_rgb
         assert cfg.default_scope == 'mmdet'
         assert cfg.custom_imports.imports == ['mmunimoco']
-        hooks = {hook.type for hook in cfg.custom_hooks}
-        assert hooks == {'NumClassCheckHook', 'mmpretrain.TransferCheckHook'}
+        assert [hook.type for hook in cfg.custom_hooks] == [
+            'NumClassCheckHook',
+            'mmpretrain.TransferCheckHook',
+            'mmpretrain.CheckpointCheckHook',
+        ]
         # A detector named here would overwrite the pre-trained backbone.
         assert cfg.load_from is None
 

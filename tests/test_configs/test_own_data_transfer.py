@@ -4,7 +4,9 @@ Reduced in the runs: images and crops (an eighth), width of the backbone,
 batch, workers, steps.
 """
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,12 @@ def run(folder, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A copy of the scenes, to be damaged."""
+    return Path(shutil.copytree(folder / 'data/scenes', tmp_path / 'scenes'))
+
+
 def test_every_config_has_an_example():
     assert set(METRICS) == {path.name for path in FOLDER.glob('*.py')}
     assert set(METRICS) == set(BLOCKS)
@@ -150,6 +158,16 @@ def test_backbone_of_another_detector(tmp_path, monkeypatch):
     assert all(norm.training for norm in norms)
 
 
+@pytest.mark.parametrize('name', METRICS)
+def test_four_lines_are_to_be_changed(name):
+    (shipped,) = RULE.findall((FOLDER / name).read_text())
+    keys = [
+        [line.split(' = ')[0] for line in lines.splitlines()]
+        for lines in (shipped, BLOCKS[name])
+    ]
+    assert keys[0] == keys[1] and len(keys[0]) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', METRICS)
 def test_documented_example_runs(run, name, folder):
@@ -162,6 +180,10 @@ def test_documented_example_runs(run, name, folder):
     assert len(runner.train_dataloader.dataset) == 6
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert str(folder / 'pretrained.pth') in log
+    # Though the folder is called as VOC's, the classes are the user's own.
+    assert 'aeroplane' not in log
+    if name.startswith('faster'):
+        assert re.search(r'\| T-shirt/top +\| \d+', log)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +197,62 @@ def test_unknown_class_in_coco_format(run, classes, unknown):
     name = 'mask-rcnn_r50_fpn_coco-format.py'
     lines = re.sub(r'classes = .*', f'classes = {classes}', BLOCKS[name])
     with pytest.raises(ValueError, match=f'no category named {unknown}'):
+        run(name, lines)
+
+
+def _reverse_categories(path):
+    content = json.loads(path.read_text())
+    content['categories'].reverse()
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_order_of_categories_is_that_of_the_classes(run, copy, split):
+    name = 'mask-rcnn_r50_fpn_coco-format.py'
+    _reverse_categories(copy / f'annotations/instances_{split}.json')
+    lines = BLOCKS[name].replace('data/scenes/', f'{copy}/')
+    message = rf"{split}\.json has its categories in the order \['Ankle boot'"
+    with pytest.raises(ValueError, match=message):
+        run(name, lines)
+
+
+def test_some_of_the_categories_will_do(run):
+    name = 'mask-rcnn_r50_fpn_coco-format.py'
+    lines = re.sub(
+        r'classes = .*', "classes = ('Trouser', 'Bag')", BLOCKS[name]
+    )
+    assert run(name, lines).iter == 2
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (
+            lambda images, masks: next(masks.glob('*')).unlink(),
+            r'1 of the \d images in .*images/{} have no mask in .*masks/{}',
+        ),
+        (
+            lambda images, masks: [f.unlink() for f in images.glob('*')],
+            r'images/{} has no images \(.jpg, .*it has no files',
+        ),
+        (
+            lambda images, masks: [
+                f.rename(f.with_suffix('.npy')) for f in images.glob('*')
+            ],
+            r'images/{} has no images \(.jpg, .*it has files of \.npy',
+        ),
+        (
+            lambda images, masks: shutil.rmtree(masks),
+            r'the folder .*masks/{} does not exist',
+        ),
+    ],
+)
+def test_faults_of_mask_folders_are_named(run, copy, split, damage, message):
+    name = 'upernet_r50_masks.py'
+    damage(copy / 'images' / split, copy / 'masks' / split)
+    lines = BLOCKS[name].replace('data/scenes/', f'{copy}/')
+    with pytest.raises(FileNotFoundError, match=message.format(split, split)):
         run(name, lines)
 
 

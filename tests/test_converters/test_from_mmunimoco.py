@@ -1,6 +1,7 @@
 """Backbones of this project, exported for others."""
 
 import io
+import json
 import pickle
 
 import pytest
@@ -100,6 +101,30 @@ def test_timm(trained, tmp_path, name, form):
         x = images()
         expected = pooled(backbone(x))
     assert_same_features(model(x), expected)
+
+
+@torch.no_grad()
+def test_heads_of_a_vit_are_told(trained, tmp_path):
+    """The weights would load into timm's 6 heads, and mean something else."""
+    timm = pytest.importorskip('timm')
+    safetensors = pytest.importorskip('safetensors')
+    source, backbone = trained('vit', **VIT)
+    path = tmp_path / 'vit.safetensors'
+    usage = export(source, path, 'safetensors')['usage']
+    call = usage.removeprefix('load it with ')
+    assert "'vit_small_patch16_224', num_classes=0, num_heads=12" in call
+    model = eval(call, dict(timm=timm)).eval()
+    x = images(224, n=1)
+    assert_same_features(model(x), backbone(x)[-1])
+    with safetensors.safe_open(path, 'pt') as file:
+        header = file.metadata()
+    assert header['architecture'] == 'vit_small_patch16_224'
+    assert json.loads(header['model_args']) == dict(num_heads=12)
+    # A checkpoint without config does not know.
+    checkpoint = torch.load(source, weights_only=True)
+    torch.save(dict(checkpoint, meta={}), tmp_path / 'bare.pth')
+    told = export(tmp_path / 'bare.pth', tmp_path / 'bare', 'timm')
+    assert 'and num_heads=...' in told['usage']
 
 
 @pytest.mark.parametrize('name', ['18', 'vit'])

@@ -14,12 +14,21 @@ from mmunimoco.demo.stages import label_name
 from mmunimoco.demo.summary import build_summary, expectations
 from mmunimoco.demo.tables import (
     COLUMNS,
+    TRANSFER_COLUMNS,
     finding_lines,
     print_results,
     result_rows,
+    transfer_rows,
 )
 
 KNN = {None: 70.0, 0.0: 75.0, 0.1: 78.0, 1.0: 82.0}
+# Box AP, mask AP and mIoU, from random weights and by share of labels.
+TRANSFER = {
+    None: (20.0, 18.0, 40.0),
+    0.0: (22.0, 19.0, 42.0),
+    0.1: (23.0, 20.5, 44.0),
+    1.0: (25.0, 21.0, 45.0),
+}
 PICTURES = {'curves.png': b'first', 'embedding.png': b'second'}
 
 
@@ -84,6 +93,52 @@ def test_expectation_that_failed_is_told():
         False,
     ]
     assert 'by 4.0 points' in lines[1]
+
+
+def _with_transfer(**changed):
+    """A summary as the transfer part completes it."""
+    summary = _summary()
+    scores = TRANSFER | changed.get('scores', {})
+    summary['detection'] = [
+        dict(bbox_mAP=box, segm_mAP=mask) for box, mask, _ in scores.values()
+    ]
+    summary['segmentation'] = [dict(mIoU=iou) for *_, iou in scores.values()]
+    return summary
+
+
+@pytest.mark.parametrize(
+    ('changed', 'held'),
+    [
+        ({}, [True, True, True]),
+        # One pre-training that is no better than random weights is enough.
+        ({0.1: (20.0, 20.5, 44.0)}, [False, True, True]),
+        ({1.0: (25.0, 17.9, 39.0)}, [True, False, False]),
+    ],
+)
+def test_expectations_of_transfer_are_checked(changed, held):
+    summary = _with_transfer(scores=changed)
+    found = expectations(summary)[3:]
+    assert [result for _, result in found] == held
+    starts = [text.split(':')[0] for text, _ in found]
+    assert starts == ['Box AP', 'Mask AP', 'mIoU']
+    told = [line.split(':')[0] for line in finding_lines(summary)[3:]]
+    words = {True: 'as expected', False: 'NOT AS EXPECTED'}
+    assert told == [words[result] for result in held]
+
+
+def test_transfer_has_a_table(tmp_path):
+    summary = _with_transfer()
+    rows = transfer_rows(summary)
+    assert {len(row) for row in rows} == {len(TRANSFER_COLUMNS)}
+    assert rows[0] == ('none (random weights)', '20.0 %', '18.0 %', '40.0 %')
+    assert rows[2] == ('10 % labels', '23.0 %', '20.5 %', '44.0 %')
+    assert transfer_rows(_summary()) == []
+    out = io.StringIO()
+    print_results(Console(file=out, width=80), summary, tmp_path)
+    text = out.getvalue()
+    assert re.search(r'10 % labels\W+23\.0 %\W+20\.5 %\W+44\.0 %', text)
+    assert 'Box AP: pre-training with 0, 10 and 100 % of the labels' in text
+    assert 'against random weights: +2.0, +3.0, +5.0 points' in text
 
 
 def test_quick_run_draws_no_conclusions():

@@ -127,6 +127,48 @@ def test_unknown_is_said(tmp_path):
     assert 'Here: mean [123.675' in log
 
 
+def test_a_url_is_not_compared(tmp_path, monkeypatch):
+    path = pretrained(tmp_path / 'a', dict(RGB))
+    checkpoint = torch.load(path, weights_only=False)
+    # In place of a download.
+    monkeypatch.setattr(
+        'mmunimoco.engine.pretrained_init._load_checkpoint',
+        lambda *args, **options: checkpoint,
+    )
+    url = 'https://example.com/a.pth'
+    log = transfer_log(tmp_path / 'b', url, dict(RGB, to_rgb=True))
+    assert f'not compared: {url} is a URL' in log
+    assert 'Here: mean [123.675' in log
+
+
+LOOP = dict(
+    train_dataloader=dict(
+        batch_size=2,
+        dataset=dict(type='CIFAR10', data_root='', pipeline=[]),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    ),
+    train_cfg=dict(type='IterBasedTrainLoop', max_iters=24000),
+    optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+    param_scheduler=[
+        dict(type='MultiStepLR', by_epoch=False, milestones=[18000, 22000])
+    ],
+)
+
+
+@pytest.mark.parametrize('base', [16, 2])
+def test_fewer_images_than_meant_is_a_warning(tmp_path, base):
+    options = dict(LOOP, auto_scale_lr=dict(base_batch_size=base))
+    log = transfer_log(tmp_path, 'none', None, **options)
+    if base == 2:
+        assert 'counts iterations' not in log
+        return
+    assert 'for 16 images a step; here a step has 2, so 0.125 times' in log
+    assert 'steps of 16: train_dataloader.batch_size=16\n' in log
+    assert 'auto_scale_lr.enable=True auto_scale_lr.schedule=True' in log
+    assert 'train_cfg.max_iters=192000 train_cfg.val_interval=8000' in log
+    assert 'param_scheduler.0.milestones=144000,176000\n' in log
+
+
 def test_random_weights_have_nothing_to_compare(tmp_path):
     log = transfer_log(tmp_path / 'b', 'none', dict(RGB))
     assert 'the weights are random' in log
@@ -182,6 +224,9 @@ def test_a_fine_tuned_model_may_be_tested(tmp_path):
     path = pretrained(tmp_path / 'a', dict(RGB))
     runner = build_runner(tmp_path / 'b', dict(RGB), load_from=path)
     _start_test(runner)
+    (log,) = (tmp_path / 'b').glob('*/*.log')
+    said = 'fills 122 of 122 tensors of the model; 0 of its own are not used'
+    assert said in log.read_text()
 
 
 def test_a_pretrained_checkpoint_is_not_tested(tmp_path):

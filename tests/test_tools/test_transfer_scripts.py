@@ -20,6 +20,7 @@ PYTHON = """#!/usr/bin/env bash
 case "$*" in
     *find_spec*) [ -n "$STUB_TOOLS" ] && echo "$STUB_TOOLS" ;;
     *is_available*) [ "$STUB_CUDA" = 1 ] ;;
+    *scale_schedule*) echo "$STUB_SCHEDULE"; echo "ASKED $*" >&2 ;;
     *) echo "RUN PRETRAINED=$PRETRAINED python $*" ;;
 esac
 """
@@ -79,7 +80,12 @@ train_dataloader = dict(
             dict(type='RandomCrop', crop_size=crop_size),
             dict(type='PackSegInputs')])
         for part in _base_.train_dataloader.dataset.datasets]))
-train_cfg = dict(max_iters=1, val_begin=2)
+test_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='Resize', scale=(48, 32)),
+        dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))
+train_cfg = dict(max_iters=1, val_begin=20)
 optim_wrapper = dict(optimizer=dict(lr=1e-8))
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """
@@ -124,6 +130,7 @@ def stubs(tmp_path):
         PATH=f'{tmp_path / "bin"}:{os.environ["PATH"]}',
         STUB_TOOLS=str(tmp_path / 'host'),
         STUB_CUDA='1',
+        STUB_SCHEDULE='',
         PRETRAINED='',
     )
 
@@ -155,21 +162,25 @@ def test_torchrun_starts_the_hosts_tools(folder, stubs, tmp_path):
 @pytest.mark.parametrize('folder', HOSTS)
 def test_slurm_starts_the_hosts_tools(folder, stubs, tmp_path):
     tools = f'{tmp_path}/host/.mim/tools'
-    target = ['queue', 'job', tmp_path / 'c.py', tmp_path / 'a.pth']
+    target = [tmp_path / 'c.py', tmp_path / 'a.pth']
     script = SCRIPTS / folder / 'slurm_train.sh'
-    _, output = run(script, *target, '--amp', GPUS='4', **stubs)
+    _, output = run(script, *target, '4', '--amp', **stubs)
     assert output.strip() == (
-        f'RUN PRETRAINED={tmp_path}/a.pth srun -p queue --job-name=job '
+        f'RUN PRETRAINED={tmp_path}/a.pth srun --job-name=c '
         '--gres=gpu:4 --ntasks=4 --ntasks-per-node=4 --cpus-per-task=5 '
         f'--kill-on-bad-exit=1 python -u {tools}/train.py {tmp_path}/c.py '
         '--amp --launcher slurm'
     )
     script = SCRIPTS / folder / 'slurm_test.sh'
-    environment = dict(stubs, GPUS='16', SRUN_ARGS='-t 1', CPUS_PER_TASK='3')
-    _, output = run(script, *target, **environment)
-    assert '--gres=gpu:8 --ntasks=16 --ntasks-per-node=8 --cpus' in output
+    environment = dict(stubs, PARTITION='queue', JOB_NAME='a job')
+    environment.update(SRUN_ARGS='-t 1', CPUS_PER_TASK='3')
+    _, output = run(script, *target, '16', **environment)
+    assert 'srun --partition=queue --job-name=a job --gres=gpu:8 ' in output
+    assert '--ntasks=16 --ntasks-per-node=8 --cpus-per-task=3' in output
     assert f'-t 1 python -u {tools}/test.py {tmp_path}/c.py ' in output
     assert 'a.pth --launcher slurm' in output and 'PRETRAINED= ' in output
+    _, output = run(script, *target, '16', GPUS_PER_NODE='4', **stubs)
+    assert '--gres=gpu:4 --ntasks=16 --ntasks-per-node=4 ' in output
 
 
 @pytest.mark.parametrize(
@@ -186,6 +197,16 @@ def test_learning_rate_is_scaled_with_either_host(
     _, output = run(SCRIPTS / folder / 'dist_train.sh', *target, **stubs)
     assert f'c.py {passed} --launcher' in output
     assert 'PRETRAINED=none ' in output
+    # Of a schedule in iterations that changes as well.
+    environment = dict(stubs, STUB_SCHEDULE='a.b=1 c.0.d=2,3', NNODES='2')
+    _, output = run(SCRIPTS / folder / 'dist_train.sh', *target, **environment)
+    assert f'c.py --cfg-options a.b=1 c.0.d=2,3 {passed} --launcher' in output
+    asked = f'{tmp_path}/c.py {{}} --auto-scale-lr\n'
+    assert asked.format(16) in output
+    _, output = run(
+        SCRIPTS / folder / 'slurm_train.sh', *target, **environment
+    )
+    assert asked.format(8) in output
 
 
 @pytest.mark.parametrize('folder', HOSTS)
@@ -193,13 +214,14 @@ def test_learning_rate_is_scaled_with_either_host(
     ('script', 'arguments', 'change', 'status', 'message'),
     [
         ('dist_train', 'c.py', {}, 2, 'usage: CONFIG CHECKPOINT GPUS'),
-        ('slurm_test', 'q j c.py', {}, 2, 'usage: PARTITION JOB_NAME CONFIG'),
+        ('slurm_test', 'c.py a.pth', {}, 2, 'usage: CONFIG CHECKPOINT GPUS'),
+        ('slurm_train', 'q j c.py a.pth', {}, 2, "number of GPUs is '"),
         ('dist_train', 'c.py a.pth x', {}, 2, "number of GPUs is 'x'"),
         ('dist_train', 'd.py a.pth 1', {}, 1, 'config d.py does not exist'),
         ('dist_train', 'c.py b.pth 1', {}, 1, 'b.pth does not exist'),
         ('dist_test', 'c.py b.pth 1', {}, 1, 'b.pth does not exist'),
         ('dist_test', 'c.py none 1', {}, 2, "'none' cannot be tested"),
-        ('slurm_train', 'q j c.py b.pth', {}, 1, 'b.pth does not exist'),
+        ('slurm_train', 'c.py b.pth 8', {}, 1, 'b.pth does not exist'),
         ('dist_train', 'c.py a.pth 1', dict(STUB_TOOLS=''), 1, 'install.sh'),
         ('dist_train', 'c.py a.pth 2', dict(STUB_CUDA='0'), 1, 'no CUDA dev'),
     ],
@@ -303,19 +325,30 @@ def test_a_detector_from_another_prefix_is_refused(tmp_path, checkpoint):
 
 
 @pytest.mark.slow
-def test_a_segmentor_is_trained(tmp_path, checkpoint):
+def test_a_segmentor_is_trained_and_tested(tmp_path, checkpoint):
     config, environment = segmentation(tmp_path)
     path, state = checkpoint
-    script = SCRIPTS / 'mmsegmentation/dist_train.sh'
+    folder = SCRIPTS / 'mmsegmentation'
     work_dir = tmp_path / 'work'
-    options = ['--work-dir', work_dir, '--auto-scale-lr']
-    _, output = run(script, config, path, '1', *options, **environment)
+    target = ['1', '--work-dir', work_dir]
+    train = [folder / 'dist_train.sh', config, path, *target]
+    _, output = run(*train, '--auto-scale-lr', **environment)
     assert 'matched: 120 of 120 tensors' in output
     assert 'Normalisation is that of pre-training: mean [123.675' in output
     # Two images a step where the schedule is for sixteen.
     assert 'LR is set based on batch size of 16' in output
     assert 'the current batch size is 2' in output
-    assert_weights_arrived(work_dir / 'iter_1.pth', state)
+    assert 'This schedule counts iterations' not in output
+    trained = work_dir / 'iter_8.pth'
+    assert_weights_arrived(trained, state)
+    # The pre-trained checkpoint is none to test, the trained one is.
+    test = [folder / 'dist_test.sh', config]
+    _, output = run(*test, path, *target, fails=True, **environment)
+    assert 'the checkpoint to test lacks' in output
+    _, output = run(*test, trained, *target, **environment)
+    count = len(torch.load(trained, weights_only=False)['state_dict'])
+    assert f'test fills {count} of {count} tensors' in output
+    assert 'mIoU' in output
 
 
 @pytest.mark.slow

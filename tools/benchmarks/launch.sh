@@ -16,16 +16,9 @@ fail() {
     exit "$1"
 }
 
-if [ "$STARTER" = dist ]; then
-    [ $# -ge 3 ] || fail 2 "usage: CONFIG CHECKPOINT GPUS [$TASK.py arguments]"
-    CONFIG=$1 CHECKPOINT=$2 GPUS=$3
-    shift 3
-else
-    [ $# -ge 4 ] || fail 2 "usage: PARTITION JOB_NAME CONFIG CHECKPOINT [$TASK.py arguments]"
-    PARTITION=$1 JOB_NAME=$2 CONFIG=$3 CHECKPOINT=$4
-    GPUS=${GPUS:-8}
-    shift 4
-fi
+[ $# -ge 3 ] || fail 2 "usage: CONFIG CHECKPOINT GPUS [$TASK.py arguments]"
+CONFIG=$1 CHECKPOINT=$2 GPUS=$3
+shift 3
 
 # All that can be wrong is said before anything is started.
 [[ $GPUS =~ ^[1-9][0-9]*$ ]] ||
@@ -50,12 +43,26 @@ print(spec.submodule_search_locations[0])" "$HOST")/.mim/tools ||
 [ -f "$TOOLS/$TASK.py" ] ||
     fail 1 "$TOOLS/$TASK.py does not exist: install $HOST from a wheel"
 
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 COMMAND=("$TOOLS/$TASK.py" "$CONFIG")
 if [ "$TASK" = train ]; then
     # The configs read it, as what their backbone starts from.
     export PRETRAINED=$CHECKPOINT
 else
     COMMAND+=("$CHECKPOINT")
+fi
+if [ "$TASK" = train ] && [[ " $* " = *' --auto-scale-lr '* ]]; then
+    # The hosts scale the learning rate alone. Slurm starts GPUS processes in
+    # all, torchrun as many on each machine.
+    PROCESSES=$GPUS
+    [ "$STARTER" = slurm ] || PROCESSES=$((GPUS * ${NNODES:-1}))
+    SCHEDULE=$(python "$ROOT/tools/benchmarks/scale_schedule.py" \
+        "$CONFIG" "$PROCESSES" "$@") ||
+        fail 1 "the schedule of $CONFIG cannot be scaled (see above)"
+    if [ -n "$SCHEDULE" ]; then
+        read -r -a OPTIONS <<<"$SCHEDULE"
+        COMMAND+=(--cfg-options "${OPTIONS[@]}")
+    fi
 fi
 for argument in "$@"; do
     # mmseg's train.py has no such option; mmengine's runner scales anyway.
@@ -65,14 +72,14 @@ for argument in "$@"; do
         COMMAND+=("$argument")
     fi
 done
-export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
 if [ "$STARTER" = slurm ]; then
     GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
-    # SRUN_ARGS is several words on purpose.
+    # Without PARTITION it is the cluster's default. SRUN_ARGS is several words
+    # on purpose.
     # shellcheck disable=SC2086
-    exec srun -p "$PARTITION" \
-        --job-name="$JOB_NAME" \
+    exec srun ${PARTITION:+--partition="$PARTITION"} \
+        --job-name="${JOB_NAME:-$(basename "$CONFIG" .py)}" \
         --gres="gpu:$GPUS_PER_NODE" \
         --ntasks="$GPUS" \
         --ntasks-per-node="$GPUS_PER_NODE" \

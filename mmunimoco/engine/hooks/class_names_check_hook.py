@@ -17,7 +17,8 @@ class ClassNamesCheckHook(Hook):
     """Refuse class names that the annotations of a detection set do not have.
 
     mmdet drops what it does not find without a word: of a misspelt class no
-    object is trained on, and the classes after it get each other's numbers.
+    object is trained on, and the classes after it get each other's numbers. So
+    they do where a COCO file lists its categories in another order.
     """
 
     priority = 'VERY_HIGH'
@@ -30,8 +31,8 @@ class ClassNamesCheckHook(Hook):
 
         Raises:
             ValueError: If a COCO file has no category of a name in
-                ``metainfo.classes``, or the training images of a VOC folder
-                show no object of any of them.
+                ``metainfo.classes``, or has them in another order, or the
+                training images of a VOC folder show no object of any.
         """
         for leaf in find_leaves(runner.train_dataloader.dataset):
             _check_categories(leaf)
@@ -42,19 +43,32 @@ class ClassNamesCheckHook(Hook):
 
 
 def _check_categories(dataset: BaseDataset) -> None:
-    """Of COCO's format: each name is one of a category."""
+    """Of COCO's format: the names are those of the categories, in order."""
     classes = dataset.metainfo.get('classes')
-    found = getattr(dataset, 'cat_ids', None)
-    if found is None or classes is None or len(found) == len(classes):
+    ids = getattr(dataset, 'cat_ids', None)
+    if ids is None or classes is None:
         return
     with open(dataset.ann_file, encoding='utf-8') as file:
-        names = [item['name'] for item in json.load(file)['categories']]
-    unknown = [name for name in classes if name not in names]
-    raise ValueError(
-        f'{dataset.ann_file} has no category named {unknown}, which '
-        f'metainfo.classes asks for. Its categories are {names}: write '
-        'the names as they are there.'
-    )
+        names = {
+            item['id']: item['name'] for item in json.load(file)['categories']
+        }
+    unknown = [name for name in classes if name not in names.values()]
+    if unknown:
+        raise ValueError(
+            f'{dataset.ann_file} has no category named {unknown}, which '
+            'metainfo.classes asks for. Its categories are '
+            f'{list(names.values())}: write the names as they are there.'
+        )
+    # mmdet gives the numbers 0, 1, ... to the categories as they come.
+    numbered = [names[i] for i in ids]
+    if numbered != list(classes):
+        raise ValueError(
+            f'{dataset.ann_file} has its categories in the order {numbered}, '
+            f'metainfo.classes is {list(classes)}: mmdet numbers classes as '
+            "the file does, so they would get each other's names. Write "
+            'metainfo.classes in the order of the files for training and '
+            'validation, which must have the same.'
+        )
 
 
 def _check_objects(dataset: BaseDataset, runner: Runner) -> None:

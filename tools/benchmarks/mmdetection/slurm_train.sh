@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train a detector from a pre-trained checkpoint ('none': from random weights) on
-# a Slurm cluster. GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS may be set
-# in the environment.
+# a Slurm cluster. PARTITION, JOB_NAME, GPUS_PER_NODE (8, or all of fewer),
+# CPUS_PER_TASK and SRUN_ARGS may be set in the environment.
 #
-# usage: slurm_train.sh PARTITION JOB_NAME CONFIG CHECKPOINT [train.py arguments]
+# usage: slurm_train.sh CONFIG CHECKPOINT GPUS [train.py arguments]
 exec bash "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" mmdet slurm train "$@"

@@ -5,6 +5,8 @@ custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='NumClassCheckHook'),
     dict(type='mmpretrain.TransferCheckHook'),
+    # Refuses a load_from of which nothing fits.
+    dict(type='mmpretrain.CheckpointCheckHook'),
 ]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))

@@ -1,0 +1,114 @@
+"""Schedules counted in iterations, for another number of GPUs.
+
+mmengine's ``auto_scale_lr`` changes the learning rate alone. Where epochs are
+counted that is all there is to change; where iterations are counted, a smaller
+batch would train on fewer images.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from mmengine.config import Config, DictAction
+
+# Says that the schedule of a config has been scaled already.
+SCALED = 'auto_scale_lr.schedule'
+# Counts of iterations in schedulers; detectron2 scales warm-up as well.
+_SCHEDULER_KEYS = ('begin', 'end', 'milestones', 'T_max', 'total_iters')
+
+
+def scaled_options(cfg: Mapping, batch_size: int) -> dict:
+    """The counts of iterations that make a run see as many images as meant.
+
+    Args:
+        cfg (Mapping): The config.
+        batch_size (int): Images a step, of all GPUs together.
+
+    Returns:
+        dict: New values by dotted keys, in the form of ``--cfg-options``;
+        none if epochs are counted, the batch is that of the config or the
+        config does not say for which batch it is, or it is scaled already.
+    """
+    scale_lr = cfg.get('auto_scale_lr') or {}
+    base = scale_lr.get('base_batch_size')
+    loop = cfg.get('train_cfg') or {}
+    iterations = loop.get('max_iters')
+    if not base or not iterations or scale_lr.get('schedule'):
+        return {}
+    if base == batch_size:
+        return {}
+    counts = {'train_cfg.max_iters': iterations}
+    counts['train_cfg.val_interval'] = loop.get('val_interval', 1000)
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    if not checkpoint.get('by_epoch', True):
+        counts['default_hooks.checkpoint.interval'] = checkpoint['interval']
+    for place, scheduler in _schedulers(cfg).items():
+        if scheduler.get('by_epoch', True):
+            continue
+        for key in _SCHEDULER_KEYS:
+            if scheduler.get(key):
+                counts[f'{place}.{key}'] = scheduler[key]
+    ratio = base / batch_size
+    return {key: _scale(value, ratio) for key, value in counts.items()}
+
+
+def as_text(options: Mapping) -> str:
+    """Options in the form of ``--cfg-options``.
+
+    Args:
+        options (Mapping): Numbers and lists of them by dotted keys.
+
+    Returns:
+        str: Such as ``'a.b=1 c.0.d=2,3'``, without quotes for a shell.
+    """
+    return ' '.join(
+        f'{key}={",".join(map(str, value))}'
+        if isinstance(value, list)
+        else f'{key}={value}'
+        for key, value in options.items()
+    )
+
+
+def _schedulers(cfg: Mapping) -> dict[str, Mapping]:
+    """Schedulers by their place in the config: one, or a list."""
+    found = cfg.get('param_scheduler') or []
+    if isinstance(found, Mapping):
+        return {'param_scheduler': found}
+    return {f'param_scheduler.{i}': one for i, one in enumerate(found)}
+
+
+def _scale(value, ratio: float):
+    if isinstance(value, Sequence):
+        return [_scale(item, ratio) for item in value]
+    # -1 and infinity mean that something is never done.
+    if value <= 0 or value == float('inf'):
+        return value
+    return max(1, round(value * ratio))
+
+
+def options_of_command(
+    config: str, processes: int, arguments: Sequence[str]
+) -> dict:
+    """What ``--auto-scale-lr`` is to change besides the learning rate.
+
+    Args:
+        config (str): Path of the config.
+        processes (int): How many there are, each with one GPU.
+        arguments (Sequence[str]): The other arguments of ``train.py``. What
+            ``--cfg-options`` sets there stays.
+
+    Returns:
+        dict: Values by dotted keys; none without ``--auto-scale-lr``.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--auto-scale-lr', action='store_true')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}
+    )
+    args, _ = parser.parse_known_args(arguments)
+    if not args.auto_scale_lr:
+        return {}
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(args.cfg_options)
+    options = scaled_options(cfg, processes * cfg.train_dataloader.batch_size)
+    options = {k: v for k, v in options.items() if k not in args.cfg_options}
+    return {**options, SCALED: True} if options else {}
