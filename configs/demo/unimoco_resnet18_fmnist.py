@@ -117,13 +117,13 @@ test_dataloader = val_dataloader
 val_cfg = dict(
     type='KNNValLoop',
     bank_dataloader=bank_dataloader,
-    k=20,
+    k=50,
     temperature=0.07,
 )
 test_cfg = dict(
     type='KNNTestLoop',
     bank_dataloader=bank_dataloader,
-    k=20,
+    k=50,
     temperature=0.07,
 )
 val_evaluator = dict(type='Accuracy', topk=(1,), prefix='knn')
