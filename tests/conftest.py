@@ -2,6 +2,14 @@
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture(scope='module', autouse=True)
+def scope_of_mmpretrain():
+    """The last Runner of the process before may have left mmdet's."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
 
 
 def pytest_collection_modifyitems(items):

@@ -45,7 +45,7 @@ TINY_SEGMENTATION = """
 _base_ = [{base!r}]
 model = dict(
     backbone=dict(stem_channels=8, base_channels=8),
-    decode_head=dict(in_channels=[16, 32, 64]),
+    decode_head=dict(in_channels=[16, 32]),
 )
 train_dataloader = dict(num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs=1)

@@ -176,7 +176,7 @@ def test_autocast_gradients(dtype, device, autocast, record_property):
     error = (flat_gradient(model) / scale - wanted).norm() / wanted.norm()
     record_property('gradient_error', f'{error:.2e}')
     # 18 layers of rounding; a wrong gradient is off by the order of 1.
-    assert error < (0.05 if dtype == 'float16' else 0.3)
+    assert error < (0.1 if dtype == 'float16' else 0.3)
 
 
 def flat_gradient(model):
