@@ -25,7 +25,8 @@ def test_features_are_those_that_knn_judged(finished_demo, index):
 
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, rtol=1e-5)
     arrays = (queries, bank, bank_labels)
-    scores = knn_scores(*map(torch.from_numpy, arrays), 10, (20,), 0.07)[20]
+    k = cfg.test_cfg.k
+    scores = knn_scores(*map(torch.from_numpy, arrays), 10, (k,), 0.07)[k]
     top1 = 100 * (scores.argmax(1).numpy() == labels).mean()
     assert top1 == pytest.approx(entry['knn_top1'], abs=0.01)
 
