@@ -164,11 +164,12 @@ def test_grad_scaler_skips_a_step_that_overflows():
 def test_autocast_gradients(dtype, device, autocast, record_property):
     """Of the whole model, against float64, in the norm."""
     ((views, labels),) = draw_batches(1, n=32)
-    exact = build_unimoco().double()
+    # Of six seeds 0.2 to 8 % in fp16; weights with little rounding show most.
+    exact = build_unimoco(seed=2).double()
     doubles = [view.double() for view in views]
     compute_loss(exact, doubles, labels)['loss'].backward()
     wanted = flat_gradient(exact)
-    model = build_unimoco().to(device)
+    model = build_unimoco(seed=2).to(device)
     with autocast(getattr(torch, dtype)):
         loss = compute_loss(model, views, labels)['loss']
     scale = 2.0**10
@@ -176,7 +177,7 @@ def test_autocast_gradients(dtype, device, autocast, record_property):
     error = (flat_gradient(model) / scale - wanted).norm() / wanted.norm()
     record_property('gradient_error', f'{error:.2e}')
     # 18 layers of rounding; a wrong gradient is off by the order of 1.
-    assert error < (0.1 if dtype == 'float16' else 0.3)
+    assert error < (0.05 if dtype == 'float16' else 0.3)
 
 
 def flat_gradient(model):
