@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from unittest.mock import patch
 
 from rich.console import Console
 
@@ -71,7 +72,12 @@ def write_tiny_configs(folder: Path, epochs: int = 2) -> Path:
 
 
 def run_captured(settings: DemoSettings, **options) -> tuple[int, str]:
-    """Run the demo; exit status and what a log would show."""
+    """Run the demo, two stages at a time; exit status and output."""
     out = io.StringIO()
-    status = run_demo(settings, Console(file=out, width=100), **options)
+    # A thread a process, whatever the machine: this one has computed, and
+    # OpenMP's threads do not survive a fork.
+    with patch('mmunimoco.demo.pool.CORES', 2):
+        status = run_demo(
+            settings, Console(file=out, width=100), jobs=2, **options
+        )
     return status, out.getvalue()

@@ -34,6 +34,12 @@ def parse_args() -> argparse.Namespace:
         '--seed', type=int, default=0, help='random seed (default: 0)'
     )
     parser.add_argument(
+        '--jobs',
+        type=int,
+        help='stages that run at a time (default: the number of cores, at '
+        'most 4)',
+    )
+    parser.add_argument(
         '--work-dir',
         type=Path,
         help='where everything is written (default: work_dirs/demo, with '
@@ -42,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.seed < 0:
         parser.error(f'--seed must be 0 or more, got {args.seed}')
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f'--jobs must be 1 or more, got {args.jobs}')
     if args.work_dir is None:
         name = 'demo_quick' if args.quick else 'demo'
         args.work_dir = Path('work_dirs') / name
@@ -56,15 +64,14 @@ def main() -> int:
         quick=args.quick,
         transfer=not args.no_transfer,
     )
-    # Bound to the terminal for good: the stages redirect what they print.
-    console = Console(file=sys.stdout)
+    console = Console()
     if settings.transfer:
         try:
             require_transfer()
         except ImportError as error:
             print(f'demo: {error}', file=sys.stderr)
             return 1
-    return run_demo(settings, console, fresh=args.fresh)
+    return run_demo(settings, console, fresh=args.fresh, jobs=args.jobs)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ for argument in "$@"; do
     case $argument in
         -h | --help)
             echo 'usage: tools/demo.sh [--fresh] [--quick] [--no-transfer]'
-            echo '                     [--seed N] [--work-dir DIR]'
+            echo '                     [--seed N] [--jobs N] [--work-dir DIR]'
             echo
             echo 'Installs into .venv of this repository what is missing, then'
             echo 'pre-trains on a small data set with 0, 10 and 100 % of the'
@@ -23,6 +23,8 @@ for argument in "$@"; do
             echo '  --no-transfer   leave detection and segmentation out, and do'
             echo '                  not install (or compile) what they need'
             echo '  --seed N        random seed (default: 0)'
+            echo '  --jobs N        stages that run at a time (default: the number'
+            echo '                  of cores, at most 4)'
             echo '  --work-dir DIR  where to write (default, below the current'
             echo '                  folder: work_dirs/demo, with --quick'
             echo '                  work_dirs/demo_quick)'

@@ -11,7 +11,7 @@ _base_ = [
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 32
+max_epochs = 36
 batch_size = 8
 lr = 1e-3
 width = 16  # as in pre-training

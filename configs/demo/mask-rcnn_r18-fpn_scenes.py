@@ -12,7 +12,7 @@ _base_ = [
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 24
+max_epochs = 36
 batch_size = 8
 lr = 1e-3
 width = 16  # as in pre-training

@@ -19,4 +19,4 @@ train_dataloader = dict(
         ),
     )
 )
-train_cfg = dict(max_epochs=15)
+train_cfg = dict(max_epochs=20)

@@ -7,7 +7,7 @@ _base_ = ['../_base_/default_runtime.py']
 # ------------------------- usually changed -------------------------
 label_ratio = 1.0  # 0 ... 1, class-balanced and nested
 label_seed = 0  # which images keep their label
-max_epochs = 22
+max_epochs = 28
 batch_size = 64
 lr = 1e-3
 queue_len = 2048  # K: a third of the images, so own older keys are rare
@@ -16,7 +16,7 @@ momentum = 0.01  # of the key encoder: 0.01 means m = 0.99
 width = 16  # channels of the first stage; ResNet-18 has 64
 crop_ratio_range = (0.6, 1.0)  # part of the image that a view shows
 brightness = 0.4  # on black ground it changes the contrast as well
-val_interval = 5  # epochs between two kNN evaluations
+val_interval = 4  # epochs between two kNN evaluations
 num_workers = 1  # processes that make views, beside the one that trains
 # -------------------------------------------------------------------
 

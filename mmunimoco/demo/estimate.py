@@ -8,41 +8,42 @@ PRIOR_SECONDS = 20.0
 
 
 class Estimate:
-    """Remaining time of a list of stages with guessed lengths.
+    """Remaining time of stages with guessed lengths, several at a time.
 
     Args:
-        weights (list[float]): Guessed seconds of each stage that is to run.
+        weights (dict[str, float]): Name of each stage that is to run ->
+            guessed seconds.
+        jobs (int): How many run at a time. Defaults to 1.
     """
 
-    def __init__(self, weights: list[float]) -> None:
-        self.total = sum(weights)
-        self.done = 0.0
-        self.current = 0.0
+    def __init__(self, weights: dict[str, float], jobs: int = 1) -> None:
+        self.weights = weights
+        self.total = sum(weights.values())
+        self._done = dict.fromkeys(weights, 0.0)
+        self._guessed_pace = 1 / jobs
         self._start = time.monotonic()
 
-    def advance(self, weight: float, fraction: float) -> None:
-        """Note that a fraction of the running stage is done."""
-        self.current = weight * min(max(fraction, 0.0), 1.0)
+    def advance(self, name: str, fraction: float) -> None:
+        """Note that a fraction of a stage is done."""
+        self._done[name] = min(max(fraction, 0.0), 1.0)
 
-    def complete(self, weight: float) -> None:
-        """Note that the running stage is done."""
-        self.done += weight
-        self.current = 0.0
+    @property
+    def done(self) -> float:
+        """Guessed seconds of what is done."""
+        return sum(self.weights[n] * part for n, part in self._done.items())
 
     @property
     def fraction(self) -> float:
         """Part of the work that is done, 0 ... 1."""
-        if not self.total:
-            return 1.0
-        return min(1.0, (self.done + self.current) / self.total)
+        return min(1.0, self.done / self.total) if self.total else 1.0
 
     @property
     def seconds_left(self) -> float:
         """Remaining seconds."""
-        done = self.done + self.current
         elapsed = time.monotonic() - self._start
-        pace = (elapsed + PRIOR_SECONDS) / (done + PRIOR_SECONDS)
-        return max(0.0, self.total - done) * pace
+        guessed = PRIOR_SECONDS * self._guessed_pace
+        pace = (elapsed + guessed) / (self.done + PRIOR_SECONDS)
+        return max(0.0, self.total - self.done) * pace
 
 
 def format_duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
 """The stages that draw and report what the others found."""
 
+from pathlib import Path
+
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
-from threadpoolctl import threadpool_limits
 
 from mmunimoco.utils.atomic import write_atomic
 from mmunimoco.utils.versions import collect_versions, describe_machine
@@ -15,7 +15,7 @@ from .plots import plot_curves, plot_embedding
 from .progress import Reporter
 from .report import html_report, markdown_report
 from .settings import PRETRAIN_CONFIGS, DemoSettings
-from .stages import Stage, backbone_file, label_name
+from .stages import Stage, backbone_file, backbone_title, label_name
 from .store import StageStore, fingerprint, write_json
 from .summary import build_summary
 from .transfer_plots import plot_predictions, plot_transfer
@@ -25,17 +25,16 @@ OUTPUT_FILES = (SUMMARY, 'report.md', 'report.html', CURVES, EMBEDDING)
 TRANSFER, PREDICTIONS = 'transfer.png', 'predictions.png'
 TRANSFER_FILES = (TRANSFER, PREDICTIONS)
 # Guessed seconds: of one t-SNE, and of the report.
-TSNE_SECONDS, REPORT_SECONDS = 10.0, 5.0
+TSNE_SECONDS, REPORT_SECONDS = 20.0, 5.0
 BACKBONES = (None, *PRETRAIN_CONFIGS)
-# Raise it when the embedding is computed in another way. 2: of normalised
-# images.
-EMBEDDING_VERSION = 2
+# Raise it when the embedding is computed in another way.
+EMBEDDING_VERSION = 1
 
 
 def output_stages(
     settings: DemoSettings, training: list[Stage], transfer: list[Stage]
 ) -> list[Stage]:
-    """Embedding of the test images, and the report.
+    """Embeddings of the test images, and the report.
 
     Args:
         settings (DemoSettings): The run.
@@ -45,63 +44,50 @@ def output_stages(
     Returns:
         list[Stage]: In the order in which they run.
     """
-    digests = [stage.store.fingerprint for stage in training]
-    embedding = _embedding_stage(settings, digests)
-    upstream = [*training, *transfer]
-    return [embedding, _report_stage(settings, upstream, embedding)]
+    stages = {stage.name: stage for stage in training}
+    embeddings = [
+        _embedding_stage(settings, ratio, stages[label_name(ratio)])
+        for ratio in BACKBONES
+    ]
+    upstream = [*training, *transfer, *embeddings]
+    return [*embeddings, _report_stage(settings, upstream)]
 
 
-def _embedding_stage(settings: DemoSettings, digests: list[str]) -> Stage:
+def _embedding_file(settings: DemoSettings, ratio: float | None) -> Path:
+    name = f'{label_name(ratio)}-embedding'
+    return settings.stages_dir / name / 'embedding.npz'
+
+
+def _embedding_stage(
+    settings: DemoSettings, ratio: float | None, pretrain: Stage
+) -> Stage:
+    target = _embedding_file(settings, ratio)
+    name = target.parent.name
     version = str(EMBEDDING_VERSION)
-    store = _store(settings, 'embedding', [*digests, version])
-    target = store.folder / 'embedding.npz'
+    store = _store(settings, name, [pretrain.store.fingerprint, version])
 
     def run(reporter: Reporter) -> dict:
-        cfg = pretrain_config(settings, 1.0)
-        names = [label_name(ratio) for ratio in BACKBONES]
-        features = []
-        for done, ratio in enumerate(BACKBONES):
-            reporter.update(
-                0.3 * done / len(names), 'features of ' + names[done]
-            )
-            found, labels = extract_features(
-                cfg, backbone_file(settings, ratio)
-            )
-            features.append(found)
-        reporter.update(0.3, 't-SNE', milestone=True)
-        places = _embed_all(features, settings.seed)
-        save_arrays(
-            target, dict(zip(names, places, strict=True), labels=labels)
+        features, labels = extract_features(
+            pretrain_config(settings, 1.0), backbone_file(settings, ratio)
         )
+        reporter.update(0.2, 't-SNE', milestone=True)
+        places = embed(features, settings.seed)
+        save_arrays(target, dict(places=places, labels=labels))
         return {}
 
-    weight = TSNE_SECONDS * len(BACKBONES)
-    title = 'Embed the test images'
-    return Stage('embedding', title, weight, store, run, (target,))
+    title = f'Embed the test images by {backbone_title(ratio)}'
+    return Stage(
+        name, title, TSNE_SECONDS, store, run, (target,), (pretrain.name,)
+    )
 
 
-def _embed_all(features: list[np.ndarray], seed: int) -> list[np.ndarray]:
-    # t-SNE holds no lock while it computes. It limits the threads of BLAS
-    # itself, but the one that is done first lifts that limit for the others,
-    # and OpenBLAS fills the terminal with warnings; one around all stays.
-    with threadpool_limits(1, user_api='blas'):
-        return Parallel(n_jobs=cpu_count(), prefer='threads')(
-            delayed(embed)(found, seed) for found in features
-        )
-
-
-def _report_stage(
-    settings: DemoSettings,
-    upstream: list[Stage],
-    embedding: Stage,
-) -> Stage:
-    done = [*upstream, embedding]
-    digests = [stage.store.fingerprint for stage in done]
+def _report_stage(settings: DemoSettings, upstream: list[Stage]) -> Stage:
+    digests = [stage.store.fingerprint for stage in upstream]
     store = _store(settings, 'report', digests)
     names = OUTPUT_FILES + (TRANSFER_FILES if settings.transfer else ())
 
     def run(reporter: Reporter) -> dict:
-        results = {stage.name: stage.store.result for stage in done}
+        results = {stage.name: stage.store.result for stage in upstream}
         curves = {
             ratio: read_curves(settings.stages_dir / label_name(ratio))
             for ratio in PRETRAIN_CONFIGS
@@ -115,7 +101,7 @@ def _report_stage(
         )
         pictures = {
             CURVES: plot_curves(summary),
-            EMBEDDING: _embedding_picture(embedding, summary),
+            EMBEDDING: _embedding_picture(settings, summary),
         }
         if settings.transfer:
             pictures[TRANSFER] = plot_transfer(summary)
@@ -124,18 +110,20 @@ def _report_stage(
         return {}
 
     files = tuple(settings.work_dir / name for name in names)
+    after = tuple(stage.name for stage in upstream)
     return Stage(
-        'report', 'Write the report', REPORT_SECONDS, store, run, files
+        'report', 'Write the report', REPORT_SECONDS, store, run, files, after
     )
 
 
-def _embedding_picture(embedding: Stage, summary: dict) -> bytes:
+def _embedding_picture(settings: DemoSettings, summary: dict) -> bytes:
     scores = {None: summary['random_init']['knn_top1']}
     for entry in summary['pretrain']:
         scores[entry['label_ratio']] = entry['knn_top1']
-    with np.load(embedding.outputs[0]) as arrays:
-        places = {ratio: arrays[label_name(ratio)] for ratio in BACKBONES}
-        labels = arrays['labels']
+    places = {}
+    for ratio in BACKBONES:
+        with np.load(_embedding_file(settings, ratio)) as arrays:
+            places[ratio], labels = arrays['places'], arrays['labels']
     return plot_embedding(places, labels, FASHIONMNIST_CATEGORITES, scores)
 
 

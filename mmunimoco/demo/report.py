@@ -16,7 +16,7 @@ INTRODUCTION = (
     'A narrow ResNet-18 was pre-trained with UniMoCo on 6 000 images of '
     'Fashion-MNIST, once without labels, once with a tenth of them, once with '
     'all. Each backbone was then judged on 2 000 test images in two ways that '
-    'leave it unchanged: by a vote of the 20 nearest training images (kNN), '
+    'leave it unchanged: by a vote of the nearest training images (kNN), '
     'and by a linear classifier trained on its features.'
 )
 CAPTIONS = {

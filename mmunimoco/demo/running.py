@@ -1,53 +1,14 @@
 """Train and test with mmengine's Runner, as a user would, but quietly."""
 
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.launch import build_runner
 
 from .hooks import ClockHook, ProgressHook
-
-# As found, from the cores or OMP_NUM_THREADS; the demo's networks are too
-# small for many.
-THREADS = min(4, torch.get_num_threads())
-
-
-@contextlib.contextmanager
-def computing_threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads, at least one.
-
-    Args:
-        count (int): Number of threads.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def quiet(log: Path) -> Iterator[None]:
-    """Send what is printed to a file, so that only progress is shown.
-
-    Args:
-        log (Path): The file; appended to.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(log, 'a') as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
-        yield
-
 
 def train(cfg: Config, work_dir: Path, progress: ProgressHook) -> Runner:
     """Train from a config, or go on from the last epoch in the folder.

@@ -49,6 +49,9 @@ class DemoSettings:
             works, not for results. Defaults to False.
         transfer (bool): Also to detection and segmentation, which need
             mmdet and mmseg. Defaults to False.
+        scenes (dict[str, int]): How many scenes to transfer to, for each
+            split. Defaults to 100 and 200: few for training is the case that
+            pre-training is meant for.
         config_dir (Path): Folder with the configs. Defaults to the one that
             comes with the project.
 
@@ -60,6 +63,9 @@ class DemoSettings:
     seed: int = 0
     quick: bool = False
     transfer: bool = False
+    scenes: dict[str, int] = field(
+        default_factory=lambda: dict(train=100, val=200)
+    )
     config_dir: Path = field(default_factory=find_config_dir)
 
     def __post_init__(self) -> None:

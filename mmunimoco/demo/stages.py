@@ -1,5 +1,6 @@
 """The stages of the demo: what each does with its folder."""
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Stage:
             values that JSON holds.
         outputs (tuple[Path, ...]): Files without which it is not finished.
             Defaults to none.
+        after (tuple[str, ...]): Names of the stages that have to be finished
+            before. Defaults to none.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Stage:
     store: StageStore
     run: Callable[[Reporter], dict]
     outputs: tuple[Path, ...] = ()
+    after: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -57,6 +61,13 @@ def label_name(label_ratio: float | None) -> str:
     if label_ratio is None:
         return RANDOM_INIT
     return f'labels-{round(100 * label_ratio)}'
+
+
+def backbone_title(label_ratio: float | None) -> str:
+    """What the user reads: '10 % of the labels', or 'random weights'."""
+    if label_ratio is None:
+        return 'random weights'
+    return f'{100 * label_ratio:.0f} % of the labels'
 
 
 def backbone_file(settings: DemoSettings, label_ratio: float | None) -> Path:
@@ -77,7 +88,7 @@ def training_stages(settings: DemoSettings) -> list[Stage]:
     pretrain += [_pretrain_stage(settings, r) for r in PRETRAIN_CONFIGS]
     ratios = [None, *PRETRAIN_CONFIGS]
     linear = [
-        _linear_stage(settings, ratio, stage.store.fingerprint)
+        _linear_stage(settings, ratio, stage)
         for ratio, stage in zip(ratios, pretrain, strict=True)
     ]
     return pretrain + linear
@@ -126,17 +137,17 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
             seconds=round(seconds, 1),
         )
 
-    title = f'Pre-train with {100 * label_ratio:.0f} % of the labels'
+    title = f'Pre-train with {backbone_title(label_ratio)}'
     weight = PRETRAIN_EPOCH * epochs * _share_of_images(cfg) + KNN
     return Stage(name, title, weight, store, run, (target,))
 
 
 def _linear_stage(
-    settings: DemoSettings, label_ratio: float | None, upstream: str
+    settings: DemoSettings, label_ratio: float | None, pretrain: Stage
 ) -> Stage:
     cfg = linear_config(settings, backbone_file(settings, label_ratio))
-    name = f'{label_name(label_ratio)}-linear'
-    store = stage_store(settings, name, cfg, upstream)
+    name = f'{pretrain.name}-linear'
+    store = stage_store(settings, name, cfg, pretrain.store.fingerprint)
     epochs = cfg.train_cfg.max_epochs
 
     def run(reporter: Reporter) -> dict:
@@ -146,11 +157,9 @@ def _linear_stage(
         metrics, _ = evaluate(deepcopy(cfg), store.folder / 'test', hook, last)
         return dict(linear_top1=round(metrics['accuracy/top1'], 2))
 
-    what = 'random weights'
-    if label_ratio is not None:
-        what = f'{100 * label_ratio:.0f} % of the labels'
     weight = LINEAR_EPOCH * epochs * _share_of_images(cfg) + KNN
-    return Stage(name, f'Linear probe of {what}', weight, store, run)
+    title = f'Linear probe of {backbone_title(label_ratio)}'
+    return Stage(name, title, weight, store, run, after=(pretrain.name,))
 
 
 def _save_weights(runner: Runner, target: Path) -> None:
@@ -191,4 +200,5 @@ def stage_store(
 
 def _portable(cfg: Config, settings: DemoSettings) -> str:
     """Text of a config that stays the same when the folder is moved."""
-    return cfg.pretty_text.replace(str(settings.work_dir), '')
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    return text.replace(str(settings.work_dir), '')

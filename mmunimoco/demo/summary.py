@@ -10,6 +10,7 @@ from .settings import (
 from .stages import RANDOM_INIT, label_name
 from .transfer import INITS, SCENES, TASKS, task_stage_name
 
+PRETRAIN_FIELDS = ('label_ratio', 'knn_top1', 'epochs', 'seconds')
 # What readers see, and where in the summary it is.
 TRANSFER_METRICS = (
     ('Box AP', 'detection', 'bbox_mAP'),
@@ -42,7 +43,7 @@ def build_summary(
     """
     pretrain = [
         dict(
-            results[label_name(ratio)],
+            {key: results[label_name(ratio)][key] for key in PRETRAIN_FIELDS},
             linear_top1=_linear(results, ratio),
             config=f'configs/demo/{PRETRAIN_CONFIGS[ratio]}',
             curves=curves[ratio],
@@ -55,7 +56,7 @@ def build_summary(
             knn_top1=results[RANDOM_INIT]['knn_top1'],
             linear_top1=_linear(results, None),
         ),
-        total_seconds=round(sum(r['seconds'] for r in results.values()), 1),
+        total_seconds=_total_seconds(results),
         seed=settings.seed,
         quick=settings.quick,
         linear_config=f'configs/demo/{LINEAR_CONFIG}',
@@ -98,6 +99,19 @@ def expectations(summary: dict) -> list[tuple[str, bool]]:
         ),
         *_transfer_expectations(summary),
     ]
+
+
+def _total_seconds(results: dict[str, dict]) -> float:
+    """Time in which at least one stage ran; several may run at a time."""
+    spans = sorted(
+        (result['ended'] - result['seconds'], result['ended'])
+        for result in results.values()
+    )
+    total, end_so_far = 0.0, float('-inf')
+    for start, end in spans:
+        total += max(0.0, end - max(start, end_so_far))
+        end_so_far = max(end_so_far, end)
+    return round(total, 1)
 
 
 def _linear(results: dict[str, dict], label_ratio: float | None) -> float:

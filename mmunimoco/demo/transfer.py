@@ -14,15 +14,15 @@ from .embedding import save_arrays
 from .hooks import ProgressHook
 from .predictions import detected_objects, segmented_classes
 from .progress import Reporter
-from .running import (
-    THREADS,
-    computing_threads,
-    evaluate,
-    latest_checkpoint,
-    train,
-)
+from .running import evaluate, latest_checkpoint, train
 from .settings import PRETRAIN_CONFIGS, DemoSettings
-from .stages import Stage, backbone_file, label_name, stage_store
+from .stages import (
+    Stage,
+    backbone_file,
+    backbone_title,
+    label_name,
+    stage_store,
+)
 from .store import StageStore, fingerprint
 from .transfer_configs import (
     detection_config,
@@ -97,16 +97,10 @@ def transfer_stages(
     """
     if not settings.transfer:
         return []
-    digests = {stage.name: stage.store.fingerprint for stage in training}
+    stages = {stage.name: stage for stage in training}
     scenes = _scenes_stage(settings)
     return [scenes] + [
-        _task_stage(
-            settings,
-            task,
-            ratio,
-            digests[label_name(ratio)],
-            scenes.store.fingerprint,
-        )
+        _task_stage(settings, task, ratio, stages[label_name(ratio)], scenes)
         for task in TASKS
         for ratio in INITS
     ]
@@ -151,23 +145,22 @@ def _task_stage(
     settings: DemoSettings,
     task: Task,
     label_ratio: float | None,
-    *upstream: str,
+    *upstream: Stage,
 ) -> Stage:
     cfg = task.config(settings, backbone_file(settings, label_ratio))
     name = task_stage_name(task, label_ratio)
-    store = stage_store(settings, name, cfg, *upstream)
+    digests = [stage.store.fingerprint for stage in upstream]
+    store = stage_store(settings, name, cfg, *digests)
     target = predictions_file(settings, task, label_ratio)
 
     def run(reporter: Reporter) -> dict:
         hook = ProgressHook(reporter)
-        # No core is left to the loader, which has little to do here.
-        with computing_threads(THREADS):
-            train(deepcopy(cfg), store.folder, hook)
-            last = latest_checkpoint(store.folder)
-            found, runner = evaluate(
-                deepcopy(cfg), store.folder / 'test', hook, last
-            )
-            save_arrays(target, task.predict(runner))
+        train(deepcopy(cfg), store.folder, hook)
+        last = latest_checkpoint(store.folder)
+        found, runner = evaluate(
+            deepcopy(cfg), store.folder / 'test', hook, last
+        )
+        save_arrays(target, task.predict(runner))
         # Without a single detection (a few steps of --quick) there is no AP
         # in what the metric gives: nothing found of what is there is 0.
         return {
@@ -181,8 +174,6 @@ def _task_stage(
         task.step_seconds * steps / cfg.train_dataloader.batch_size
         + TEST_SCENE * counts['val']
     )
-    what = 'random weights'
-    if label_ratio is not None:
-        what = f'{100 * label_ratio:.0f} % of the labels'
-    title = f'{task.title} from {what}'
-    return Stage(name, title, weight, store, run, (target,))
+    title = f'{task.title} from {backbone_title(label_ratio)}'
+    after = tuple(stage.name for stage in upstream)
+    return Stage(name, title, weight, store, run, (target,), after)

@@ -8,8 +8,6 @@ from mmengine.config import Config
 from .configs import load_config
 from .settings import DETECTION_CONFIG, SEGMENTATION_CONFIG, DemoSettings
 
-# Few scenes: the case that pre-training is meant for.
-SCENES = dict(train=100, val=200)
 # --quick: three steps of training.
 QUICK_SCENES = dict(train=24, val=8)
 
@@ -40,7 +38,7 @@ def scenes_dir(settings: DemoSettings) -> Path:
 
 def scene_counts(settings: DemoSettings) -> dict[str, int]:
     """Number of scenes of each split."""
-    return QUICK_SCENES if settings.quick else SCENES
+    return QUICK_SCENES if settings.quick else settings.scenes
 
 
 def detection_config(settings: DemoSettings, checkpoint: Path) -> Config:

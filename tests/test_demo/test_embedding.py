@@ -3,9 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits
 
-from mmunimoco.demo import outputs
 from mmunimoco.demo.configs import pretrain_config
 from mmunimoco.demo.embedding import embed, extract_features
 from mmunimoco.demo.stages import backbone_file
@@ -29,20 +27,6 @@ def test_features_are_those_that_knn_judged(finished_demo, index):
     scores = knn_scores(*map(torch.from_numpy, arrays), 10, (k,), 0.07)[k]
     top1 = 100 * (scores.argmax(1).numpy() == labels).mean()
     assert top1 == pytest.approx(entry['knn_top1'], abs=0.01)
-
-
-def test_embedding_several_at_a_time_keeps_blas_to_one_thread(monkeypatch):
-    """OpenBLAS would warn on the terminal, once for each."""
-
-    def embed_nothing(features, seed):
-        with threadpool_limits(1, user_api='blas'):
-            pass  # scikit-learn's own limit, which is lifted again
-        pools = threadpool_info()
-        return {p['num_threads'] for p in pools if p['user_api'] == 'blas'}
-
-    monkeypatch.setattr(outputs, 'embed', embed_nothing)
-    with threadpool_limits(2, user_api='blas'):
-        assert outputs._embed_all([None] * 3, seed=0) == [{1}] * 3
 
 
 def test_embedding_keeps_groups_apart_and_repeats():

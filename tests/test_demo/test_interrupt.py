@@ -23,7 +23,7 @@ from rich.console import Console
 from mmunimoco.demo import DemoSettings, run_demo
 work_dir, config_dir = map(Path, sys.argv[1:])
 settings = DemoSettings(work_dir, config_dir=config_dir)
-sys.exit(run_demo(settings, Console(file=sys.stdout, width=200)))
+sys.exit(run_demo(settings, Console(file=sys.stdout, width=200), jobs=2))
 """
 EPOCHS = 4
 

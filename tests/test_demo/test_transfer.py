@@ -52,13 +52,6 @@ train_cfg = dict(max_epochs=1)
 """
 
 
-@pytest.fixture(scope='module', autouse=True)
-def few_scenes():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfer_configs, 'SCENES', dict(train=24, val=8))
-        yield
-
-
 @pytest.fixture(scope='module')
 def finished(finished_demo, tmp_path_factory) -> tuple[DemoSettings, str]:
     """The finished demo, gone on with transfer. Not to be changed."""
@@ -74,7 +67,11 @@ def finished(finished_demo, tmp_path_factory) -> tuple[DemoSettings, str]:
     ):
         (configs / name).write_text(text.format(base=str(SHIPPED / name)))
     settings = replace(
-        without, work_dir=folder / 'demo', transfer=True, config_dir=configs
+        without,
+        work_dir=folder / 'demo',
+        transfer=True,
+        scenes=dict(train=24, val=8),
+        config_dir=configs,
     )
     status, output = run_captured(settings)
     assert status == 0
@@ -113,8 +110,8 @@ def test_summary_table_and_pictures(finished):
     assert summary['versions'].keys() >= {'mmdet', 'mmseg'}
 
     # Transfer does not repeat what was done without it.
-    assert output.startswith('9 of 19 stages are finished.')
-    assert '[19/19] Write the report: done' in output
+    assert output.startswith('12 of 22 stages are finished.')
+    assert '[22/22] Write the report: done' in output
     assert 'Segmentation from 10 % of the labels: epoch 1/1' in output
     assert 'Box AP' in output and 'mIoU' in output
     for name in TRANSFER_FILES:
@@ -169,7 +166,7 @@ def test_second_run_skips_everything_also_after_a_move(copy_of_demo):
     status, output = run_captured(copy_of_demo)
     assert status == 0
     assert _times(copy_of_demo) == before
-    assert output.startswith('19 of 19 stages are finished.')
+    assert output.startswith('22 of 22 stages are finished.')
 
 
 def test_lost_scenes_are_composed_again_alone(copy_of_demo):
@@ -201,7 +198,7 @@ def test_fresh_removes_the_pictures_too(copy_of_demo, monkeypatch):
         raise KeyboardInterrupt
 
     (copy_of_demo.work_dir / 'notes').touch()
-    monkeypatch.setattr('mmunimoco.demo.workflow.training_stages', stop)
+    monkeypatch.setattr('mmunimoco.demo.workflow.plan_stages', stop)
     run_captured(copy_of_demo, fresh=True)
     left = [path.name for path in copy_of_demo.work_dir.iterdir()]
     assert left == ['notes']

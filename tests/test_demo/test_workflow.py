@@ -34,7 +34,7 @@ def test_run_writes_everything_it_promises(finished_demo):
     settings, output = finished_demo
     for name in OUTPUT_FILES:
         assert (settings.work_dir / name).stat().st_size > 500, name
-    assert '[2/10]' in output and 'epoch 2/2' in output
+    assert '[2/13]' in output and 'epoch 2/2' in output
     assert '100 % labels' in output
     summary = json.loads((settings.work_dir / 'summary.json').read_text())
     assert [e['epochs'] for e in summary['pretrain']] == [2, 2, 2]
@@ -88,7 +88,7 @@ def test_second_run_skips_everything_also_after_a_move(copy_of_demo):
     status, output = run_captured(copy_of_demo)
     assert status == 0
     assert _times(copy_of_demo) == before
-    assert output.startswith('10 of 10 stages are finished.')
+    assert output.startswith('13 of 13 stages are finished.')
     assert '100 % labels' in output
 
 
@@ -110,16 +110,14 @@ def test_changed_probe_repeats_probes_and_what_follows(copy_of_demo, tmp_path):
     _, output = run_captured(changed)
     after = _times(changed)
     repeated = {n for n in before if before[n] != after[n]}
-    assert repeated == {n for n in before if n.endswith('-linear')} | {
-        'embedding',
-        'report',
-    }
+    probes = {n for n in before if n.endswith('-linear')}
+    assert repeated == probes | {'report'}
     assert 'Linear probe of random weights: settings changed' in output
 
 
 def test_fresh_removes_results_and_only_those(copy_of_demo, monkeypatch):
     (copy_of_demo.work_dir / 'my notes').touch()
-    monkeypatch.setattr('mmunimoco.demo.workflow.training_stages', _stop)
+    monkeypatch.setattr('mmunimoco.demo.workflow.plan_stages', _stop)
     run_captured(copy_of_demo, fresh=True)
     left = [path.name for path in copy_of_demo.work_dir.iterdir()]
     assert left == ['my notes']
