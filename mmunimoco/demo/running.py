@@ -10,6 +10,7 @@ from mmunimoco.engine.launch import build_runner
 
 from .hooks import ClockHook, ProgressHook
 
+
 def train(cfg: Config, work_dir: Path, progress: ProgressHook) -> Runner:
     """Train from a config, or go on from the last epoch in the folder.
 

@@ -84,8 +84,9 @@ def _run(stage: Stage, reporter: PipeReporter) -> None:
 
 def _print_to(log: Path) -> None:
     """Send all output, of libraries in C too, to the end of a file."""
-    log_file = open(log, 'a', buffering=1)  # noqa: SIM115: for good
-    os.dup2(log_file.fileno(), 1)
-    os.dup2(log_file.fileno(), 2)
-    # Of tests and notebooks these are no files.
-    sys.stdout = sys.stderr = log_file
+    with open(log, 'ab') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # What tests and notebooks have in their place are no files.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.stdout.reconfigure(line_buffering=True)

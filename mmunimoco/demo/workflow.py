@@ -72,9 +72,7 @@ def remove_results(settings: DemoSettings) -> None:
         (settings.work_dir / name).unlink(missing_ok=True)
 
 
-def _tell_what_is_there(
-    stages: list[Stage], display: ProgressDisplay
-) -> None:
+def _tell_what_is_there(stages: list[Stage], display: ProgressDisplay) -> None:
     finished = sum(stage.finished for stage in stages)
     if finished:
         display.say(f'{finished} of {len(stages)} stages are finished.')
