@@ -12,9 +12,10 @@ _base_ = [
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')
 data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 36
+max_epochs = 60
 batch_size = 8
 lr = 1e-3
+backbone_lr_mult = 0.3  # AdamW at the whole rate soon forgets the backbone
 width = 16  # as in pre-training
 channels = 64  # of the FPN and the heads
 num_workers = 1
@@ -162,7 +163,12 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(optimizer=dict(lr=lr))
+optim_wrapper = dict(
+    optimizer=dict(lr=lr),
+    paramwise_cfg=dict(
+        custom_keys=dict(backbone=dict(lr_mult=backbone_lr_mult))
+    ),
+)
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
 )
@@ -174,5 +180,5 @@ default_hooks = dict(
 )
 
 # Names of this file alone; the resolved config keeps only what counts.
-del checkpoint, data_root, max_epochs, batch_size, lr, width, channels
-del num_workers, norm_cfg, classes, dataset
+del checkpoint, data_root, max_epochs, batch_size, lr, backbone_lr_mult, width
+del channels, num_workers, norm_cfg, classes, dataset
