@@ -12,6 +12,7 @@ from torch.nn import functional
 from ..losses import (
     ContrastiveLoss,
     KeyBlock,
+    PairList,
     PairMonitor,
     streamed_statistics,
 )
@@ -234,8 +235,10 @@ class UniMoCoHead(BaseModule):
                 # A copy: the queue is written to before the backward pass.
                 keys = block.keys.to(dtype, copy=True)
                 similarity.append(query @ keys.T)
-                masks = block.targets(slice(0, len(block.keys)))
+                masks = list(block.targets(slice(0, len(block.keys))))
                 nothing = torch.zeros_like(similarity[-1], dtype=torch.bool)
+                if isinstance(masks[0], PairList):
+                    masks[0] = masks[0].matrix(*nothing.shape)
                 positives.append(nothing if masks[0] is None else masks[0])
                 ignored.append(nothing if masks[1] is None else masks[1])
             similarity = torch.cat(similarity, dim=1)
