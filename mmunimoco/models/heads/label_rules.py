@@ -112,9 +112,7 @@ class QueueRule:
         return positives, ignored
 
 
-def _positives(
-    queries: SampleLabels, keys: SampleLabels
-) -> Tensor | PairList:
+def _positives(queries: SampleLabels, keys: SampleLabels) -> Tensor | PairList:
     pairs = None
     if queries.labels.device.type == 'cpu' and queries.labels.dim() == 1:
         pairs = list_same_class(queries, keys)

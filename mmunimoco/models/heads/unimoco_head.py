@@ -16,7 +16,7 @@ from ..losses import (
     PairMonitor,
     streamed_statistics,
 )
-from ..utils.comm import exchange_integers
+from ..utils.comm import exchange_integers, upload
 from ..utils.gather import gather_tensors
 from .label_rules import BatchRule, QueueRule
 from .sample_labels import UNLABELED, SampleLabels, check_labels
@@ -149,7 +149,8 @@ class UniMoCoHead(BaseModule):
                 images as ``query``. Gets no gradient.
             labels (Tensor): Shape (N,), integer, -1 for unlabeled; if
                 ``multi_label`` multi-hot of shape (N, num_classes), zeros for
-                unlabeled.
+                unlabeled. Best on the CPU: they are checked, and for labels
+                on a GPU the host has to wait.
             indices (Tensor, optional): Identity of each image in the data
                 set, shape (N,), int64, -1 for unknown. Required with
                 ``exclude_own_keys``. Defaults to None.
@@ -169,6 +170,9 @@ class UniMoCoHead(BaseModule):
         labels, any_known, any_unknown = check_labels(
             labels, self.num_classes, self.multi_label
         )
+        device = query.device
+        labels = upload(labels, device)
+        indices = None if indices is None else upload(indices, device)
         # To a loss that ignores labels nobody is labeled.
         uses_labels = getattr(self.loss_module, 'uses_labels', True)
         samples = SampleLabels(labels, indices, any_known and uses_labels)

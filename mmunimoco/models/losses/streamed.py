@@ -34,9 +34,7 @@ class KeyBlock:
     """
 
     keys: Tensor
-    targets: Callable[
-        [slice], tuple[Tensor | PairList | None, Tensor | None]
-    ]
+    targets: Callable[[slice], tuple[Tensor | PairList | None, Tensor | None]]
 
 
 def streamed_statistics(
