@@ -1,9 +1,12 @@
 """Loops, hooks and launch helpers, registered with mmpretrain."""
 
+from .fused_optimizer import FusedOptimWrapperConstructor
 from .hooks import (
     ChannelsLastHook,
     CheckpointCheckHook,
     ClassNamesCheckHook,
+    CompileEncodersHook,
+    GradientCheckpointHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
@@ -15,6 +18,9 @@ __all__ = [
     'CheckedPretrainedInit',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'CompileEncodersHook',
+    'FusedOptimWrapperConstructor',
+    'GradientCheckpointHook',
     'KNNTestLoop',
     'KNNValLoop',
     'SegmentationCheckHook',

@@ -1,6 +1,8 @@
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_check_hook import CheckpointCheckHook
 from .class_names_check_hook import ClassNamesCheckHook
+from .compile_encoders_hook import CompileEncodersHook
+from .gradient_checkpoint_hook import GradientCheckpointHook
 from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
@@ -8,6 +10,8 @@ __all__ = [
     'ChannelsLastHook',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'CompileEncodersHook',
+    'GradientCheckpointHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]
