@@ -1,9 +1,11 @@
 """Recompute activations in the backward pass in place of keeping them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -19,7 +21,9 @@ class GradientCheckpointHook(Hook):
 
     A third more time for a fraction of the memory. Unlike ``with_cp`` of
     mmpretrain's ResNet it does not count batch statistics twice, so results
-    stay the same, and it works for any backbone.
+    stay the same, and it works for any backbone. With
+    :class:`CompileEncodersHook` the blocks of the query encoder are not
+    compiled; those of the key encoder are.
 
     Args:
         blocks (Sequence[str]): Class names of the modules of the backbone
@@ -71,7 +75,10 @@ class GradientCheckpointHook(Hook):
             block.forward = partial(_checkpointed, block, block.forward)
 
 
-def _checkpointed(block: nn.Module, forward, *args, **kwargs):
+@torch.compiler.disable
+def _checkpointed(
+    block: nn.Module, forward: Callable, *args: Any, **kwargs: Any
+) -> Any:
     """Forward that keeps its inputs alone for the backward pass."""
     return checkpoint(
         forward,
@@ -84,16 +91,15 @@ def _checkpointed(block: nn.Module, forward, *args, **kwargs):
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Let batch norms leave their running statistics alone."""
-    norms = [
-        module
-        for module in block.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Let batch norms write to copies of their running statistics."""
+    norms = [x for x in block.modules() if isinstance(x, _BatchNorm)]
+    kept = [dict(norm.named_buffers()) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
