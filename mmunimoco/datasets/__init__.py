@@ -5,10 +5,11 @@ from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .mask_folders import MaskFolders
 from .partial_labels import PartialLabels
-from .transforms import LoadTwoCrops
+from .transforms import IndexAsImage, LoadTwoCrops
 
 __all__ = [
     'DemoFashionMNIST',
+    'IndexAsImage',
     'LabeledSubset',
     'LoadTwoCrops',
     'MaskFolders',

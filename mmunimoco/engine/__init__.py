@@ -4,6 +4,7 @@ from .hooks import (
     ChannelsLastHook,
     CheckpointCheckHook,
     ClassNamesCheckHook,
+    ImagesToDeviceHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
@@ -15,6 +16,7 @@ __all__ = [
     'CheckedPretrainedInit',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'ImagesToDeviceHook',
     'KNNTestLoop',
     'KNNValLoop',
     'SegmentationCheckHook',
