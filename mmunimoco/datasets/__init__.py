@@ -1,5 +1,6 @@
 """Datasets and wrappers, registered with mmpretrain."""
 
+from .cached_backend import CachedBackend
 from .fashion_mnist import DemoFashionMNIST
 from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
@@ -8,6 +9,7 @@ from .partial_labels import PartialLabels
 from .transforms import IndexAsImage, LoadTwoCrops
 
 __all__ = [
+    'CachedBackend',
     'DemoFashionMNIST',
     'IndexAsImage',
     'LabeledSubset',
