@@ -178,8 +178,10 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         if not training:
             return super().forward(data, training)
         generator = draw_generator()
-        views = self._two_crops(data['inputs'], generator)
-        views = self._finish(self._augment(views, generator))
+        # mmengine calls this inside the autocast of the model.
+        with torch.autocast(self.device.type, enabled=False):
+            views = self._two_crops(data['inputs'], generator)
+            views = self._finish(self._augment(views, generator))
         return dict(
             inputs=list(views.chunk(2)), data_samples=data.get('data_samples')
         )
