@@ -121,7 +121,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         self.flip_prob = flip_prob
         self.crop = crop and _CropOptions(**crop)
         self.dtype = getattr(torch, dtype, None)
-        self.register_buffer('images', None, persistent=False)
+        self.images = None  # no buffer: those, DDP may send about each step
         self._check(hue, min(brightness, contrast, saturation), dtype)
 
     def _check(self, hue: float, least: float, dtype: str) -> None:
