@@ -10,7 +10,7 @@ train_pipeline = [
         type='LoadTwoCrops',
         scale=224,
         crop_ratio_range=(0.2, 1.0),
-        antialias=False,  # True: the values of Pillow, 15 % more time
+        antialias=False,  # True: Pillow's values, a fifth more time
     ),
     dict(type='PackInputs'),
 ]
