@@ -90,7 +90,9 @@ param_scheduler = [
         convert_to_iter_based=True,
     )
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(
+    type='ExactEpochLoop', max_epochs=max_epochs, val_interval=max_epochs
+)
 auto_scale_lr = dict(base_batch_size=batch_size)
 
 default_hooks = dict(
@@ -99,7 +101,7 @@ default_hooks = dict(
 )
 # On a CPU this layout takes 40 % off a step.
 custom_hooks = [
-    dict(type='CheckpointCheckHook'),
+    *_base_.custom_hooks,
     dict(type='ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

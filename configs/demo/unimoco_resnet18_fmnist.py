@@ -148,21 +148,20 @@ param_scheduler = [
     )
 ]
 train_cfg = dict(
-    type='EpochBasedTrainLoop',
+    type='ExactEpochLoop',
     max_epochs=max_epochs,
     val_interval=val_interval,
 )
 auto_scale_lr = dict(base_batch_size=batch_size)
 
-# The last two: one is whole even if the other was being written when the
-# power went. The demo reports the last epoch, so no best one is kept.
+# The last two: if one is damaged, the other is resumed. The demo reports the last epoch, so no best one is kept.
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2, save_best=None),
 )
 # On a CPU this layout takes 40 % off a training step.
 custom_hooks = [
-    dict(type='CheckpointCheckHook'),
+    *_base_.custom_hooks,
     dict(type='ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

@@ -4,10 +4,13 @@ from .hooks import (
     ChannelsLastHook,
     CheckpointCheckHook,
     ClassNamesCheckHook,
+    ExactCheckpointHook,
+    PreemptionHook,
+    QueueResumeHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
-from .loops import KNNTestLoop, KNNValLoop
+from .loops import ExactEpochLoop, ExactIterLoop, KNNTestLoop, KNNValLoop
 from .pretrained_init import CheckedPretrainedInit
 
 __all__ = [
@@ -15,8 +18,13 @@ __all__ = [
     'CheckedPretrainedInit',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'ExactCheckpointHook',
+    'ExactEpochLoop',
+    'ExactIterLoop',
     'KNNTestLoop',
     'KNNValLoop',
+    'PreemptionHook',
+    'QueueResumeHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]
