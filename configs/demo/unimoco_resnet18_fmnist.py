@@ -154,7 +154,8 @@ train_cfg = dict(
 )
 auto_scale_lr = dict(base_batch_size=batch_size)
 
-# The last two: if one is damaged, the other is resumed. The demo reports the last epoch, so no best one is kept.
+# The last two: if one is damaged, the other is resumed. The demo reports the
+# last epoch, so no best one is kept.
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2, save_best=None),

@@ -70,7 +70,9 @@ def safe_torch_load(file: str | IO, map_location: Any = None) -> Any:
         ValueError: If the file is damaged, is none of torch, or holds
             objects that are not allowed.
     """
-    name = getattr(file, 'name', 'the stream') if hasattr(file, 'read') else file
+    name = (
+        getattr(file, 'name', 'the stream') if hasattr(file, 'read') else file
+    )
     try:
         return _load(file, map_location)
     except pickle.UnpicklingError as error:

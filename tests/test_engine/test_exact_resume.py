@@ -111,5 +111,7 @@ def test_two_killed_processes_end_as_the_undisturbed_ones(tmp_path):
     first, second = expected['exact_resume']['ranks']
     assert not first['buffers']
     assert any(name.endswith('running_mean') for name in second['buffers'])
-    assert torch.equal(first['random']['torch'], killed['exact_resume'][
-        'ranks'][0]['random']['torch'])
+    assert torch.equal(
+        first['random']['torch'],
+        killed['exact_resume']['ranks'][0]['random']['torch'],
+    )

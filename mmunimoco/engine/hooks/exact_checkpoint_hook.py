@@ -299,7 +299,9 @@ class ExactCheckpointHook(CheckpointHook):
 
     def _is_own(self, name: str) -> bool:
         """Whether a file name is that of a checkpoint of this hook."""
-        pattern = re.sub(r'\\\{.*?\\\}', r'\\d+', re.escape(self.filename_tmpl))
+        pattern = re.sub(
+            r'\\\{.*?\\\}', r'\\d+', re.escape(self.filename_tmpl)
+        )
         return bool(re.fullmatch(rf'{pattern}|iter_\d+\.pth', name))
 
 

@@ -96,8 +96,7 @@ class ExactLoop:
                 f'The checkpoint is of {saved}; this run has {self.layout}. '
                 f'It goes on after {position.start} batches of epoch '
                 f'{self._epoch + 1}; {position.repeated} images are seen '
-                'twice in it.'
-                + self._rate_warning(saved),
+                'twice in it.' + self._rate_warning(saved),
                 logger='current',
                 level=logging.WARNING,
             )
