@@ -1,5 +1,6 @@
 """Train a narrow demo config in a process that may be killed."""
 
+import errno
 import os
 import runpy
 import signal
@@ -68,8 +69,8 @@ def start(
         tool (Path): Such as ``tools/train.py``.
         *arguments: Of its command line.
         kill (tuple, optional): Where the process gets which signal: the name
-            of a point (see ``_POINTS``), how many times it is passed before,
-            the signal.
+            of a point (see ``_kill_at``), how many times it is passed before,
+            the signal, or 0 for a full disk.
         env (dict, optional): More environment variables.
 
     Returns:
@@ -148,9 +149,11 @@ def _kill_at(point: str, passes: int, number: int) -> None:
 
     def killed(*args: Any, **options: Any) -> Any:
         nonlocal passes
-        if passes == 0:
-            os.kill(os.getpid(), number)
         passes -= 1
+        if passes == -1 and number == 0:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        if passes == -1:
+            os.kill(os.getpid(), number)
         return function(*args, **options)
 
     setattr(owner, name, killed)

@@ -56,6 +56,19 @@ def test_killed_run_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.slow
+def test_full_disk_costs_one_checkpoint(tmp_path, undisturbed):
+    config = write_config(tmp_path, 0, BY_STEPS)
+    work_dir = tmp_path / 'work'
+    # The second checkpoint; each has a last_checkpoint too.
+    command = [TRAIN, config, '--work-dir', work_dir]
+    assert run(*command, kill=('rename', 2, 0)) == 0
+    log = next(work_dir.glob('*/*.log')).read_text()
+    assert 'iter_4.pth could not be written: [Errno 28]' in log
+    assert 'iter_2.pth' in log.split('could not be written')[1]
+    assert list(differences(undisturbed, final(work_dir))) == []
+
+
+@pytest.mark.slow
 def test_preempted_run_ends_as_the_undisturbed_one(tmp_path):
     """With checkpoints of epochs; SIGTERM saves one of an iteration."""
     config = write_config(tmp_path, 1, 'interval=1')

@@ -76,7 +76,7 @@ def test_urls_and_model_zoos(source, bad, mark, monkeypatch):
 
 
 def test_getattr_that_mmengine_allows(tmp_path):
-    """mmengine has ``getattr`` on its list while it loads."""
+    """Mmengine has ``getattr`` on its list while it loads."""
     path = tmp_path / 'bad.pth'
     torch.save([_RunsCode(getattr, torch.nn.Module, '__init__')], path)
     with pytest.raises(ValueError, match='can execute any code'):
