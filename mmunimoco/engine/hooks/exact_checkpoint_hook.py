@@ -159,8 +159,8 @@ class ExactCheckpointHook(CheckpointHook):
         if step is None:
             extra.append(name)
         else:
-            ids = [old for old in ids if old != step] + [step]
             if self.max_keep_ckpts > 0:
+                ids = [old for old in ids if old != step] + [step]
                 old_ids = ids[: -self.max_keep_ckpts]
                 ids = ids[-self.max_keep_ckpts :]
                 surplus = [self.filename_tmpl.format(old) for old in old_ids]

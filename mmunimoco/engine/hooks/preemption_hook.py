@@ -89,8 +89,10 @@ class PreemptionHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """From now on nothing has to be saved, if that was just done."""
-        saved = self._checkpoints(runner).saved_iter == runner.iter
-        self._leave_at_once = self._installed and saved
+        if not self._installed:
+            return
+        saved = self._checkpoints(runner).saved_iter
+        self._leave_at_once = saved == runner.iter
         if self._leave_at_once and self._requested:
             self._leave('what was saved before this validation')
 
