@@ -10,7 +10,6 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch import Tensor
 
-from mmunimoco.converters.incoming import to_mmunimoco
 from mmunimoco.models.heads import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
@@ -137,6 +136,9 @@ def _adopt_moco(checkpoint: dict) -> None:
     """Give a checkpoint of mmpretrain's MoCo the keys of this project."""
     state = checkpoint.get('state_dict', {})
     if 'queue' in state and any(k.startswith('encoder_k.') for k in state):
+        # Not needed by anybody else who imports mmunimoco.
+        from mmunimoco.converters import to_mmunimoco
+
         converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
         checkpoint['state_dict'] = converted
         print_log(
