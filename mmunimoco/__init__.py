@@ -9,5 +9,9 @@ check_dependencies()
 let_configs_inherit_mmseg()
 
 from . import datasets, engine, evaluation, models  # noqa: E402
+from .utils.safe_schemes import make_schemes_safe  # noqa: E402
+
+# From here on no checkpoint that mmengine loads can execute code.
+make_schemes_safe()
 
 __all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -3,7 +3,7 @@ _base_ = 'default_runtime.py'
 
 default_hooks = dict(
     checkpoint=dict(
-        type='CheckpointHook',
+        type='ExactCheckpointHook',
         interval=10,
         max_keep_ckpts=3,
         save_best='accuracy/top1',

@@ -10,9 +10,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # The last three epochs, and the best kNN score apart from them.
+    # The last three epochs, and the best kNN score apart from them. By
+    # iterations: by_epoch=False, interval=1000.
     checkpoint=dict(
-        type='CheckpointHook',
+        type='ExactCheckpointHook',
         interval=1,
         max_keep_ckpts=3,
         save_best='knn/top1',
@@ -30,8 +31,14 @@ log_processor = dict(
     r'positives_per_labeled_query|(posi|nega)tive_similarity).*',
 )
 
-# A checkpoint of which nothing fits stops the run.
-custom_hooks = [dict(type='CheckpointCheckHook')]
+custom_hooks = [
+    # A checkpoint of which nothing fits stops the run.
+    dict(type='CheckpointCheckHook'),
+    # Queues of another length, or of MoCo, are carried over.
+    dict(type='QueueResumeHook'),
+    # On SIGTERM: save, and exit with status 75.
+    dict(type='PreemptionHook'),
+]
 
 env_cfg = dict(
     cudnn_benchmark=True,  # every batch has the same image size

@@ -19,9 +19,8 @@ fast_optim_wrapper = dict(
 # Loss and log values are read when they are logged, not every step.
 default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
 
-# Lists are replaced as a whole: the first hook is that of default_runtime.py.
 custom_hooks = [
-    dict(type='CheckpointCheckHook'),
+    *_base_.custom_hooks,
     dict(type='ChannelsLastHook'),
     dict(type='CompileEncodersHook'),
 ]

@@ -99,7 +99,7 @@ default_hooks = dict(
 )
 # On a CPU this layout takes 40 % off a step.
 custom_hooks = [
-    dict(type='CheckpointCheckHook'),
+    *_base_.custom_hooks,
     dict(type='ChannelsLastHook'),
 ]
 randomness = dict(seed=0)

@@ -7,12 +7,15 @@ from .hooks import (
     ClassNamesCheckHook,
     CompileEncodersHook,
     DelayedRuntimeInfoHook,
+    ExactCheckpointHook,
     GradientCheckpointHook,
     ImagesToDeviceHook,
+    PreemptionHook,
+    QueueResumeHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
-from .loops import KNNTestLoop, KNNValLoop
+from .loops import ExactEpochLoop, ExactIterLoop, KNNTestLoop, KNNValLoop
 from .pretrained_init import CheckedPretrainedInit
 
 __all__ = [
@@ -22,11 +25,16 @@ __all__ = [
     'ClassNamesCheckHook',
     'CompileEncodersHook',
     'DelayedRuntimeInfoHook',
+    'ExactCheckpointHook',
+    'ExactEpochLoop',
+    'ExactIterLoop',
     'FusedOptimWrapperConstructor',
     'GradientCheckpointHook',
     'ImagesToDeviceHook',
     'KNNTestLoop',
     'KNNValLoop',
+    'PreemptionHook',
+    'QueueResumeHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]

@@ -1,5 +1,6 @@
 """Set a run up from a config and the options of the command line."""
 
+import os
 import os.path as osp
 from argparse import Namespace
 from copy import deepcopy
@@ -35,6 +36,8 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume is None and was_restarted():
+        args.resume = 'auto'
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -53,6 +56,18 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
             cfg[field].persistent_workers = False
     _merge_cfg_options(cfg, args)
     return cfg
+
+
+def was_restarted() -> bool:
+    """Whether torchrun or Slurm has started this run before.
+
+    Such a run goes on from its last checkpoint, asked to or not.
+
+    Returns:
+        bool: False for the first start, and for any by hand.
+    """
+    counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
 
 
 def merge_test_options(cfg: Config, args: Namespace) -> Config:

@@ -11,44 +11,61 @@ import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import _weights_only_unpickler, serialization
 
+# torch's own, whatever stands in its place while others load.
+torch_load = torch.load
 
-def load_allowed(path: str, allowed: Iterable) -> Any:
+
+def load_allowed(
+    file: str | IO, allowed: Iterable, map_location: Any = 'cpu'
+) -> Any:
     """Read a file of ``torch.save``, constructing nothing but allowed types.
 
     Args:
-        path (str): The file.
+        file (str | IO): The file, or a stream of it that can seek.
         allowed (Iterable): Types and functions besides torch's own list, as
             ``torch.serialization.safe_globals`` takes them: an object, or a
             pair of one and the dotted name that pickles have for it.
+        map_location (Any): As for ``torch.load``. Defaults to 'cpu'.
 
     Returns:
-        Any: What is in the file, on the CPU.
+        Any: What is in the file.
 
     Raises:
         pickle.UnpicklingError: If it holds anything else, or is a TorchScript
             or tar archive, which would not be read by this list.
     """
-    _refuse_archives(path)
-    return torch.load(
-        path,
-        map_location='cpu',
+    _refuse_archives(file)
+    return torch_load(
+        file,
+        map_location=map_location,
         pickle_module=_pickle_module(_by_name(allowed)),
         weights_only=False,  # what is allowed is decided by the module
     )
 
 
-def _refuse_archives(path: str) -> None:
-    if zipfile.is_zipfile(path):
-        with serialization._open_zipfile_reader(path) as file:
-            if serialization._is_torchscript_zip(file):
-                raise pickle.UnpicklingError('GLOBAL torch.jit.ScriptModule')
-    elif tarfile.is_tarfile(path):
+def _refuse_archives(file: str | IO) -> None:
+    is_zip, is_tar = zipfile.is_zipfile(file), False
+    _rewind(file)
+    if is_zip:
+        with serialization._open_zipfile_reader(file) as reader:
+            is_script = serialization._is_torchscript_zip(reader)
+        if is_script:
+            raise pickle.UnpicklingError('GLOBAL torch.jit.ScriptModule')
+    else:
+        is_tar = tarfile.is_tarfile(file)
+    if is_tar:
         raise pickle.UnpicklingError('it is a tar archive')
+    _rewind(file)
+
+
+def _rewind(file: str | IO) -> None:
+    if hasattr(file, 'seek'):
+        file.seek(0)
 
 
 def _by_name(allowed: Iterable) -> dict[str, Any]:

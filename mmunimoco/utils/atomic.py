@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write a file so that nobody, ever, sees a part of it.
+
+    Once this returns, the file outlasts a power failure too.
 
     Args:
         path (Path): The file; its folder is made.
@@ -23,6 +26,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -34,3 +38,23 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     write_whole(path, lambda part: part.write_bytes(data))
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote.
+
+    Args:
+        folder (Path): Folder in which nobody is writing now.
+    """
+    for part in folder.glob('.*.part'):
+        part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -4,14 +4,16 @@ import os.path as osp
 import pickle
 import re
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import serialization
 
-from .allowed_pickle import load_allowed
+from .allowed_pickle import load_allowed, torch_load
 
 # The methods that mmengine stores with a history of logged values.
 _STATISTICS = ('min', 'max', 'current', 'mean')
@@ -45,14 +47,7 @@ def read_checkpoint(path: str) -> dict:
     path = osp.expanduser(str(path))
     if not osp.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist')
-    try:
-        checkpoint = _load(path)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_refusal(path, error)) from error
-    except _DAMAGED as error:
-        raise ValueError(
-            f'{path} is damaged or no checkpoint of torch: {error}'
-        ) from error
+    checkpoint = safe_torch_load(path, 'cpu')
     if not isinstance(checkpoint, Mapping):
         raise ValueError(
             f'{path} holds a {type(checkpoint).__name__}, a checkpoint is a '
@@ -61,7 +56,34 @@ def read_checkpoint(path: str) -> dict:
     return dict(checkpoint)
 
 
-def _refusal(path: str, error: Exception) -> str:
+def safe_torch_load(file: str | IO, map_location: Any = None) -> Any:
+    """``torch.load`` that takes what :func:`read_checkpoint` takes.
+
+    Args:
+        file (str | IO): A local file, or a stream of one that can seek.
+        map_location (Any): As for ``torch.load``. Defaults to None.
+
+    Returns:
+        Any: What is in the file.
+
+    Raises:
+        ValueError: If the file is damaged, is none of torch, or holds
+            objects that are not allowed.
+    """
+    name = (
+        getattr(file, 'name', 'the stream') if hasattr(file, 'read') else file
+    )
+    try:
+        return _load(file, map_location)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_refusal(name, error)) from error
+    except _DAMAGED as error:
+        raise ValueError(
+            f'{name} is damaged or no checkpoint of torch: {error}'
+        ) from error
+
+
+def _refusal(path: Any, error: Exception) -> str:
     named = re.search(r'GLOBAL ([\w.]+)', str(error))
     if named is None:
         return (
@@ -75,12 +97,29 @@ def _refusal(path: str, error: Exception) -> str:
     )
 
 
-def _load(path: str) -> Any:
+def _load(file: str | IO, map_location: Any) -> Any:
     # Before 2.6 torch takes no names for what it allows.
     if torch.__version__ < torch.torch_version.TorchVersion('2.6'):
-        return load_allowed(path, _safe_globals())
-    with torch.serialization.safe_globals(_safe_globals()):
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return load_allowed(file, _safe_globals(), map_location)
+    with _allowed(_safe_globals()):
+        return torch_load(file, map_location=map_location, weights_only=True)
+
+
+@contextmanager
+def _allowed(ours: list) -> Iterator[None]:
+    """Allow types beside those that the user has allowed.
+
+    mmengine allows ``getattr`` as it is while it loads, and with it anything.
+    """
+    before = serialization.get_safe_globals()
+    kept = [item for item in before if item is not getattr]
+    serialization.clear_safe_globals()
+    serialization.add_safe_globals([*kept, *ours])
+    try:
+        yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
 
 
 def _safe_globals() -> list:

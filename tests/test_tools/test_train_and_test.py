@@ -305,6 +305,30 @@ def test_scripts_start_torchrun_in_the_order_of_mmpretrain(config, tmp_path):
         )
 
 
+def test_slurm_goes_on_after_preemption(tmp_path, config):
+    """Stand-ins: a job that asks to be requeued once; a batch job of it."""
+    srun = tmp_path / 'srun'
+    srun.write_text(
+        '#!/usr/bin/env bash\necho "SRUN $*"\n'
+        '[[ "$*" == *--resume* ]] || exit 75\n'
+    )
+    for name in ('sbatch', 'scontrol'):
+        (tmp_path / name).write_text(
+            f'#!/usr/bin/env bash\necho "{name} $*"\n'
+        )
+    for name in ('srun', 'sbatch', 'scontrol'):
+        (tmp_path / name).chmod(0o755)
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    script = ['bash', TOOLS / 'slurm_train.sh', 'queue', 'name', config]
+    output = run(*script, tmp_path, PATH=path)
+    assert output.count('SRUN') == 2 and '--launcher=slurm --resume' in output
+    output = run(*script, tmp_path, PATH=path, SLURM_JOB_ID='7')
+    assert 'scontrol requeue 7' in output and output.count('SRUN') == 1
+    output = run(*script, tmp_path, PATH=path, BATCH='1', GRACE='60')
+    assert '--signal=TERM@60 --requeue' in output and 'SRUN' not in output
+    assert f'exec bash {TOOLS}/slurm_train.sh queue name {config}' in output
+
+
 def test_slurm_starts_train(tmp_path, config):
     """A stand-in for srun shows what would be run."""
     srun = tmp_path / 'srun'

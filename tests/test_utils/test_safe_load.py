@@ -21,7 +21,9 @@ def _way(request, monkeypatch):
         monkeypatch.setattr(
             safe_load,
             '_load',
-            lambda path: load_allowed(path, safe_load._safe_globals()),
+            lambda file, map_location: load_allowed(
+                file, safe_load._safe_globals(), map_location
+            ),
         )
     elif OLD_TORCH:
         pytest.skip('before 2.6 torch takes no list of what is allowed')

@@ -33,10 +33,15 @@ CHECKPOINT=${TARGET[1]:-}
     fail 1 "the checkpoint $CHECKPOINT does not exist"
 
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
+# Restarted processes go on from the last checkpoint (tools/train.py sees that
+# they were).
+RESTARTS=()
+[ "$TASK" != train ] || RESTARTS=(--max_restarts="${MAX_RESTARTS:-0}")
 exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
+    "${RESTARTS[@]+"${RESTARTS[@]}"}" \
     --nproc_per_node="$PROCESSES" \
     "$TOOLS/$TASK.py" "${TARGET[@]}" --launcher pytorch "$@"

@@ -21,7 +21,7 @@ param_scheduler = [
         end=max_epochs,
     )
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(type='ExactEpochLoop', max_epochs=max_epochs)
 
 auto_scale_lr = dict(base_batch_size=base_batch_size)
 

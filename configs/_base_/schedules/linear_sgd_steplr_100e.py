@@ -14,7 +14,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[60, 80], gamma=0.1)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(type='ExactEpochLoop', max_epochs=max_epochs)
 
 auto_scale_lr = dict(base_batch_size=base_batch_size)
 

@@ -17,7 +17,7 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, milestones=[12, 16], gamma=0.2)
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(type='ExactEpochLoop', max_epochs=max_epochs)
 sync_bn = 'torch'
 
 auto_scale_lr = dict(base_batch_size=base_batch_size)

@@ -3,8 +3,11 @@ from .checkpoint_check_hook import CheckpointCheckHook
 from .class_names_check_hook import ClassNamesCheckHook
 from .compile_encoders_hook import CompileEncodersHook
 from .delayed_log_hook import DelayedRuntimeInfoHook
+from .exact_checkpoint_hook import ExactCheckpointHook
 from .gradient_checkpoint_hook import GradientCheckpointHook
 from .images_to_device_hook import ImagesToDeviceHook
+from .preemption_hook import PreemptionHook
+from .queue_resume_hook import QueueResumeHook
 from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
@@ -14,8 +17,11 @@ __all__ = [
     'ClassNamesCheckHook',
     'CompileEncodersHook',
     'DelayedRuntimeInfoHook',
+    'ExactCheckpointHook',
     'GradientCheckpointHook',
     'ImagesToDeviceHook',
+    'PreemptionHook',
+    'QueueResumeHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]

@@ -1,0 +1,91 @@
+"""The newest checkpoint of a run that can be read."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmunimoco.utils.safe_load import read_checkpoint
+
+LAST = 'last_checkpoint'
+
+
+def find_readable(
+    work_dir: Path, folder: Path, is_checkpoint: Callable[[str], bool]
+) -> Path | None:
+    """Find the checkpoint to go on from, read to its end.
+
+    That is the one which ``last_checkpoint`` in the work folder names; if it
+    is damaged or gone, the one that was written last of those that can be
+    read. A word in the log says so.
+
+    Args:
+        work_dir (Path): Folder of the run.
+        folder (Path): Where its checkpoints are.
+        is_checkpoint (Callable[[str], bool]): Whether a file name is that of
+            a checkpoint to resume from.
+
+    Returns:
+        Path | None: None if there is nothing to resume.
+
+    Raises:
+        ValueError: If there are checkpoints, but none that can be read.
+    """
+    named = _named(work_dir, folder)
+    others = [
+        path
+        for path in folder.glob('*')
+        if path != named and is_checkpoint(path.name) and path.is_file()
+    ]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    candidates = others if named is None else [named, *others]
+    faults = []
+    for path in candidates:
+        fault = _fault(path)
+        if fault is None:
+            if path != named:
+                _say_which(path, work_dir, faults)
+            return path
+        faults.append(fault)
+    if faults:
+        raise ValueError(
+            f'none of the {len(faults)} checkpoints in {folder} can be '
+            f'resumed: {"; ".join(faults)}. To start anew, use another '
+            '--work-dir, or none of --resume'
+        )
+    return None
+
+
+def _named(work_dir: Path, folder: Path) -> Path | None:
+    """The file that ``last_checkpoint`` names, also if it is gone."""
+    try:
+        text = (work_dir / LAST).read_text().strip()
+    except (OSError, ValueError):
+        return None
+    if not text:
+        return None
+    # The folder may have been moved since, or the path is of another folder
+    # to start from.
+    path = folder / Path(text).name
+    return path if path.is_file() or not Path(text).is_file() else Path(text)
+
+
+def _fault(path: Path) -> str | None:
+    """Why a file cannot be resumed from."""
+    try:
+        checkpoint = read_checkpoint(str(path))
+    except (OSError, ValueError) as error:
+        return str(error)
+    if 'message_hub' not in checkpoint:
+        return f'{path} holds weights alone'
+    return None
+
+
+def _say_which(path: Path, work_dir: Path, faults: list[str]) -> None:
+    why = '; '.join(faults) or f'{work_dir / LAST} names none'
+    print_log(
+        f'Resuming from {path}, the newest checkpoint that can be read: {why}',
+        logger='current',
+        level=logging.WARNING,
+    )

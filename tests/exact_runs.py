@@ -1,0 +1,163 @@
+"""Train a narrow demo config in a process that may be killed."""
+
+import errno
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[1]
+_PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models']
+CONFIG = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    neck=dict(in_channels=64, hid_channels=16),
+    head=dict(queue_len=64))
+train_dataloader = dict(
+    batch_size=20,
+    num_workers={workers},
+    persistent_workers={persistent},
+    dataset=dict(dataset=dict(dataset=dict(indices=100))))
+train_cfg = dict(type='ExactEpochLoop', max_epochs=2, val_interval=1)
+small = dict(dataset=dict(indices=50))
+val_cfg = dict(bank_dataloader=small)
+test_cfg = dict(bank_dataloader=small)
+val_dataloader = small
+test_dataloader = small
+default_hooks = dict(
+    logger=dict(interval=2),
+    checkpoint=dict(max_keep_ckpts=2, save_best='knn/top1', {checkpoint}))
+randomness = dict(seed=0, deterministic=True)
+"""
+# What is of the clock, or of the folder.
+_NOT_COMPARED = (
+    *('time', 'eta', 'memory', 'cfg', 'experiment', 'last_ckpt', 'best_ckpt'),
+    *('extra_ckpts', 'timestamp'),
+)
+
+
+def write_config(folder: Path, workers: int, checkpoint: str) -> Path:
+    """Write a config of 10 % labels: repeated images, kNN, two epochs."""
+    path = folder / f'tiny_{workers}.py'
+    base = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
+    path.write_text(
+        CONFIG.format(
+            base=str(base),
+            workers=workers,
+            # Both kinds of workers.
+            persistent=workers == 4,
+            checkpoint=checkpoint,
+        )
+    )
+    return path
+
+
+def start(
+    tool: Path, *arguments: Any, kill: tuple | None = None, env=None
+) -> Any:
+    """Start a tool in a process of its own.
+
+    Args:
+        tool (Path): Such as ``tools/train.py``.
+        *arguments: Of its command line.
+        kill (tuple, optional): Where the process gets which signal: the name
+            of a point (see ``_kill_at``), how many times it is passed before,
+            the signal, or 0 for a full disk.
+        env (dict, optional): More environment variables.
+
+    Returns:
+        Process: Running.
+    """
+    context = get_context('forkserver')
+    context.set_forkserver_preload(_PRELOAD)
+    command = [str(part) for part in (tool, *arguments)]
+    process = context.Process(target=_run, args=(command, kill, env or {}))
+    process.start()
+    return process
+
+
+def run(tool: Path, *arguments: Any, timeout: float = 300, **options) -> int:
+    """The same to its end; the exit status, -N for signal N."""
+    process = start(tool, *arguments, **options)
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f'{tool} {arguments} did not end')
+    return process.exitcode
+
+
+def differences(a: Any, b: Any, path: str = '') -> Iterator[str]:
+    """Where two checkpoints are not bit by bit the same."""
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            yield f'{path}: keys {set(a) ^ set(b)}'
+        for key in a.keys() & b.keys():
+            name = str(key).replace('runtime_info', '')
+            if not any(word in name for word in _NOT_COMPARED):
+                yield from differences(a[key], b[key], f'{path}/{key}')
+    elif isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            yield f'{path}: lengths'
+        for index, pair in enumerate(zip(a, b, strict=False)):
+            yield from differences(*pair, f'{path}/{index}')
+    elif hasattr(a, '_log_history'):
+        histories = a._log_history, b._log_history
+        if not np.array_equal(*histories, equal_nan=True):
+            yield path
+    elif isinstance(a, (torch.Tensor, np.ndarray)):
+        if a.dtype != b.dtype or not np.array_equal(a, b):
+            yield path
+    elif a != b:
+        yield f'{path}: {str(a)[:40]} and {str(b)[:40]}'
+
+
+def _run(command: list[str], kill: tuple | None, env: dict) -> None:
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = command
+    import mmengine.runner.runner
+
+    mmengine.runner.runner.collect_env = dict
+    if kill is not None:
+        _kill_at(*kill)
+    runpy.run_path(command[0], run_name='__main__')
+
+
+def _kill_at(point: str, passes: int, number: int) -> None:
+    """Have this process get a signal at a point that it has passed so often.
+
+    The points are functions; the signal comes before what they do.
+    """
+    import mmunimoco.utils.atomic as atomic
+    from mmunimoco.engine.loops import ExactEpochLoop, KNNValLoop
+
+    owner, name = {
+        'step': (ExactEpochLoop, 'run_iter'),
+        'validation': (KNNValLoop, '_extract_queries'),
+        # With a whole file that has not got its name.
+        'rename': (atomic.os, 'replace'),
+    }[point]
+    function = getattr(owner, name)
+
+    def killed(*args: Any, **options: Any) -> Any:
+        nonlocal passes
+        passes -= 1
+        if passes == -1 and number == 0:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        if passes == -1:
+            os.kill(os.getpid(), number)
+        return function(*args, **options)
+
+    setattr(owner, name, killed)
+
+
+KILL, TERM = signal.SIGKILL, signal.SIGTERM

@@ -1,0 +1,58 @@
+"""The newest checkpoint that can be read is resumed."""
+
+import os
+
+import pytest
+import torch
+
+from mmunimoco.engine.latest_checkpoint import find_readable
+
+
+@pytest.fixture
+def run_of_three(tmp_path):
+    """Three checkpoints; the oldest has the largest number, of another run."""
+    for age, number in enumerate((9, 2, 3)):
+        path = tmp_path / f'epoch_{number}.pth'
+        torch.save(dict(message_hub={}, state_dict={}), path)
+        os.utime(path, (1000 + age, 1000 + age))
+    (tmp_path / 'last_checkpoint').write_text('elsewhere/epoch_3.pth')
+    return tmp_path
+
+
+def find(folder):
+    return find_readable(folder, folder, lambda name: name.startswith('epoch'))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_the_named_one(run_of_three):
+    assert find(run_of_three).name == 'epoch_3.pth'
+
+
+def test_a_truncated_one_is_passed_over(run_of_three):
+    cut(run_of_three / 'epoch_3.pth')
+    assert find(run_of_three).name == 'epoch_2.pth'
+    cut(run_of_three / 'epoch_2.pth')
+    assert find(run_of_three).name == 'epoch_9.pth'
+    cut(run_of_three / 'epoch_9.pth')
+    with pytest.raises(ValueError, match='none of the 3 checkpoints'):
+        find(run_of_three)
+
+
+@pytest.mark.parametrize('text', ['', None, 'epoch_7.pth'])
+def test_a_useless_name(run_of_three, text):
+    (run_of_three / 'last_checkpoint').unlink()
+    if text is not None:
+        (run_of_three / 'last_checkpoint').write_text(text)
+    assert find(run_of_three).name == 'epoch_3.pth'
+
+
+def test_weights_alone_are_no_run(run_of_three):
+    torch.save(dict(state_dict={}), run_of_three / 'epoch_3.pth')
+    assert find(run_of_three).name == 'epoch_2.pth'
+
+
+def test_nothing_there(tmp_path):
+    assert find(tmp_path) is None

@@ -1,0 +1,41 @@
+import pytest
+
+from mmunimoco.engine.loops.position import Layout, Position, translate
+
+SAVED = Layout(batches=10, batch_size=4, processes=2, samples=80)
+
+
+def place(now, epoch=3, iteration=36, steps=False):
+    return translate(SAVED, now, epoch, iteration, steps)
+
+
+def test_nothing_changed():
+    assert place(SAVED, steps=True) == Position(36, 6)
+
+
+@pytest.mark.parametrize('steps', [False, True])
+def test_as_many_images_a_step(steps):
+    assert place(Layout(10, 8, 1, 80), steps=steps) == Position(36, 6)
+
+
+def test_other_steps():
+    """48 images are done: 12 steps of 4, or 3 of 16."""
+    assert place(Layout(20, 4, 1, 80)) == Position(72, 12)
+    assert place(Layout(5, 8, 2, 80)) == Position(18, 3)
+    # 7 x 8 = 56 images are 3 x 16 and 8 more, which come again.
+    assert place(Layout(5, 8, 2, 80), iteration=37) == Position(18, 3, 8)
+    # A whole epoch is one, whatever was left out at its end.
+    assert place(Layout(26, 3, 1, 80), iteration=40) == Position(104, 26)
+
+
+@pytest.mark.parametrize(
+    ('now', 'iteration', 'steps', 'message'),
+    [
+        (Layout(20, 4, 1, 80), 36, True, 'train_dataloader.batch_size=8'),
+        (Layout(11, 4, 2, 88), 36, False, 'within an epoch over 80 images'),
+        (Layout(20, 4, 1, 80), 29, False, 'do not fit each other'),
+    ],
+)
+def test_no_such_place(now, iteration, steps, message):
+    with pytest.raises(ValueError, match=message):
+        place(now, iteration=iteration, steps=steps)
