@@ -4,6 +4,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch.nn.parallel import DistributedDataParallel
 
 
 @HOOKS.register_module()
@@ -36,3 +37,9 @@ class ChannelsLastHook(Hook):
                     'Take the hook out of custom_hooks'
                 )
         runner.model.to(memory_format=torch.channels_last)
+        if isinstance(runner.model, DistributedDataParallel):
+            # Its buckets, and so the gradients, have the layout that the
+            # weights had: fused optimizers take them for the new one.
+            runner.model = runner.wrap_model(
+                runner.cfg.get('model_wrapper_cfg'), runner.model.module
+            )
