@@ -1,0 +1,5 @@
+"""Transforms of mmpretrain's pipelines."""
+
+from .load_two_crops import LoadTwoCrops
+
+__all__ = ['LoadTwoCrops']

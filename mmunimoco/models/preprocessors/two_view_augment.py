@@ -1,0 +1,324 @@
+"""The augmentation of MoCo v2, for a batch of two views on its device."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmpretrain.models.utils import SelfSupDataPreprocessor
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from . import color_ops
+from .spatial_ops import gaussian_blur, resized_crop
+from .view_parameters import (
+    draw_boxes,
+    draw_chosen,
+    draw_generator,
+    draw_orders,
+    draw_uniform,
+)
+
+_JITTER = (
+    color_ops.adjust_brightness,
+    color_ops.adjust_contrast,
+    color_ops.adjust_saturation,
+    color_ops.adjust_hue,
+)
+_SIGMAS = 4  # a Gaussian has 6e-5 of its weight farther out
+
+
+@MODELS.register_module()
+class TwoViewAugment(SelfSupDataPreprocessor):
+    """Augment and normalise two views of each image, on the model's device.
+
+    For pipelines that end in uint8 crops, as :class:`LoadTwoCrops` makes
+    them. In training each view of each image draws for itself, in the
+    published order: colour jitter in random order, gray, blur, flip; then
+    both views are normalised. Values stay floating point in between, where
+    Pillow rounds to whole ones. Otherwise images are normalised and nothing
+    else, as :class:`SelfSupDataPreprocessor` does.
+
+    Random numbers come from torch's CPU generator (one a batch, other
+    numbers on each rank): ``torch.manual_seed`` repeats them, on any device.
+    The host does not wait for the device. Data samples stay where they are.
+
+    Args:
+        mean (Sequence[float], optional): Mean of each channel for values 0
+            to 255. Defaults to None, no normalisation.
+        std (Sequence[float], optional): Standard deviation. Defaults to None.
+        to_rgb (bool): Whether to turn the channels around, which OpenMMLab
+            loads as BGR. Defaults to False.
+        input_order (str, optional): 'bgr' or 'rgb', how the channels come
+            in; colour operations depend on it. Defaults to None: 'bgr' with
+            ``to_rgb`` or ``bgr_to_rgb``, else 'rgb', as mmpretrain's CIFAR
+            data sets have it.
+        brightness (float): Largest change of the factor. Defaults to 0.4.
+        contrast (float): The same. Defaults to 0.4.
+        saturation (float): The same. Defaults to 0.4.
+        hue (float): Largest shift, in turns up to 0.5. Defaults to 0.1.
+        jitter_prob (float): Share of views with colour jitter.
+            Defaults to 0.8.
+        gray_prob (float): Share of gray views. Defaults to 0.2.
+        blur_prob (float): Share of blurred views. Defaults to 0.5.
+        blur_sigma (tuple[float]): Smallest and largest standard deviation
+            of the blur, in pixels. Defaults to (0.1, 2.0).
+        flip_prob (float): Share of views that are mirrored.
+            Defaults to 0.5.
+        crop (dict, optional): For whole images of one size in place of two
+            views: ``scale``, the size of the views, and
+            ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts`` as
+            in :class:`LoadTwoCrops`. Defaults to None.
+        dtype (str): Of the two views: 'float32', 'float16' or 'bfloat16'.
+            What they are computed in is float32. Defaults to 'float32'.
+        bgr_to_rgb (bool): Another name of ``to_rgb``. Defaults to False.
+        rgb_to_bgr (bool): Turn the channels of RGB images around.
+            Defaults to False.
+        non_blocking (bool): Whether copies of pinned memory to the device
+            are waited for. Defaults to True.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        to_rgb: bool = False,
+        input_order: str | None = None,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 0.1,
+        jitter_prob: float = 0.8,
+        gray_prob: float = 0.2,
+        blur_prob: float = 0.5,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        flip_prob: float = 0.5,
+        crop: Mapping | None = None,
+        dtype: str = 'float32',
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        non_blocking: bool = True,
+    ) -> None:
+        super().__init__(
+            mean=mean,
+            std=std,
+            to_rgb=to_rgb,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            non_blocking=non_blocking,
+        )
+        if input_order is None:
+            input_order = 'bgr' if to_rgb or bgr_to_rgb else 'rgb'
+        self.input_order = input_order
+        self.jitter = (
+            *(_around_one(f) for f in (brightness, contrast, saturation)),
+            (-hue, hue),
+        )
+        self.jitter_prob, self.gray_prob = jitter_prob, gray_prob
+        self.blur_prob, self.blur_sigma = blur_prob, tuple(blur_sigma)
+        self.flip_prob = flip_prob
+        self.crop = crop and _CropOptions(**crop)
+        self.dtype = getattr(torch, dtype, None)
+        self.register_buffer('images', None, persistent=False)
+        self._check(hue, min(brightness, contrast, saturation), dtype)
+
+    def _check(self, hue: float, least: float, dtype: str) -> None:
+        names = ('jitter_prob', 'gray_prob', 'blur_prob', 'flip_prob')
+        wrong = [
+            f'{name} must be in [0, 1], but is {getattr(self, name)}'
+            for name in names
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        if not 0 <= hue <= 0.5:
+            wrong.append(f'hue must be in [0, 0.5], but is {hue}')
+        if least < 0:
+            wrong.append(
+                'brightness, contrast and saturation must not be negative, '
+                f'but one is {least}'
+            )
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            wrong.append(
+                'blur_sigma must be two positive numbers, the smaller one '
+                f'first, but is {self.blur_sigma}'
+            )
+        if dtype not in ('float32', 'float16', 'bfloat16'):
+            wrong.append(
+                "dtype must be 'float32', 'float16' or 'bfloat16', but is "
+                f'{dtype!r}'
+            )
+        if self.input_order not in ('bgr', 'rgb'):
+            wrong.append(
+                f"input_order must be 'bgr' or 'rgb', but is "
+                f'{self.input_order!r}'
+            )
+        if wrong:
+            raise ValueError('TwoViewAugment: ' + '; '.join(wrong))
+
+    @torch.no_grad()
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Augment a batch for training, or normalise one.
+
+        Args:
+            data (dict): ``inputs``, two views (N, 3, H, W) uint8; with
+                ``crop`` also whole images (N, 3, H, W) uint8 or, after
+                :meth:`keep_images`, their indices (N,) int64. And
+                ``data_samples``, handed through.
+            training (bool): Whether to augment. Defaults to False.
+
+        Returns:
+            dict: ``inputs``, a list of two views (N, 3, h, w) of ``dtype``
+            in training, else what ``SelfSupDataPreprocessor`` gives; and
+            ``data_samples``.
+
+        Raises:
+            ValueError: If these are no two views, or ``crop`` is missing.
+        """
+        if not training:
+            return super().forward(data, training)
+        generator = draw_generator()
+        views = self._two_crops(data['inputs'], generator)
+        views = self._finish(self._augment(views, generator))
+        return dict(
+            inputs=list(views.chunk(2)), data_samples=data.get('data_samples')
+        )
+
+    def keep_images(self, images: Tensor) -> None:
+        """Put a whole data set on the device; batches then bring indices.
+
+        Args:
+            images (Tensor): (N, 3, H, W) uint8. No part of checkpoints.
+        """
+        self.images = images.to(self.device)
+
+    def _two_crops(
+        self, inputs: Tensor | Sequence[Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """First and second views, (2N, 3, h, w), on the device."""
+        inputs = self.cast_data(inputs)
+        if isinstance(inputs, (list, tuple)):
+            if len(inputs) != 2 or inputs[0].dim() != 4:
+                raise ValueError(
+                    'TwoViewAugment needs two views (N, 3, H, W) of each '
+                    'image; end the pipeline in LoadTwoCrops (or MultiView '
+                    'with num_views=2) and PackInputs, and keep '
+                    "collate_fn=dict(type='default_collate')"
+                )
+            return torch.cat(list(inputs))
+        if self.crop is None:
+            raise ValueError(
+                'TwoViewAugment got one tensor, not two views; use '
+                'LoadTwoCrops in the pipeline, or let it crop whole images '
+                'with crop=dict(scale=...)'
+            )
+        if inputs.dim() == 1:
+            if self.images is None:
+                raise ValueError(
+                    'TwoViewAugment got indices of images but has no images; '
+                    "add dict(type='ImagesToDeviceHook') to custom_hooks"
+                )
+            inputs = self.images[inputs]
+        images = torch.cat([inputs, inputs])
+        boxes = self.crop.draw(images.shape, generator)
+        boxes = self._upload(boxes)
+        return resized_crop(images.float(), boxes, self.crop.scale)
+
+    def _augment(self, views: Tensor, generator: torch.Generator) -> Tensor:
+        """All but normalisation; (M, 3, h, w) float32, RGB."""
+        count = len(views)
+        if self.input_order == 'bgr':
+            views = views.flip(1)
+        # Mirroring commutes with all that follows, and bytes are fewest now.
+        flipped = draw_chosen(count, self.flip_prob, generator)
+        (rows,) = self._upload_rows([flipped])
+        views = views.index_copy(0, rows, views[rows].flip(3)).float()
+        self._jitter(views, generator)
+        self._blur_and_gray(views, generator)
+        return views
+
+    def _jitter(self, views: Tensor, generator: torch.Generator) -> None:
+        """Colour jitter, in place: each operation of those it is due for."""
+        count, steps = len(views), len(_JITTER)
+        jittered = draw_chosen(count, self.jitter_prob, generator)
+        orders = draw_orders(count, steps, generator)
+        factors = torch.stack(
+            [draw_uniform(count, bounds, generator) for bounds in self.jitter]
+        )
+        factors = self._upload(factors)
+        due = [
+            jittered & (orders[:, step] == operation)
+            for step in range(steps)
+            for operation in range(steps)
+        ]
+        for place, rows in enumerate(self._upload_rows(due)):
+            operation = place % steps
+            changed = _JITTER[operation](views[rows], factors[operation, rows])
+            views.index_copy_(0, rows, changed)
+
+    def _blur_and_gray(
+        self, views: Tensor, generator: torch.Generator
+    ) -> None:
+        """Gray, then blur, in place."""
+        count = len(views)
+        gray = draw_chosen(count, self.gray_prob, generator)
+        blurred = draw_chosen(count, self.blur_prob, generator)
+        sigma = draw_uniform(count, self.blur_sigma, generator)
+        sigma = self._upload(sigma)
+        gray, blurred = self._upload_rows([gray, blurred])
+        value = color_ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
+        views.index_copy_(0, gray, value)
+        radius = math.ceil(_SIGMAS * self.blur_sigma[1])
+        radius = min(radius, *(side - 1 for side in views.shape[2:]))
+        soft = gaussian_blur(views[blurred], sigma[blurred], radius)
+        views.index_copy_(0, blurred, soft)
+
+    def _finish(self, views: Tensor) -> Tensor:
+        """Normalise RGB views; in the order and dtype that are asked for."""
+        turned = self.input_order == 'bgr'
+        if turned != self._channel_conversion:
+            views = views.flip(1)
+        if self._enable_normalize:
+            views.sub_(self.mean).div_(self.std)
+        return views.to(self.dtype)
+
+    def _upload_rows(self, masks: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Indices of what each mask chooses, all in one copy."""
+        rows = [mask.nonzero().flatten() for mask in masks]
+        return self._upload(torch.cat(rows)).split([len(r) for r in rows])
+
+    def _upload(self, drawn: Tensor) -> Tensor:
+        """Copy drawn numbers to the device without making the host wait."""
+        if self.device.type == 'cuda':
+            drawn = drawn.pin_memory()
+        return drawn.to(self.device, non_blocking=True)
+
+
+class _CropOptions:
+    """Options of crops on the device, named as in :class:`LoadTwoCrops`."""
+
+    def __init__(
+        self,
+        scale: int | Sequence[int],
+        crop_ratio_range: Sequence[float] = (0.2, 1.0),
+        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+        max_attempts: int = 10,
+    ) -> None:
+        self.scale = (scale, scale) if isinstance(scale, int) else tuple(scale)
+        self.area, self.aspect = crop_ratio_range, aspect_ratio_range
+        self.attempts = max_attempts
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Boxes for images (M, 3, H, W)."""
+        return draw_boxes(
+            shape[0],
+            tuple(shape[2:]),
+            self.area,
+            self.aspect,
+            generator,
+            self.attempts,
+        )
+
+
+def _around_one(change: float) -> tuple[float, float]:
+    return max(0.0, 1 - change), 1 + change
