@@ -10,7 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..losses import PairList
 from .sample_labels import UNLABELED, SampleLabels
+
+# Listing pairs pays if they are fewer than one in so many.
+SPARSE = 32
 
 
 def same_class(queries: SampleLabels, keys: SampleLabels) -> Tensor:
@@ -27,9 +31,45 @@ def same_class(queries: SampleLabels, keys: SampleLabels) -> Tensor:
         # Number of shared classes; float32 counts up to 2**24 exactly.
         shared = queries.labels.float() @ keys.labels.float().T
         return shared > 0
-    # An unlabeled query must not equal an unlabeled key.
-    labels = queries.labels.masked_fill(~queries.known, UNLABELED - 1)
+    labels = _labels_to_match(queries)
     return labels.unsqueeze(1) == keys.labels.unsqueeze(0)
+
+
+def _labels_to_match(queries: SampleLabels) -> Tensor:
+    """Labels (N,) where an unlabeled query equals no unlabeled key."""
+    return queries.labels.masked_fill(~queries.known, UNLABELED - 1)
+
+
+def list_same_class(
+    queries: SampleLabels, keys: SampleLabels
+) -> PairList | None:
+    """List what :func:`same_class` marks, without comparing all pairs.
+
+    Keys are looked up among the sorted labels of the queries, so the cost
+    hardly depends on how many are labeled. On a CPU only: a GPU would have
+    to be waited for, to learn how many pairs there are.
+
+    Args:
+        queries (SampleLabels): N samples of one class at most.
+        keys (SampleLabels): M samples of one class at most.
+
+    Returns:
+        PairList | None: None if there are too many to list.
+    """
+    labels, order = _labels_to_match(queries).sort(stable=True)
+    classes, sizes = torch.unique_consecutive(labels, return_counts=True)
+    at = torch.searchsorted(classes, keys.labels).clamp_(max=len(classes) - 1)
+    # Pairs of each key: a run of the sorted queries.
+    lengths = sizes[at] * (classes[at] == keys.labels)
+    ends = lengths.cumsum(dim=0)
+    count = int(ends[-1])
+    if count * SPARSE >= len(queries) * len(keys):
+        return None
+    columns = torch.repeat_interleave(lengths, output_size=count)
+    first = (sizes.cumsum(dim=0) - sizes)[at]
+    places = torch.arange(count) + (first - ends + lengths)[columns]
+    rows, by_row = order[places].sort()
+    return PairList(rows, columns[by_row])
 
 
 def same_sample(queries: SampleLabels, keys: SampleLabels) -> Tensor:
@@ -54,18 +94,39 @@ class QueueRule:
 
     def __call__(
         self, queries: SampleLabels, keys: SampleLabels
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return positives and left-out keys, each (N, M), bool, or None."""
+    ) -> tuple[Tensor | PairList | None, Tensor | None]:
+        """Return positives and left-out keys.
+
+        Each is (N, M), bool, or None for "none"; on a CPU few positives come
+        as a list.
+        """
         positives, ignored = None, None
         if queries.any_known:
-            positives = same_class(queries, keys)
+            positives = _positives(queries, keys)
             if self.ignore_unlabeled_keys:
                 ignored = queries.known.unsqueeze(1) & ~keys.known
         if self.exclude_own_keys:
             own = same_sample(queries, keys)
-            positives = None if positives is None else positives & ~own
+            positives = _without(positives, own)
             ignored = own if ignored is None else ignored | own
         return positives, ignored
+
+
+def _positives(queries: SampleLabels, keys: SampleLabels) -> Tensor | PairList:
+    pairs = None
+    if queries.labels.device.type == 'cpu' and queries.labels.dim() == 1:
+        pairs = list_same_class(queries, keys)
+    return same_class(queries, keys) if pairs is None else pairs
+
+
+def _without(
+    pairs: Tensor | PairList | None, excluded: Tensor
+) -> Tensor | PairList | None:
+    """The pairs that a bool matrix does not mark."""
+    if isinstance(pairs, PairList):
+        kept = ~excluded[pairs.rows, pairs.columns]
+        return PairList(pairs.rows[kept], pairs.columns[kept])
+    return None if pairs is None else pairs & ~excluded
 
 
 @dataclass

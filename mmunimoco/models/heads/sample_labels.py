@@ -67,13 +67,17 @@ def collect_labels(
         ValueError: If a sample has several labels without ``multi_label``, or
             a class of a multi-label sample is out of range.
     """
-    empty = torch.zeros(0, dtype=torch.int64, device=device)
     labels = [
-        sample.gt_label.flatten().to(device) if 'gt_label' in sample else empty
+        sample.gt_label.flatten() if 'gt_label' in sample else None
         for sample in data_samples
     ]
+    # All at once: from a GPU each copy would wait.
+    found = [label for label in labels if label is not None]
+    like = found[0] if found else torch.zeros(0)
+    empty = like.new_zeros(0, dtype=torch.int64)
+    labels = [empty if label is None else label for label in labels]
     if multi_label:
-        return _multi_hot(labels, num_classes)
+        return _multi_hot(labels, num_classes).to(device)
     unlabeled = empty.new_full((1,), UNLABELED)
     for sample, label in zip(data_samples, labels, strict=True):
         if len(label) > 1:
@@ -82,7 +86,8 @@ def collect_labels(
                 'expects one. For several classes an image set '
                 'multi_label=True and num_classes in the head'
             )
-    return torch.cat([label if len(label) else unlabeled for label in labels])
+    labels = [label if len(label) else unlabeled for label in labels]
+    return torch.cat(labels).to(device)
 
 
 def _multi_hot(labels: list[Tensor], num_classes: int) -> Tensor:
@@ -136,8 +141,8 @@ def check_labels(
 ) -> tuple[Tensor, bool, bool]:
     """Check dtype and range of a batch's labels.
 
-    All that the host wants to know of them is fetched at once, since each
-    time it waits for the device.
+    The host waits for the device of the labels, so they are best checked on
+    the CPU; all that it wants to know is fetched at once.
 
     Args:
         labels (Tensor): Shape (N,), integer; or multi-hot, integer or bool,

@@ -12,10 +12,11 @@ from torch.nn import functional
 from ..losses import (
     ContrastiveLoss,
     KeyBlock,
+    PairList,
     PairMonitor,
     streamed_statistics,
 )
-from ..utils.comm import exchange_integers
+from ..utils.comm import exchange_integers, upload
 from ..utils.gather import gather_tensors
 from .label_rules import BatchRule, QueueRule
 from .sample_labels import UNLABELED, SampleLabels, check_labels
@@ -148,7 +149,8 @@ class UniMoCoHead(BaseModule):
                 images as ``query``. Gets no gradient.
             labels (Tensor): Shape (N,), integer, -1 for unlabeled; if
                 ``multi_label`` multi-hot of shape (N, num_classes), zeros for
-                unlabeled.
+                unlabeled. Best on the CPU: they are checked, and for labels
+                on a GPU the host has to wait.
             indices (Tensor, optional): Identity of each image in the data
                 set, shape (N,), int64, -1 for unknown. Required with
                 ``exclude_own_keys``. Defaults to None.
@@ -168,6 +170,9 @@ class UniMoCoHead(BaseModule):
         labels, any_known, any_unknown = check_labels(
             labels, self.num_classes, self.multi_label
         )
+        device = query.device
+        labels = upload(labels, device)
+        indices = None if indices is None else upload(indices, device)
         # To a loss that ignores labels nobody is labeled.
         uses_labels = getattr(self.loss_module, 'uses_labels', True)
         samples = SampleLabels(labels, indices, any_known and uses_labels)
@@ -234,8 +239,10 @@ class UniMoCoHead(BaseModule):
                 # A copy: the queue is written to before the backward pass.
                 keys = block.keys.to(dtype, copy=True)
                 similarity.append(query @ keys.T)
-                masks = block.targets(slice(0, len(block.keys)))
+                masks = list(block.targets(slice(0, len(block.keys))))
                 nothing = torch.zeros_like(similarity[-1], dtype=torch.bool)
+                if isinstance(masks[0], PairList):
+                    masks[0] = masks[0].matrix(*nothing.shape)
                 positives.append(nothing if masks[0] is None else masks[0])
                 ignored.append(nothing if masks[1] is None else masks[1])
             similarity = torch.cat(similarity, dim=1)

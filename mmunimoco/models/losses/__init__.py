@@ -1,7 +1,7 @@
 from .base import ContrastiveLoss
 from .info_nce_loss import InfoNCELoss
 from .monitor import PairMonitor
-from .statistics import PairStatistics, dense_statistics
+from .statistics import PairList, PairStatistics, dense_statistics
 from .streamed import KeyBlock, streamed_statistics
 from .supcon_loss import SupConLoss
 from .unicon_loss import UniConLoss
@@ -10,6 +10,7 @@ __all__ = [
     'ContrastiveLoss',
     'InfoNCELoss',
     'KeyBlock',
+    'PairList',
     'PairMonitor',
     'PairStatistics',
     'SupConLoss',

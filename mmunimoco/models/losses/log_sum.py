@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .statistics import PairList
+
 
 class RunningLogSum:
     r"""Accumulates :math:`\log \sum_j e^{x_{ij}}` and the key it pulls to.
@@ -37,19 +39,31 @@ class RunningLogSum:
         self.total += weights.sum(dim=1)
         self.weighted.addmm_(weights, keys)
 
-    def add_entries(self, rows: Tensor, scores: Tensor, keys: Tensor) -> None:
-        """Add E single entries, the sparse form of :meth:`add`.
+    def start(self, scores: Tensor, keys: Tensor) -> None:
+        """Begin with one key for each query.
 
         Args:
-            rows (Tensor): Query of each entry, shape (E,), int64.
-            scores (Tensor): Shape (E,).
-            keys (Tensor): Key of each entry, shape (E, C).
+            scores (Tensor): Shape (N,).
+            keys (Tensor): Shape (N, C).
         """
+        self.maximum = scores.clone()
+        self.total.fill_(1)
+        self.weighted.copy_(keys)
+
+    def add_pairs(self, pairs: PairList, scores: Tensor, keys: Tensor) -> None:
+        """Add single entries of a chunk, the sparse form of :meth:`add`.
+
+        Args:
+            pairs (PairList): E pairs.
+            scores (Tensor): Of each pair, shape (E,).
+            keys (Tensor): Of the chunk, shape (B, C).
+        """
+        rows = pairs.rows
         maximum = self.maximum.scatter_reduce(0, rows, scores, 'amax')
         shift = self._raise_maximum(maximum)
         weights = (scores - shift[rows]).exp_()
         self.total.index_add_(0, rows, weights)
-        self.weighted.index_add_(0, rows, keys * weights.unsqueeze(1))
+        self.weighted += pairs.sum_keys(keys, len(maximum), weights)
 
     def _raise_maximum(self, maximum: Tensor) -> Tensor:
         """Rescale the sums to a new maximum; return the shift, never inf."""

@@ -8,7 +8,56 @@ chunk over the queue (``streamed.py``: no matrix is kept).
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass
+class PairList:
+    """Pairs of queries and keys, listed: the sparse form of a bool matrix.
+
+    Attributes:
+        rows (Tensor): Query of each pair, shape (E,), int64, ascending.
+        columns (Tensor): Key of each pair, shape (E,), int64.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def matrix(self, num_rows: int, num_columns: int) -> Tensor:
+        """Return the pairs as a matrix, shape (N, M), bool."""
+        matrix = torch.zeros(
+            num_rows, num_columns, dtype=torch.bool, device=self.rows.device
+        )
+        matrix[self.rows, self.columns] = True
+        return matrix
+
+    def sum_keys(
+        self, keys: Tensor, num_rows: int, weights: Tensor | None = None
+    ) -> Tensor:
+        """Sum the keys of each query without gathering them first.
+
+        Args:
+            keys (Tensor): Shape (M, C).
+            num_rows (int): Number of queries N.
+            weights (Tensor, optional): Of the pairs, shape (E,).
+
+        Returns:
+            Tensor: Shape (N, C); zero for queries without a pair.
+        """
+        queries = torch.arange(num_rows, device=self.rows.device)
+        starts = torch.searchsorted(self.rows, queries)
+        return functional.embedding_bag(
+            self.columns,
+            keys,
+            starts,
+            mode='sum',
+            per_sample_weights=weights,
+        )
 
 
 @dataclass

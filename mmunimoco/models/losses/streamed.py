@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .log_sum import RunningLogSum
 from .monitor import PairMonitor
-from .statistics import PairStatistics
+from .statistics import PairList, PairStatistics
 
 # Scores held at a time: fits a CPU's cache, and fills a GPU.
 CHUNK_ELEMENTS = defaultdict(lambda: 2**23, cpu=2**20)
@@ -27,14 +27,14 @@ class KeyBlock:
 
     Attributes:
         keys (Tensor): Shape (M, C).
-        targets (Callable): Takes a slice of the keys and returns two bool
-            tensors of shape (N, slice), or None for "none": which keys are
-            positives, and which are neither positive nor negative. No key may
-            be both.
+        targets (Callable): Takes a slice of the keys and returns which of
+            them are positives, as a bool tensor of shape (N, slice) or a
+            :class:`PairList`, and which are neither positive nor negative, a
+            bool tensor; either may be None for "none". No key may be both.
     """
 
     keys: Tensor
-    targets: Callable[[slice], tuple[Tensor | None, Tensor | None]]
+    targets: Callable[[slice], tuple[Tensor | PairList | None, Tensor | None]]
 
 
 def streamed_statistics(
@@ -87,7 +87,11 @@ def streamed_statistics(
 
 
 class _Accumulator:
-    """Sums over the keys seen so far; starts with each query's own key."""
+    """Sums over the keys seen so far; starts with each query's own key.
+
+    Inside, similarities are divided by ``temperature`` from the start: on
+    (N, C) queries rather than on (N, M) scores.
+    """
 
     def __init__(
         self,
@@ -97,7 +101,7 @@ class _Accumulator:
         temperature: float,
         positive_temperature: float,
     ) -> None:
-        self.query, self.temperature = query, temperature
+        self.query, self.temperature = query / temperature, temperature
         # Positive scores: d(score) / d(similarity) of each wanted log-sum.
         scales = {
             'positive': 1 / positive_temperature,
@@ -108,68 +112,82 @@ class _Accumulator:
             name: RunningLogSum(*query.shape, like=query)
             for name in ('negative', *self.scales)
         }
-        zeros = query.new_zeros(len(query))
+        self.own = (self.query * key).sum(dim=1)
+        for name, scale in self.scales.items():
+            self.log_sums[name].start(self.own * (scale * temperature), key)
         self.wants_mean = 'positive_mean' in names
-        self.positive_key_sum = torch.zeros_like(query)
-        self.num_positives, self.num_negatives = zeros, zeros.clone()
-        self.positive_sum, self.negative_sum = zeros.clone(), zeros.clone()
-        self.nearest_positive = torch.full_like(zeros, float('-inf'))
-        rows = torch.arange(len(query), device=query.device)
-        self._add_entries(rows, (query * key).sum(dim=1), key)
+        self.positive_key_sum = key.clone()
+        self.key_sum, self.num_keys = torch.zeros_like(query[0]), 0
+        self.nearest_positive = self.positive_sum = self.own
+        self.num_positives = torch.ones_like(self.own)
+        self.num_ignored = torch.zeros_like(self.own)
+        self.ignored_sum = torch.zeros_like(self.own)
 
     def add(
-        self, keys: Tensor, positives: Tensor | None, ignored: Tensor | None
+        self,
+        keys: Tensor,
+        positives: Tensor | PairList | None,
+        ignored: Tensor | None,
     ) -> None:
-        """Add a chunk of keys (B, C) with its targets, each (N, B)."""
-        similarity = self.query @ keys.T
-        count, total = len(keys), similarity.sum(dim=1)
+        """Add a chunk of keys (B, C) with its targets."""
+        scores = self.query @ keys.T
+        self.num_keys += len(keys)
+        # Gives the sum of all similarities without touching them.
+        self.key_sum += keys.sum(dim=0)
         if positives is not None:
-            before = self.num_positives.clone(), self.positive_sum.clone()
-            self._add_positives(similarity, keys, positives)
-            count = count - (self.num_positives - before[0])
-            total = total - (self.positive_sum - before[1])
-            similarity.masked_fill_(positives, float('-inf'))
+            self._add_positives(scores, keys, positives)
         if ignored is not None:
-            count = count - ignored.sum(dim=1)
-            total = total - similarity.masked_fill(~ignored, 0).sum(dim=1)
-            similarity.masked_fill_(ignored, float('-inf'))
-        self.num_negatives += count
-        self.negative_sum += total
-        # In place: from here on the similarities are scores.
-        self.log_sums['negative'].add(similarity.div_(self.temperature), keys)
+            self.num_ignored += ignored.sum(dim=1)
+            self.ignored_sum += scores.masked_fill(~ignored, 0).sum(dim=1)
+            scores.masked_fill_(ignored, float('-inf'))
+        self.log_sums['negative'].add(scores, keys)
 
     def _add_positives(
-        self, similarity: Tensor, keys: Tensor, positives: Tensor
+        self, scores: Tensor, keys: Tensor, positives: Tensor | PairList
     ) -> None:
+        """Count the positives in, and take them out of the scores."""
         # Positives are few, and picking them out is cheap on a CPU. On a GPU
         # their number is unknown to the host, which would have to wait.
-        if keys.device.type == 'cpu' and _is_sparse(positives):
-            rows, columns = positives.nonzero(as_tuple=True)
-            self._add_entries(rows, similarity[rows, columns], keys[columns])
-        else:
-            self._add_matrix(similarity, keys, positives)
+        if isinstance(positives, Tensor) and _is_sparse(positives):
+            positives = PairList(*positives.nonzero(as_tuple=True))
+        if isinstance(positives, Tensor):
+            self._add_matrix(scores, keys, positives)
+            scores.masked_fill_(positives, float('-inf'))
+        elif len(positives):
+            picked = positives.rows, positives.columns
+            self._add_pairs(positives, scores[picked], keys)
+            scores[picked] = float('-inf')
 
-    def _add_entries(self, rows: Tensor, values: Tensor, keys: Tensor) -> None:
+    def _add_pairs(
+        self, pairs: PairList, scores: Tensor, keys: Tensor
+    ) -> None:
+        rows = pairs.rows
         for name, scale in self.scales.items():
-            self.log_sums[name].add_entries(rows, values * scale, keys)
+            values = scores * (scale * self.temperature)
+            self.log_sums[name].add_pairs(pairs, values, keys)
         if self.wants_mean:
-            self.positive_key_sum.index_add_(0, rows, keys)
-        self.num_positives.index_add_(0, rows, torch.ones_like(values))
-        self.positive_sum.index_add_(0, rows, values)
-        self.nearest_positive.scatter_reduce_(0, rows, values, 'amax')
+            self.positive_key_sum += pairs.sum_keys(keys, len(self.own))
+        ones = torch.ones_like(scores)
+        self.num_positives = self.num_positives.index_add(0, rows, ones)
+        self.positive_sum = self.positive_sum.index_add(0, rows, scores)
+        self.nearest_positive = self.nearest_positive.scatter_reduce(
+            0, rows, scores, 'amax'
+        )
 
     def _add_matrix(
-        self, similarity: Tensor, keys: Tensor, positives: Tensor
+        self, scores: Tensor, keys: Tensor, positives: Tensor
     ) -> None:
+        others = ~positives
         for name, scale in self.scales.items():
-            scores = similarity * scale
-            scores.masked_fill_(~positives, float('-inf'))
-            self.log_sums[name].add(scores, keys)
+            values = scores * (scale * self.temperature)
+            values.masked_fill_(others, float('-inf'))
+            self.log_sums[name].add(values, keys)
         if self.wants_mean:
             self.positive_key_sum.addmm_(positives.to(keys.dtype), keys)
-        self.num_positives += positives.sum(dim=1)
-        self.positive_sum += similarity.masked_fill(~positives, 0).sum(dim=1)
-        nearest = similarity.masked_fill(~positives, float('-inf')).amax(dim=1)
+        total = scores.masked_fill(others, 0).sum(dim=1)
+        self.num_positives = self.num_positives + positives.sum(dim=1)
+        self.positive_sum = self.positive_sum + total
+        nearest = scores.masked_fill(others, float('-inf')).amax(dim=1)
         self.nearest_positive = torch.maximum(self.nearest_positive, nearest)
 
     def statistics(
@@ -189,23 +207,30 @@ class _Accumulator:
         if self.wants_mean:
             weight = 1 / (self.num_positives * positive_temperature)
             fields['positive_mean'] = attach(
-                self.positive_sum * weight,
+                self.positive_sum * self.temperature * weight,
                 self.positive_key_sum * weight.unsqueeze(1),
             )
         return PairStatistics(num_positives=self.num_positives, **fields)
 
     def monitor(self) -> PairMonitor:
         """Return the similarities for the log."""
+        # The own keys are positives, but none of the keys added.
+        others = self.positive_sum - self.own + self.ignored_sum
+        negative_sum = self.query @ self.key_sum - others
+        num_others = self.num_positives - 1 + self.num_ignored
+        nearest_negative = self.log_sums['negative'].maximum
         return PairMonitor(
-            nearest_positive=self.nearest_positive,
-            nearest_negative=self.log_sums['negative'].maximum
-            * self.temperature,
+            nearest_positive=self.nearest_positive * self.temperature,
+            nearest_negative=nearest_negative * self.temperature,
             num_positives=self.num_positives,
-            positive_sum=self.positive_sum,
-            negative_sum=self.negative_sum,
-            num_negatives=self.num_negatives,
+            positive_sum=self.positive_sum * self.temperature,
+            negative_sum=negative_sum * self.temperature,
+            num_negatives=self.num_keys - num_others,
         )
 
 
 def _is_sparse(mask: Tensor) -> bool:
+    """Whether few entries are set, where the host can tell at no cost."""
+    if mask.device.type != 'cpu':
+        return False
     return 32 * int(mask.count_nonzero()) < mask.numel()

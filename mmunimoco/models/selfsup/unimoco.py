@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..heads import collect_indices, collect_labels
-from ..utils import MomentumEncoder, ShufflePlan, SplitBatchNorm
+from ..utils import (
+    MomentumEncoder,
+    ShufflePlan,
+    SplitBatchNorm,
+    keep_samples_on_host,
+)
 
 
 @MODELS.register_module()
@@ -20,6 +25,10 @@ class UniMoCo(BaseSelfSupervisor):
     forward on shuffled images, loss against the queue, enqueue. Checkpoint
     keys are ``backbone.*``, ``neck.*``, ``encoder_k.*`` (as mmpretrain's
     ``MoCo``) and ``head.*`` with the queues; only ``backbone.*`` transfers.
+
+    The host waits for no device in a step: labels stay on the CPU until they
+    are checked, whatever the data preprocessor, and the key images travel to
+    other ranks while the queries are computed.
 
     Args:
         backbone (dict): Config of the backbone.
@@ -64,6 +73,7 @@ class UniMoCo(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        keep_samples_on_host(self.data_preprocessor)
         encoder = nn.Sequential(self.backbone, self.neck)
         self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
         self.shuffle_bn = shuffle_bn
@@ -95,28 +105,25 @@ class UniMoCo(BaseSelfSupervisor):
                 "dict(type='MultiView', num_views=2, ...) in the pipeline"
             )
         view_q, view_k = inputs
-        device = view_q.device
         labels = collect_labels(
-            data_samples, self.head.num_classes, self.head.multi_label, device
+            data_samples, self.head.num_classes, self.head.multi_label
         )
         indices = None
         if self.head.exclude_own_keys:
-            indices = collect_indices(data_samples, device)
-        plan = self._draw_shuffle(len(view_k), device)
+            indices = collect_indices(data_samples)
+        plan = self._draw_shuffle(len(view_k), view_k.device)
+        # Images travel to other ranks while the queries are computed.
+        arrive = None if plan is None else plan.start_shuffle(view_k)
 
         query = _normalize(self.neck(self.backbone(view_q))[0])
-        key = self._encode_key(view_k, plan)
-        batch_sizes = None if plan is None else plan.batch_sizes
-        return self.head.loss(query, key, labels, indices, batch_sizes)
-
-    @torch.no_grad()
-    def _encode_key(self, view: Tensor, plan: ShufflePlan | None) -> Tensor:
-        """Update the momentum encoder, then encode; shape (N, C)."""
-        self.encoder_k.update(nn.Sequential(self.backbone, self.neck))
+        with torch.no_grad():
+            self.encoder_k.update(nn.Sequential(self.backbone, self.neck))
+            key = self.encoder_k(view_k if plan is None else arrive())[0]
+            key = _normalize(key)
         if plan is None:
-            return _normalize(self.encoder_k(view)[0])
-        key = _normalize(self.encoder_k(plan.shuffle(view))[0])
-        return plan.restore(key)
+            return self.head.loss(query, key, labels, indices)
+        key = plan.restore(key)
+        return self.head.loss(query, key, labels, indices, plan.batch_sizes)
 
     def _draw_shuffle(
         self, batch_size: int, device: torch.device

@@ -5,12 +5,20 @@ same batch, which tells which key belongs to which query (He et al., MoCo,
 section 3.3). Shuffling the keys' images over the ranks removes the hint.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_rank
 from torch import Tensor
 
-from .comm import as_bytes, collective_device, exchange_integers, from_bytes
+from .comm import (
+    as_bytes,
+    collective_device,
+    exchange_integers,
+    from_bytes,
+    upload,
+)
 
 
 class ShufflePlan:
@@ -53,8 +61,8 @@ class ShufflePlan:
         owners = ranks[permutation][mine]  # of the images to encode here
         # Rows travel ordered by the rank at the other end and, for each, by
         # their place in the permuted list.
-        self._outgoing = _upload(places.argsort(), device)
-        self._incoming = _upload(owners.argsort(stable=True), device)
+        self._outgoing = upload(places.argsort(), device)
+        self._incoming = upload(owners.argsort(stable=True), device)
         self._sends = encoders.bincount(minlength=world_size).tolist()
         self._receives = owners.bincount(minlength=world_size).tolist()
 
@@ -64,8 +72,8 @@ class ShufflePlan:
 
         Each rank draws one seed from torch's CPU generator; that of rank 0
         counts. So a run resumed with its generators restored shuffles as the
-        uninterrupted one would. With nccl alone the exchange of batch sizes
-        waits for the device, so call this before the step's work is queued.
+        uninterrupted one would. The hosts tell each other seed and batch
+        sizes, and wait for no device.
 
         Args:
             batch_size (int): Number of images that this rank brings.
@@ -95,8 +103,37 @@ class ShufflePlan:
         Raises:
             ValueError: If n is not the batch size of the plan.
         """
-        return self._travel(
-            x, self._outgoing, self._incoming, self._sends, self._receives
+        return self.start_shuffle(x, in_background=False)()
+
+    @torch.no_grad()
+    def start_shuffle(
+        self, x: Tensor, in_background: bool = True
+    ) -> Callable[[], Tensor]:
+        """Begin :meth:`shuffle` while the caller computes something else.
+
+        Every rank must begin, and finish, at the same point among its other
+        collectives.
+
+        Args:
+            x (Tensor): As for :meth:`shuffle`; not to be written to before
+                the end.
+            in_background (bool): False has the images here on return.
+
+        Returns:
+            Callable: Finishes it, called once: waits for the images, on a
+            GPU without blocking the host, and returns what
+            :meth:`shuffle` returns.
+
+        Raises:
+            ValueError: If n is not the batch size of the plan.
+        """
+        return self._start_travel(
+            x,
+            self._outgoing,
+            self._incoming,
+            self._sends,
+            self._receives,
+            in_background,
         )
 
     @torch.no_grad()
@@ -114,18 +151,19 @@ class ShufflePlan:
         Raises:
             ValueError: If n is not the batch size of the plan.
         """
-        return self._travel(
+        return self._start_travel(
             y, self._incoming, self._outgoing, self._receives, self._sends
-        )
+        )()
 
-    def _travel(
+    def _start_travel(
         self,
         x: Tensor,
         take: Tensor,
         put: Tensor,
         sends: list[int],
         receives: list[int],
-    ) -> Tensor:
+        in_background: bool = False,
+    ) -> Callable[[], Tensor]:
         """Send rows ``x[take]``; what arrives becomes the rows ``put``."""
         if x.shape[0] != self.batch_sizes[self.rank]:
             raise ValueError(
@@ -142,25 +180,35 @@ class ShufflePlan:
             x = x.permute(0, 2, 3, 1)
         rows = x.index_select(0, take)
         if len(self.batch_sizes) > 1:
-            rows = _all_to_all(rows, sends, receives)
-        out = torch.empty_like(rows)
-        out[put] = rows
-        return out.permute(0, 3, 1, 2) if channels_last else out
+            arrive = _start_all_to_all(rows, sends, receives, in_background)
+        else:
+            arrive = rows.detach
+
+        @torch.no_grad()
+        def finish() -> Tensor:
+            arrived = arrive()
+            out = torch.empty_like(arrived)
+            out[put] = arrived
+            return out.permute(0, 3, 1, 2) if channels_last else out
+
+        return finish
 
 
-def _upload(index: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to a device without making the host wait."""
-    if device.type == 'cuda':
-        index = index.pin_memory()
-    return index.to(device, non_blocking=True)
-
-
-def _all_to_all(rows: Tensor, sends: list[int], receives: list[int]) -> Tensor:
+def _start_all_to_all(
+    rows: Tensor, sends: list[int], receives: list[int], in_background: bool
+) -> Callable[[], Tensor]:
     """Exchange rows, ``sends[r]`` of them to rank r, ``receives[r]`` from it.
 
     The rows travel as bytes: gloo has no all_to_all for bool and bfloat16.
     """
     sent = as_bytes(rows).to(collective_device(rows.device))
     arrived = torch.empty_like(sent)
-    dist.all_to_all_single(arrived, sent, receives, sends)
-    return from_bytes(arrived, like=rows)
+    options = dict(async_op=True) if in_background else {}
+    work = dist.all_to_all_single(arrived, sent, receives, sends, **options)
+
+    def finish() -> Tensor:
+        if work is not None:
+            work.wait()
+        return from_bytes(arrived, like=rows)
+
+    return finish

@@ -1,5 +1,6 @@
 """Small helpers for collectives that move whole rows of any dtype."""
 
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -22,13 +23,37 @@ def collective_device(device: torch.device) -> torch.device:
     return torch.device(next(iter(backends)))
 
 
-def control_device() -> torch.device:
-    """Device for messages that the host reads: the CPU where possible.
+def upload(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; from the CPU without making the host wait.
 
-    With ``backend='cpu:gloo,cuda:nccl'`` reading such a message does not
-    wait for the work queued on the GPU; with plain nccl it has to.
+    Args:
+        x (Tensor): Any shape and dtype. On the CPU it must not be written to
+            any more.
+        device (torch.device): Where it is wanted.
     """
-    return collective_device(torch.device('cpu'))
+    if x.device.type != 'cpu' or device.type != 'cuda':
+        return x.to(device)
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def _control_group() -> tuple[dist.ProcessGroup | None, torch.device]:
+    """Group and device for messages that the host reads.
+
+    A message by nccl would be read after all work queued on the GPU. Where
+    the default group has nothing else, a gloo group beside it, made at the
+    first call, leaves the GPU alone.
+    """
+    if _backends().get('cpu') == 'gloo':
+        return None, torch.device('cpu')
+    if not dist.is_gloo_available():
+        return None, collective_device(torch.device('cpu'))
+    return _gloo_group(dist.group.WORLD), torch.device('cpu')
+
+
+@lru_cache(maxsize=1)
+def _gloo_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
+    """One gloo group of all ranks for each default group there has been."""
+    return dist.new_group(backend='gloo')
 
 
 def _backends() -> dict[str, str]:
@@ -72,6 +97,8 @@ def from_bytes(rows: Tensor, like: Tensor) -> Tensor:
 def exchange_integers(values: list[int]) -> list[list[int]]:
     """Let every rank know a few integers of every other rank.
 
+    The hosts wait for each other, but for no work on a GPU.
+
     Args:
         values (list[int]): The same number of int64 values on each rank.
 
@@ -80,7 +107,8 @@ def exchange_integers(values: list[int]) -> list[list[int]]:
     """
     if get_world_size() == 1:
         return [values]
-    message = torch.tensor(values, dtype=torch.long, device=control_device())
+    group, device = _control_group()
+    message = torch.tensor(values, dtype=torch.long, device=device)
     messages = [torch.empty_like(message) for _ in range(get_world_size())]
-    dist.all_gather(messages, message)
+    dist.all_gather(messages, message, group=group)
     return torch.stack(messages).tolist()
