@@ -25,7 +25,7 @@ from .case import Case, Settings
 from .plots import plot_cases
 
 # In the order in which they run.
-NAMES = ('head', 'scaling')
+NAMES = ('head', 'step', 'input', 'end2end', 'shuffle', 'scaling')
 COLUMNS = ('case', 'what', 'ours', 'other', 'ratio')
 
 

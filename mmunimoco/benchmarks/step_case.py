@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -26,6 +27,7 @@ from .timing import METHOD, ratio_spread, spread, time_interleaved
 from .trainer import (
     Trainer,
     fast_config,
+    for_cpu,
     moco_config,
     our_config,
     set_images,
@@ -80,12 +82,21 @@ class Encoder(nn.Module):
 def configs(device: str) -> dict[str, Callable[[], Config]]:
     """Configs of all contestants but the published step.
 
-    Mixed precision of mmpretrain needs CUDA.
+    Without CUDA there is no mixed precision for mmpretrain either.
     """
-    found = {OURS: our_config, FAST: fast_config, MOCO: moco_config}
-    if device == 'cuda':
-        found[MOCO_AMP] = lambda: moco_config(amp=True)
-    return found
+    if device == 'cpu':
+        fast = partial(_on_cpu, fast_config)
+        return {OURS: our_config, FAST: fast, MOCO: moco_config}
+    return {
+        OURS: our_config,
+        FAST: fast_config,
+        MOCO: moco_config,
+        MOCO_AMP: partial(moco_config, amp=True),
+    }
+
+
+def _on_cpu(read: Callable[[], Config]) -> Config:
+    return for_cpu(read())
 
 
 def step_configs(device: str) -> dict[str, Callable[[], Config]]:
@@ -94,13 +105,16 @@ def step_configs(device: str) -> dict[str, Callable[[], Config]]:
     That colours, blur and flip are the device's work in the fast path is
     measured apart.
     """
-    return configs(device) | {
-        FAST: lambda: _without_augmentation(fast_config()),
-        AUGMENTED: fast_config,
+    found = configs(device)
+    augmented = found[FAST]
+    return found | {
+        FAST: partial(_without_augmentation, augmented),
+        AUGMENTED: augmented,
     }
 
 
-def _without_augmentation(cfg: Config) -> Config:
+def _without_augmentation(read: Callable[[], Config]) -> Config:
+    cfg = read()
     cfg.data_preprocessor = our_config().data_preprocessor
     return cfg
 
@@ -285,7 +299,8 @@ def run(
     return dict(
         what='from uint8 images on the device to updated weights, with the '
         "config's hooks; the published step gets normalised float images, "
-        'and has no shuffle',
+        'and has no shuffle. On a CPU the fast path has neither mixed '
+        'precision nor compiled encoders',
         labels='all images and all keys of the queue labeled',
         steps_between_looks_at_the_clock=STEPS[settings.device],
         cudnn_benchmark=torch.backends.cudnn.benchmark,
