@@ -1,9 +1,13 @@
 """Loops, hooks and launch helpers, registered with mmpretrain."""
 
+from .fused_optimizer import FusedOptimWrapperConstructor
 from .hooks import (
     ChannelsLastHook,
     CheckpointCheckHook,
     ClassNamesCheckHook,
+    CompileEncodersHook,
+    DelayedRuntimeInfoHook,
+    GradientCheckpointHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
@@ -15,6 +19,10 @@ __all__ = [
     'CheckedPretrainedInit',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'CompileEncodersHook',
+    'DelayedRuntimeInfoHook',
+    'FusedOptimWrapperConstructor',
+    'GradientCheckpointHook',
     'KNNTestLoop',
     'KNNValLoop',
     'SegmentationCheckHook',

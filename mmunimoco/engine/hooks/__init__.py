@@ -1,6 +1,9 @@
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_check_hook import CheckpointCheckHook
 from .class_names_check_hook import ClassNamesCheckHook
+from .compile_encoders_hook import CompileEncodersHook
+from .delayed_log_hook import DelayedRuntimeInfoHook
+from .gradient_checkpoint_hook import GradientCheckpointHook
 from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
@@ -8,6 +11,9 @@ __all__ = [
     'ChannelsLastHook',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',
+    'CompileEncodersHook',
+    'DelayedRuntimeInfoHook',
+    'GradientCheckpointHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]

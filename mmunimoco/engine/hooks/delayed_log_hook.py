@@ -1,0 +1,73 @@
+"""Read log values from the device when they are logged, not every step."""
+
+from typing import Any
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+
+@HOOKS.register_module()
+class DelayedRuntimeInfoHook(RuntimeInfoHook):
+    """mmengine's ``RuntimeInfoHook``, without waiting for each step.
+
+    That hook reads loss and log values every iteration: the host waits for
+    the GPU, and the GPU then for the next step to be queued. This one keeps
+    them on the device until something is logged or the epoch ends, and reads
+    all of them at once. What is logged is the same. Put it in its place::
+
+        default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[tuple[str, Any]] = []
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Keep the step's log values; hand all over if some are needed.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Of the batch in its epoch.
+            data_batch (Any): The batch.
+            outputs (dict, optional): Log values: scalar tensors or numbers.
+        """
+        for name, value in (outputs or {}).items():
+            if isinstance(value, torch.Tensor):
+                value = value.detach()
+            self._waiting.append((name, value))
+        if self._is_needed(runner, batch_idx):
+            self._hand_over(runner)
+
+    def _is_needed(self, runner: Runner, batch_idx: int) -> bool:
+        intervals = [
+            hook.interval
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        ]
+        return (
+            any(self.every_n_inner_iters(batch_idx, n) for n in intervals)
+            or any(self.every_n_train_iters(runner, n) for n in intervals)
+            or self.end_of_epoch(runner.train_dataloader, batch_idx)
+            or self.is_last_train_iter(runner)
+        )
+
+    def _hand_over(self, runner: Runner) -> None:
+        tensors = [x for _, x in self._waiting if isinstance(x, torch.Tensor)]
+        values = iter(
+            torch.stack([x.double().reshape(()) for x in tensors]).tolist()
+            if tensors
+            else []
+        )
+        for name, value in self._waiting:
+            if isinstance(value, torch.Tensor):
+                value = next(values)
+            runner.message_hub.update_scalar(f'train/{name}', value)
+        self._waiting = []
