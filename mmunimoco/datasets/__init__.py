@@ -1,14 +1,17 @@
 """Datasets and wrappers, registered with mmpretrain."""
 
+from .cached_backend import CachedBackend
 from .fashion_mnist import DemoFashionMNIST
 from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .mask_folders import MaskFolders
 from .partial_labels import PartialLabels
-from .transforms import LoadTwoCrops
+from .transforms import IndexAsImage, LoadTwoCrops
 
 __all__ = [
+    'CachedBackend',
     'DemoFashionMNIST',
+    'IndexAsImage',
     'LabeledSubset',
     'LoadTwoCrops',
     'MaskFolders',

@@ -8,6 +8,7 @@ from .hooks import (
     CompileEncodersHook,
     DelayedRuntimeInfoHook,
     GradientCheckpointHook,
+    ImagesToDeviceHook,
     SegmentationCheckHook,
     TransferCheckHook,
 )
@@ -23,6 +24,7 @@ __all__ = [
     'DelayedRuntimeInfoHook',
     'FusedOptimWrapperConstructor',
     'GradientCheckpointHook',
+    'ImagesToDeviceHook',
     'KNNTestLoop',
     'KNNValLoop',
     'SegmentationCheckHook',

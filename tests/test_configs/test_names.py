@@ -13,6 +13,9 @@ import mmpretrain
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+
+import mmunimoco  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ('unimoco', 'unimoco/ablations', 'mocov2', 'supcon')
@@ -179,9 +182,8 @@ class TestEveryConfig:
         train = cfg.train_dataloader.dataset.dataset.pipeline
         assert cfg.train_pipeline == train
         assert cfg.val_dataloader.dataset.pipeline == cfg.test_pipeline
-        assert cfg.view_pipeline in [
-            step.transforms[0] for step in train if step.type == 'MultiView'
-        ]
+        views = [s.transforms[0] for s in train if s.type == 'MultiView']
+        assert cfg.view_pipeline in (views or [None])
 
 
 @pytest.mark.parametrize('path', ABLATIONS, ids=all_ids(ABLATIONS))
@@ -246,3 +248,44 @@ def test_data_root_follows_the_environment(monkeypatch):
         cfg.val_cfg.bank_dataloader.dataset,
     ):
         assert data.data_root == '/somewhere/in1k'
+
+
+FAST = sorted(ROOT.glob('configs/unimoco/*_fast.py'))
+
+
+@pytest.mark.parametrize('path', FAST, ids=all_ids(FAST))
+def test_fast_differs_in_how_views_are_made_alone(path):
+    base = path.with_name(path.name.replace('_fast', ''))
+    before = flatten(load(base).to_dict())
+    after = flatten(load(path).to_dict())
+    differing = dict(before.items() ^ after.items())
+    places = ('view_pipeline', 'train_pipeline', 'data_preprocessor.')
+    places += ('train_dataloader.dataset.dataset.pipeline', 'custom_hooks.')
+    assert differing and all(key.startswith(places) for key in differing)
+
+
+@pytest.mark.parametrize('path', FAST, ids=all_ids(FAST))
+def test_fast_views_are_the_published_ones(path):
+    base = path.with_name(path.name.replace('_fast', ''))
+    crop, *views = load(base).view_pipeline
+    fast = load(path)
+    augment = MODELS.build(fast.data_preprocessor)
+    ours = fast.data_preprocessor.get('crop') or fast.train_pipeline[0]
+    assert ours.scale == crop.scale
+    assert tuple(ours.crop_ratio_range) == tuple(crop.crop_ratio_range)
+    steps = {step.type: step for step in views}
+    jitter = steps['RandomApply'].transforms[0]
+    names = ('brightness', 'contrast', 'saturation')
+    assert augment.jitter[:3] == tuple(
+        (1 - jitter[name], 1 + jitter[name]) for name in names
+    )
+    assert augment.jitter[3] == (-jitter.hue, jitter.hue)
+    assert augment.jitter_prob == steps['RandomApply'].prob
+    assert augment.gray_prob == steps['RandomGrayscale'].prob
+    assert augment.flip_prob == steps['RandomFlip'].prob
+    blur = steps.get('GaussianBlur', dict(prob=0.0))
+    assert augment.blur_prob == blur['prob']
+    if augment.blur_prob:
+        assert augment.blur_sigma == tuple(blur['magnitude_range'])
+    # mmpretrain's CIFAR data sets give RGB, files are read as BGR.
+    assert augment.input_order == ('rgb' if 'cifar' in path.stem else 'bgr')

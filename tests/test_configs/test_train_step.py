@@ -34,6 +34,7 @@ def reduce(node, data_roots, batch_size):
         node.update(data_root=data_roots[kind], serialize_data=False)
     small = dict(
         RandomResizedCrop=('scale', 32),
+        LoadTwoCrops=('scale', 32),
         ResizeEdge=('scale', 36),
         CenterCrop=('crop_size', 32),
         MoCoV3ViT=('img_size', 32),

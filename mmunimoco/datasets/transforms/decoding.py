@@ -30,7 +30,7 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
     if not content.startswith(_JPEG_START):
         return None
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=['JPEG']) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1)
     except Exception:

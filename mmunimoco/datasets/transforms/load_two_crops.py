@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -20,13 +21,12 @@ class LoadTwoCrops(BaseTransform):
     """Load an image and cut two random crops from it, as uint8.
 
     It does what ``LoadImageFromFile`` and ``MultiView`` of mmpretrain's
-    ``RandomResizedCrop(backend='pillow')`` do, in an eighth of the time; all
-    else that views undergo is left to :class:`TwoViewAugment`. The crops are
-    drawn by mmpretrain's own transform, so that under a seed they are the
-    same ones. They are drawn before a JPEG is decoded, so that a photograph
-    of many megapixels is decoded at a half, a quarter or an eighth if each
-    crop still has as many pixels as its view. The bilinear filter is torch's
-    for uint8, which gives Pillow's values in a third of its time.
+    ``RandomResizedCrop`` do; all else that views undergo is left to
+    :class:`TwoViewAugment`. The crops are drawn by mmpretrain's own
+    transform, so that under a seed they are the same ones. They are drawn
+    before a JPEG is decoded, so that a photograph of many megapixels is
+    decoded at a half, a quarter or an eighth if each crop still has as many
+    pixels as its view.
 
     Required keys: ``img_path``, or ``img`` if a data set has its images in
     memory. Modified keys: ``img``, a list of two views (H, W, 3) as
@@ -42,6 +42,11 @@ class LoadTwoCrops(BaseTransform):
             height of what a view shows. Defaults to (3 / 4, 4 / 3).
         max_attempts (int): Crops to try before the central one is taken.
             Defaults to 10.
+        antialias (bool): Whether pixels are averaged where a crop has more
+            than its view. True gives the values of Pillow, and of
+            ``RandomResizedCrop(backend='pillow')``, by torch's filter for
+            uint8; False those of ``backend='cv2'`` (bilinear alone) in half
+            the time. Defaults to True.
         ignore_empty (bool): Whether the data set should take another image
             where one does not load. Defaults to False.
         backend_args (dict, optional): How to read the file, for mmengine's
@@ -54,12 +59,14 @@ class LoadTwoCrops(BaseTransform):
         crop_ratio_range: tuple[float, float] = (0.2, 1.0),
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         max_attempts: int = 10,
+        antialias: bool = True,
         ignore_empty: bool = False,
         backend_args: dict | None = None,
     ) -> None:
         self.crop = RandomResizedCrop(
             scale, crop_ratio_range, aspect_ratio_range, max_attempts
         )
+        self.resize = resize_antialiased if antialias else resize_bilinear
         self.ignore_empty = ignore_empty
         self.backend_args = backend_args and dict(backend_args)
 
@@ -90,7 +97,8 @@ class LoadTwoCrops(BaseTransform):
                     return None
                 raise
         results['img'] = [
-            crop_and_resize(image, size, box, self.crop.scale) for box in boxes
+            self.resize(cut(image, size, box), self.crop.scale)
+            for box in boxes
         ]
         results['img_shape'] = results['ori_shape'] = size
         return results
@@ -136,46 +144,65 @@ class LoadTwoCrops(BaseTransform):
             f'crop_ratio_range={self.crop.crop_ratio_range}, '
             f'aspect_ratio_range={self.crop.aspect_ratio_range}, '
             f'max_attempts={self.crop.max_attempts}, '
+            f'antialias={self.resize is resize_antialiased}, '
             f'ignore_empty={self.ignore_empty}, '
             f'backend_args={self.backend_args})'
         )
 
 
-def crop_and_resize(
+def cut(
     image: np.ndarray,
     size: tuple[int, int],
     box: tuple[int, int, int, int],
-    scale: Sequence[int],
 ) -> np.ndarray:
-    """Cut a box from an image and resize it, bilinear and antialiased.
+    """Cut a box from an image.
 
     Args:
         image (np.ndarray): (h, w, channels) or (h, w), perhaps reduced.
         size (tuple[int, int]): Height and width that ``box`` refers to.
         box (tuple[int]): Top, left, height and width.
-        scale (Sequence[int]): Height and width of the result.
 
     Returns:
-        np.ndarray: (*scale, channels) of the image's dtype, a view of memory
-        in which the channels are outermost: ``PackInputs`` copies nothing.
+        np.ndarray: (height, width, channels) of it, nearly, if it is
+        reduced; a view.
     """
     if image.ndim == 2:
         image = image[..., None]
-    rows, columns = (
-        _part(offset, length, whole, pixels)
-        for offset, length, whole, pixels in zip(
-            box[:2], box[2:], size, image.shape, strict=False
-        )
-    )
-    crop = torch.from_numpy(np.ascontiguousarray(image[rows, columns]))
+    top, left, height, width = box
+    rows = _part(top, height, size[0], image.shape[0])
+    columns = _part(left, width, size[1], image.shape[1])
+    return image[rows, columns]
+
+
+def resize_antialiased(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
+    """Resize as Pillow does, bilinear.
+
+    Args:
+        image (np.ndarray): (h, w, channels).
+        scale (Sequence[int]): Height and width of the result.
+
+    Returns:
+        np.ndarray: (*scale, channels), a view of memory in which the
+        channels are outermost: ``PackInputs`` need not copy it.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     view = functional.interpolate(
-        crop.permute(2, 0, 1)[None],
+        tensor[None],
         tuple(scale),
         mode='bilinear',
         align_corners=False,
         antialias=True,
     )
     return view[0].contiguous().permute(1, 2, 0).numpy()
+
+
+def resize_bilinear(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
+    """Resize as OpenCV does, bilinear; see :func:`resize_antialiased`."""
+    height, width = scale
+    planes = np.empty((image.shape[2], height, width), image.dtype)
+    view = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.split(view, list(planes))
+    return planes.transpose(1, 2, 0)
 
 
 def _part(offset: int, length: int, whole: int, pixels: int) -> slice:

@@ -4,6 +4,7 @@ from .class_names_check_hook import ClassNamesCheckHook
 from .compile_encoders_hook import CompileEncodersHook
 from .delayed_log_hook import DelayedRuntimeInfoHook
 from .gradient_checkpoint_hook import GradientCheckpointHook
+from .images_to_device_hook import ImagesToDeviceHook
 from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
@@ -14,6 +15,7 @@ __all__ = [
     'CompileEncodersHook',
     'DelayedRuntimeInfoHook',
     'GradientCheckpointHook',
+    'ImagesToDeviceHook',
     'SegmentationCheckHook',
     'TransferCheckHook',
 ]

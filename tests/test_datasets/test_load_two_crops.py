@@ -1,0 +1,258 @@
+"""LoadTwoCrops does what mmpretrain's loading and cropping do."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import Compose
+from mmengine.fileio import backends
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+
+from mmunimoco.datasets.transforms.decoding import decode, jpeg_size
+
+CROP = dict(scale=24, crop_ratio_range=(0.2, 1.0))
+
+
+def draw_picture(size=(60, 45), mode='RGB', seed=0):
+    """A smooth picture (width, height): resizing it is well defined."""
+    rng = np.random.default_rng(seed)
+    noise = Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8))
+    return noise.resize(size, Image.BICUBIC).convert(mode)
+
+
+def published(backend='pillow'):
+    return Compose(
+        [
+            dict(type='LoadImageFromFile'),
+            dict(
+                type='MultiView',
+                num_views=2,
+                transforms=[
+                    [dict(type='RandomResizedCrop', backend=backend, **CROP)]
+                ],
+            ),
+        ]
+    )
+
+
+def fast(**options):
+    return TRANSFORMS.build(dict(type='LoadTwoCrops', **CROP | options))
+
+
+def run(pipeline, path, seed=0):
+    np.random.seed(seed)
+    return pipeline(dict(img_path=str(path), gt_label=1))
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+FILES = {
+    'rgb.jpg': {},
+    'odd.jpg': dict(size=(61, 47)),
+    'gray.jpg': dict(mode='L'),
+    'cmyk.jpg': dict(mode='CMYK'),
+    'rgb.png': {},
+    'gray.png': dict(mode='L'),
+    'alpha.png': dict(mode='RGBA'),
+    'palette.png': dict(mode='P'),
+    'rgb.bmp': {},
+    'small.jpg': dict(size=(14, 11)),
+    'flat.jpg': dict(size=(200, 20)),
+}
+
+
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+def test_any_file_is_loaded_and_cropped_as_by_mmpretrain(
+    tmp_path, name, backend
+):
+    draw_picture(**FILES[name]).save(tmp_path / name)
+    expected = run(published(backend), tmp_path / name)
+    got = run(fast(antialias=backend == 'pillow'), tmp_path / name)
+    assert got.keys() == expected.keys()
+    for key in ('img_shape', 'ori_shape', 'gt_label', 'img_path'):
+        assert got[key] == expected[key]
+    assert len(got['img']) == 2
+    for view, other in zip(got['img'], expected['img'], strict=True):
+        assert view.shape == other.shape and view.dtype == np.uint8
+        difference = view.astype(int) - other
+        assert abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_rotation(tmp_path, orientation):
+    path = tmp_path / 'turned.jpg'
+    draw_picture().save(path, exif=exif_of(orientation))
+    expected, got = run(published(), path), run(fast(), path)
+    assert got['img_shape'] == expected['img_shape']
+    for view, other in zip(got['img'], expected['img'], strict=True):
+        assert abs(view.astype(int) - other).max() <= 1
+    # Smaller views of the same, from a reduced image.
+    small = run(fast(scale=9), path)['img']
+    whole = cv2.resize(got['img'][0], (9, 9), interpolation=cv2.INTER_AREA)
+    assert abs(small[0].astype(int) - whole).mean() < 30
+
+
+@pytest.mark.parametrize(
+    ('size', 'scale', 'reduction'),
+    [((60, 45), 24, 1), ((300, 301), 60, 2), ((701, 800), 80, 4),
+     ((1500, 1800), 40, 8)],
+)  # fmt: skip
+def test_reduced_as_far_as_the_crops_allow(
+    tmp_path, monkeypatch, size, scale, reduction
+):
+    used = []
+
+    def record(content, name, reduction=1):
+        used.append(reduction)
+        return decode(content, name, reduction)
+
+    monkeypatch.setattr(
+        'mmunimoco.datasets.transforms.load_two_crops.decode', record
+    )
+    path = tmp_path / 'photo.jpg'
+    draw_picture(size).save(path, quality=95)
+    transform = fast(scale=scale)
+    for seed in range(12):
+        result = run(transform, path, seed)
+        np.random.seed(seed)
+        boxes = transform._draw(result['img_shape'])
+        # Largest of 1, 2, 4, 8 that leaves both crops their size.
+        least = min(min(box[2:]) for box in boxes)
+        assert used[-1] == max(r for r in (1, 2, 4, 8) if r * scale <= least)
+    assert reduction in used
+
+
+def test_reduced_views_are_as_good_as_the_published_ones(tmp_path):
+    """Against the published path, relative to what OpenCV's bilinear loses."""
+    path = tmp_path / 'photo.jpg'
+    rng = np.random.default_rng(0)
+    fine = Image.fromarray(rng.integers(0, 256, (160, 200, 3), np.uint8))
+    fine.resize((800, 640), Image.BICUBIC).save(path, quality=95)
+    plain = published('cv2')
+    errors = dict(ours=[], opencv=[])
+    for seed in range(8):
+        expected = run(published(), path, seed)['img']
+        for name, pipeline in dict(ours=fast(), opencv=plain).items():
+            for view, other in zip(
+                run(pipeline, path, seed)['img'], expected, strict=True
+            ):
+                errors[name].append(abs(view.astype(int) - other).mean())
+    ours, opencv = (np.mean(errors[name]) for name in ('ours', 'opencv'))
+    assert ours < 0.4 * opencv, (ours, opencv)
+
+
+def test_crops_are_distributed_as_torchvisions():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    size, n = (60, 80), 1500
+    transform, image = fast(), torch.empty(3, *size)
+    ours = np.array([transform._draw(size) for _ in range(n)]).reshape(-1, 4)
+    theirs = np.array(
+        [
+            RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3))
+            for _ in range(2 * n)
+        ]
+    )
+    for column in range(4):
+        test = stats.ks_2samp(ours[:, column], theirs[:, column])
+        assert test.pvalue > 0.01, column
+
+
+def test_a_header_that_misleads_does_no_harm(tmp_path, monkeypatch):
+    path = tmp_path / 'photo.jpg'
+    draw_picture((400, 240)).save(path)
+    monkeypatch.setattr(
+        'mmunimoco.datasets.transforms.load_two_crops.jpeg_size',
+        lambda content: (400, 240),
+    )
+    result = run(fast(), path)
+    assert result['img_shape'] == (240, 400)
+    assert [view.shape for view in result['img']] == [(24, 24, 3)] * 2
+
+
+@pytest.mark.parametrize('size', [(17, 33), (64, 64), (101, 8)])
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+def test_size_of_a_jpeg_is_what_decoding_gives(size, mode):
+    buffer = io.BytesIO()
+    draw_picture(size, mode).save(buffer, 'JPEG')
+    content = buffer.getvalue()
+    found = jpeg_size(content)
+    assert found == decode(content, '').shape[:2] == size[::-1]
+    for reduction in (2, 4, 8):
+        reduced = tuple(-(-side // reduction) for side in found)
+        assert decode(content, '', reduction).shape[:2] == reduced
+
+
+def test_no_jpeg_has_no_size():
+    assert jpeg_size(b'') is None
+    assert jpeg_size(b'\xff\xd8\xff\xe0 broken') is None
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+def test_images_in_memory(antialias):
+    image = np.asarray(draw_picture((32, 32)))
+    np.random.seed(0)
+    transform = fast(antialias=antialias)
+    got = transform(dict(img=image))
+    np.random.seed(0)
+    steps = published('pillow' if antialias else 'cv2').transforms[1:]
+    expected = Compose(steps)(dict(img=image))
+    for view, other in zip(got['img'], expected['img'], strict=True):
+        assert abs(view.astype(int) - other).max() <= 1
+    gray = transform(dict(img=image[..., 0]))['img']
+    assert [view.shape for view in gray] == [(24, 24, 1)] * 2
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+def test_views_pack_without_a_copy(tmp_path, antialias):
+    draw_picture().save(tmp_path / 'a.jpg')
+    result = run(fast(antialias=antialias), tmp_path / 'a.jpg')
+    pointers = [view.ctypes.data for view in result['img']]
+    views = [view.copy() for view in result['img']]
+    packed = TRANSFORMS.build(dict(type='PackInputs'))(result)
+    for tensor, view, pointer in zip(
+        packed['inputs'], views, pointers, strict=True
+    ):
+        assert tensor.data_ptr() == pointer
+        assert np.array_equal(tensor.permute(1, 2, 0).numpy(), view)
+
+
+@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff\xe0'])
+def test_what_is_no_image(tmp_path, content):
+    path = tmp_path / 'a.jpg'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r'a\.jpg is no image'):
+        run(fast(), path)
+    assert run(fast(ignore_empty=True), path) is None
+    with pytest.raises(FileNotFoundError):
+        run(fast(), tmp_path / 'gone.jpg')
+
+
+def test_backend_args(tmp_path, monkeypatch):
+    """Files come from mmengine's backend, which may have none."""
+    _, encoded = cv2.imencode('.jpg', np.asarray(draw_picture()))
+    stored = {'a.jpg': encoded.tobytes()}
+
+    class Storage(backends.BaseStorageBackend):
+        def get(self, filepath):
+            return stored.get(str(filepath))
+
+        def get_text(self, filepath):
+            raise NotImplementedError
+
+    monkeypatch.setitem(backends.registry_utils.backends, 'stored', Storage)
+    transform = fast(backend_args=dict(backend='stored'))
+    assert len(run(transform, 'a.jpg')['img']) == 2
+    with pytest.raises(FileNotFoundError, match=r"'b\.jpg' is not in"):
+        run(transform, 'b.jpg')
+    assert 'stored' in repr(transform)
