@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 
 from .case import FAST, MOCO, MOCO_AMP, OURS, Case, Settings, Ticker
-from .formats import draw_bars, in_rate, in_ratio
+from .formats import draw_rates, in_rate, in_ratio
 from .step_case import configs
 from .timing import METHOD, ratio_spread, spread
 from .trainer import (
@@ -173,17 +173,11 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
 
 def draw(axes: Axes, result: dict) -> None:
     """Draw images a second of each contestant."""
-    draw_bars(
+    draw_rates(
         axes,
-        {
-            name: rate['median']
-            for name, rate in result['images_per_second'].items()
-        },
-    )
-    axes.set(
-        title=f'JPEG to weights, {result["workers"]} workers, batch '
+        result['images_per_second'],
+        f'JPEG to weights, {result["workers"]} workers, batch '
         f'{result["batch"]} at {result["image"]}',
-        xlabel='images per second',
     )
 
 

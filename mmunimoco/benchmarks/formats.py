@@ -61,16 +61,19 @@ def draw_lines(
     axes.legend(fontsize=8.5)
 
 
-def draw_bars(axes: Axes, bars: Mapping[str, float]) -> None:
-    """Draw one horizontal bar for each contestant.
+def draw_rates(axes: Axes, rates: Mapping[str, dict], title: str) -> None:
+    """Draw images a second, one horizontal bar for each contestant.
 
     Args:
         axes (Axes): Where.
-        bars (Mapping): Values by name of the contestant.
+        rates (Mapping): Median and quartiles by name of the contestant.
+        title (str): Stands above.
     """
-    names = list(bars)[::-1]
+    names = list(rates)[::-1]
     colors = [STYLES.get(name, OTHER)['color'] for name in names]
-    drawn = axes.barh(names, [bars[name] for name in names], color=colors)
-    axes.bar_label(drawn, fmt='%.3g', padding=3, fontsize=8.5)
+    medians = [rates[name]['median'] for name in names]
+    bars = axes.barh(names, medians, color=colors)
+    axes.bar_label(bars, fmt='%.3g', padding=3, fontsize=8.5)
     axes.margins(x=0.15)
     axes.grid(axis='y', visible=False)
+    axes.set(title=title, xlabel='images per second')

@@ -12,7 +12,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from .case import FAST, MOCO, PUBLISHED, Case, Settings, Ticker
-from .formats import draw_bars, in_rate, in_ratio
+from .formats import draw_rates, in_rate, in_ratio
 from .images import find_images, link_images
 from .published_views import PublishedViews
 from .timing import METHOD, ratio_spread, spread
@@ -116,14 +116,7 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
 
 def draw(axes: Axes, result: dict) -> None:
     """Draw images a second of each loader."""
-    draw_bars(
-        axes,
-        {
-            name: rate['median']
-            for name, rate in result['images_per_second'].items()
-        },
-    )
-    axes.set(title='Input path, one core', xlabel='images per second')
+    draw_rates(axes, result['images_per_second'], 'Input path, one core')
 
 
 CASE = Case(

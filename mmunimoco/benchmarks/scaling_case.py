@@ -42,17 +42,11 @@ def measure_labels(
         labels[torch.rand(len(labels)) >= share] = -1
         queue.copy_(labels)
         steps[share] = _steps(trainer, size, settings.device, share)
-    seconds = time_interleaved(
-        steps,
-        settings.repeats(size.rounds),
-        settings.device,
-        size.warmup,
-        tick,
-    )
+    seconds = _time(steps, size, settings, tick)
     return [
         dict(
             label_share=share,
-            seconds=spread([x / STEPS[settings.device] for x in values]),
+            seconds=spread(values),
             ratio_to_no_labels=ratio_spread(values, seconds[0.0]),
         )
         for share, values in seconds.items()
@@ -69,19 +63,12 @@ def measure_batches(
         batch: _steps(trainer, _with_batch(size, batch), settings.device)
         for batch in batches
     }
-    seconds = time_interleaved(
-        steps,
-        settings.repeats(size.rounds),
-        settings.device,
-        size.warmup,
-        tick,
-    )
-    count = STEPS[settings.device]
+    seconds = _time(steps, size, settings, tick)
     return [
         dict(
             batch=batch,
-            seconds=spread([x / count for x in values]),
-            images_per_second=spread([batch * count / x for x in values]),
+            seconds=spread(values),
+            images_per_second=spread([batch / x for x in values]),
         )
         for batch, values in seconds.items()
     ]
@@ -129,6 +116,21 @@ def steps_of_a_rank(size: Size) -> list[float]:
         stopwatch(step, 'cpu') for _ in range(size.warmup + size.rounds)
     ]
     return seconds[size.warmup :]
+
+
+def _time(
+    steps: dict[Any, Callable[[], None]],
+    size: Size,
+    settings: Settings,
+    tick: Callable[[], Any],
+) -> dict[Any, list[float]]:
+    """Seconds of one step in each round."""
+    rounds, device = settings.repeats(size.rounds), settings.device
+    seconds = time_interleaved(steps, rounds, device, size.warmup, tick)
+    return {
+        key: [elapsed / STEPS[device] for elapsed in values]
+        for key, values in seconds.items()
+    }
 
 
 def _with_batch(size: Size, batch: int) -> Size:

@@ -20,7 +20,7 @@ from mmunimoco.gpu_check.training_step import synthetic_batches
 from .case import FAST, MOCO, MOCO_AMP, OURS, PUBLISHED, Case, Settings, Ticker
 from .flops import METHOD as FLOPS_METHOD
 from .flops import count_flops, matmul_rate
-from .formats import draw_bars, in_ratio, in_time
+from .formats import draw_rates, in_ratio, in_time
 from .peak_memory import peak_extra_bytes
 from .published import PublishedUniMoCo
 from .timing import METHOD, ratio_spread, spread, time_interleaved
@@ -338,17 +338,14 @@ def rows(result: dict) -> list[tuple[str, str, str, str]]:
 def draw(axes: Axes, result: dict) -> None:
     """Draw images a second of the largest batch that was measured."""
     case = [case for case in result['cases'] if 'skipped' not in case][-1]
-    draw_bars(
+    draw_rates(
         axes,
         {
-            name: values['images_per_second']['median']
+            name: values['images_per_second']
             for name, values in case['contestants'].items()
         },
-    )
-    axes.set(
-        title=f'Training step, ResNet-{case["depth"]}, '
-        f'batch {case["batch"]} at {case["image"]}',
-        xlabel='images per second',
+        f'Training step, ResNet-{case["depth"]}, batch {case["batch"]} at '
+        f'{case["image"]}',
     )
 
 

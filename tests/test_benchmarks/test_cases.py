@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from PIL import Image
 
@@ -43,6 +44,7 @@ def run_case(images, tmp_path):
         assert 0 <= fractions[0] <= fractions[-1] <= 1
         assert all(len(row) == 4 for row in case.rows(result))
         assert set(case.headlines) <= set(result)
+        case.draw(Figure().subplots(), result)
         return json.loads(json.dumps(result))
 
     return run
