@@ -1,6 +1,5 @@
 """End to end: from JPEG files, by a real data loader, to updated weights."""
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from .step_case import configs
 from .timing import METHOD, ratio_spread, spread
 from .trainer import (
     Trainer,
+    clean_up,
     rate_of_epoch,
     set_images,
     set_model_size,
@@ -39,11 +39,11 @@ class Size:
     image: int = 224
     depth: int = 50
     batches: int = 20
-    rounds: int = 5
+    rounds: int = 3
 
 
 SIZES = dict(
-    cpu=Size(8, image=64, batches=6, rounds=3),
+    cpu=Size(8, image=64, batches=6),
     cuda=Size(),
 )
 QUICK = Size(2, image=32, depth=18, batches=2, rounds=2)
@@ -121,7 +121,7 @@ def run(
                 steps[name].append(step)
             ticker()
     del contestants
-    gc.collect()
+    clean_up(settings.device)
     others = [name for name in (MOCO, MOCO_AMP) if name in rates]
     return dict(
         what='JPEG files through the data loader of each config to updated '

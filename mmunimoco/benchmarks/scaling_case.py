@@ -1,6 +1,5 @@
 """How a training step of ours grows with labels, batch and processes."""
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from .formats import draw_lines, in_ratio, in_time
 from .processes import run_processes
 from .step_case import CLASSES, STEPS, Size, build_trainer, repeat
 from .timing import METHOD, ratio_spread, spread, stopwatch, time_interleaved
-from .trainer import our_config, set_model_size
+from .trainer import clean_up, our_config, set_model_size
 
 LABEL_SHARES = (0.0, 0.1, 1.0)
 BATCHES = dict(cpu=(4, 8, 16), cuda=(32, 64, 128, 256))
@@ -155,10 +154,10 @@ def run(
     torch.manual_seed(0)
     ticker.text = 'labels'
     labels = measure_labels(size, settings, ticker)
-    gc.collect()
+    clean_up(settings.device)
     ticker.text = 'batch'
     batches = measure_batches(size, settings, ticker)
-    gc.collect()
+    clean_up(settings.device)
     ticker.text = 'processes'
     return dict(
         what='a step of ours without the fast path, from uint8 images on the '

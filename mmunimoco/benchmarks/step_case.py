@@ -1,6 +1,5 @@
 """The training step: ours, the published one, and mmpretrain's MoCo v2."""
 
-import gc
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from .published import PublishedUniMoCo
 from .timing import METHOD, ratio_spread, spread, time_interleaved
 from .trainer import (
     Trainer,
+    clean_up,
     fast_config,
     for_cpu,
     moco_config,
@@ -295,7 +295,7 @@ def run(
             cases.append(
                 dict(batch=size.batch, skipped='too little GPU memory')
             )
-        gc.collect()
+        clean_up(settings.device)
     return dict(
         what='from uint8 images on the device to updated weights, with the '
         "config's hooks; the published step gets normalised float images, "

@@ -1,5 +1,6 @@
 """Train by a config, as the Runner does, but one step at a time."""
 
+import gc
 import time
 from collections.abc import Callable
 from math import ceil
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mmpretrain
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmpretrain.registry import LOOPS
@@ -218,6 +220,15 @@ def set_view_size(pipeline: list, size: int) -> None:
             transform['scale'] = size
         elif 'transforms' in transform:
             set_view_size(transform['transforms'], size)
+
+
+def clean_up(device: str) -> None:
+    """Free what trainers held that are gone, and what they compiled."""
+    gc.collect()
+    if device == 'cuda':
+        torch.cuda.empty_cache()
+        # After some more sizes torch would not compile encoders any more.
+        torch.compiler.reset()
 
 
 def rate_of_epoch(
