@@ -66,7 +66,7 @@ def _hue(images: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
     # Where there is no chroma, all differences are 0.
     scale = chroma.clamp(min=torch.finfo(images.dtype).tiny).reciprocal_()
     hue = torch.where(value == green, blue - red, red - green) * scale
-    hue += torch.where(value == green, 2.0, 4.0)
+    hue = hue.add_(4).sub_(2 * (value == green).to(hue.dtype))
     return torch.where(value == red, (green - blue) * scale, hue)
 
 

@@ -121,7 +121,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         self.flip_prob = flip_prob
         self.crop = crop and _CropOptions(**crop)
         self.dtype = getattr(torch, dtype, None)
-        self.register_buffer('images', None, persistent=False)
+        self.images = None  # no buffer: those, DDP may send about each step
         self._check(hue, min(brightness, contrast, saturation), dtype)
 
     def _check(self, hue: float, least: float, dtype: str) -> None:
@@ -178,8 +178,10 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         if not training:
             return super().forward(data, training)
         generator = draw_generator()
-        views = self._two_crops(data['inputs'], generator)
-        views = self._finish(self._augment(views, generator))
+        # mmengine calls this inside the autocast of the model.
+        with torch.autocast(self.device.type, enabled=False):
+            views = self._two_crops(data['inputs'], generator)
+            views = self._finish(self._augment(views, generator))
         return dict(
             inputs=list(views.chunk(2)), data_samples=data.get('data_samples')
         )

@@ -220,6 +220,15 @@ def test_dtype_is_that_of_the_views_alone(dtype):
     assert build(**options, dtype=dtype)(data)['inputs'].dtype == torch.float32
 
 
+def test_autocast_of_the_model_changes_nothing():
+    images = draw_views(6, (32, 32))[0]
+    preprocessor = build(mean=MEAN, std=STD, crop=dict(scale=32))
+    expected = augment(preprocessor, images)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = augment(preprocessor, images)
+    assert all(map(torch.equal, got, expected))
+
+
 def test_normalisation_is_found():
     config = dict(type='TwoViewAugment', mean=MEAN, std=STD, to_rgb=True)
     theirs = dict(config, type='SelfSupDataPreprocessor')
