@@ -16,8 +16,11 @@ DETECTION_CONFIG = 'mask-rcnn_r18-fpn_scenes.py'
 SEGMENTATION_CONFIG = 'fcn_r18_scenes.py'
 
 
-def find_config_dir() -> Path:
-    """Find ``configs/demo`` of the checkout or of the installed package.
+def find_config_dir(name: str = 'demo') -> Path:
+    """Find a folder of configs of the checkout or of the installed package.
+
+    Args:
+        name (str): Folder in ``configs``. Defaults to 'demo'.
 
     Returns:
         Path: The folder.
@@ -28,11 +31,11 @@ def find_config_dir() -> Path:
     package = Path(mmunimoco.__file__).resolve().parent
     candidates = [package.parent / 'configs', package / '.mim' / 'configs']
     for candidate in candidates:
-        if (candidate / 'demo').is_dir():
-            return candidate / 'demo'
-    places = ' or '.join(str(c / 'demo') for c in candidates)
+        if (candidate / name).is_dir():
+            return candidate / name
+    places = ' or '.join(str(c / name) for c in candidates)
     raise FileNotFoundError(
-        f'the configs of the demo are missing: there is no {places}; '
+        f'the configs of {name} are missing: there is no {places}; '
         'reinstall mmunimoco.'
     )
 

@@ -91,11 +91,11 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
         work_dir (Path): Folder of the report.
     """
     title = f'UniMoCo on Fashion-MNIST, seed {summary["seed"]}'
-    _print_table(console, title, COLUMNS, result_rows(summary))
+    print_table(console, title, COLUMNS, result_rows(summary))
     transfer = transfer_rows(summary)
     if transfer:
         title = 'Transfer to scenes: detection and segmentation'
-        _print_table(console, title, TRANSFER_COLUMNS, transfer)
+        print_table(console, title, TRANSFER_COLUMNS, transfer)
     for line in finding_lines(summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     report = os.path.relpath(work_dir / 'report.html')
@@ -107,12 +107,20 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
     )
 
 
-def _print_table(
+def print_table(
     console: Console,
     title: str,
     columns: tuple[str, ...],
     rows: list[tuple[str, ...]],
 ) -> None:
+    """Print a table, its first column to the left, the others to the right.
+
+    Args:
+        console (Console): Where to.
+        title (str): Stands above it.
+        columns (tuple[str, ...]): Names.
+        rows (list[tuple[str, ...]]): One text for each column.
+    """
     table = Table(title=title)
     for index, name in enumerate(columns):
         table.add_column(name, justify='right' if index else 'left')

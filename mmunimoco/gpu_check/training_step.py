@@ -168,19 +168,24 @@ def build_step(cfg: Config, case: Case, device: str) -> tuple:
     return model, build_optim_wrapper(model, optim_cfg)
 
 
-def synthetic_batches(case: Case, device: str, classes: int) -> list[dict]:
-    """Random uint8 images in two views, with labels."""
+def synthetic_batches(
+    case: Case, device: str, classes: int, label_share: float = 1.0
+) -> list[dict]:
+    """Random uint8 images in two views; the first ones have a label."""
     size = (case.batch_size, 3, case.image_size, case.image_size)
     batches = []
     for _ in range(NUM_BATCHES):
-        labels = torch.randint(classes, (case.batch_size,)).tolist()
+        labels = torch.randint(classes, (case.batch_size,))
+        labels[round(label_share * case.batch_size) :] = -1
         batches.append(
             dict(
                 inputs=[
                     torch.randint(256, size, dtype=torch.uint8, device=device)
                     for _ in range(2)
                 ],
-                data_samples=[DataSample().set_gt_label(x) for x in labels],
+                data_samples=[
+                    DataSample().set_gt_label(x) for x in labels.tolist()
+                ],
             )
         )
     return batches

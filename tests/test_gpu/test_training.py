@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner import load_checkpoint, save_checkpoint
-from published_unimoco import PublishedUniMoCo
 from small_unimoco import (
     build_unimoco,
     compute_loss,
@@ -14,6 +13,8 @@ from small_unimoco import (
     draw_batches,
 )
 from torch import nn
+
+from mmunimoco.benchmarks.published import PublishedUniMoCo
 
 SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
 TAU, MOMENTUM = 0.2, 0.01
@@ -84,9 +85,9 @@ def test_24_steps_equal_the_published_algorithm(device):
         assert loss == pytest.approx(wanted, rel=1e-7)
     model = model.cpu()
     torch.testing.assert_close(
-        model.head.queue, published.queue.T, rtol=1e-6, atol=1e-6
+        model.head.queue, published.head.queue.T, rtol=1e-6, atol=1e-6
     )
-    assert torch.equal(model.head.label_queue, published.label_queue)
+    assert torch.equal(model.head.label_queue, published.head.label_queue)
     for value, wanted in zip(
         Encoder(model).parameters(),
         published.encoder_q.parameters(),

@@ -6,7 +6,6 @@ import pytest
 import torch
 from cpu_autocast import CPU_AUTOCAST
 from mmpretrain.registry import MODELS
-from published_unimoco import PublishedUniMoCo
 from small_unimoco import (
     DIM,
     MOMENTUM,
@@ -23,6 +22,7 @@ from small_unimoco import (
 from torch import nn
 from torch.nn import functional
 
+from mmunimoco.benchmarks.published import PublishedUniMoCo
 from mmunimoco.models.heads.sample_labels import SampleLabels
 from mmunimoco.models.utils import ShufflePlan
 
@@ -76,10 +76,13 @@ def test_trajectory_equals_the_published_algorithm(
                 value, wanted, rtol=tolerance, atol=tolerance
             )
     torch.testing.assert_close(
-        model.head.queue, reference.queue.T, rtol=tolerance, atol=tolerance
+        model.head.queue,
+        reference.head.queue.T,
+        rtol=tolerance,
+        atol=tolerance,
     )
-    assert torch.equal(model.head.label_queue, reference.label_queue)
-    assert int(model.head.queue_ptr) == reference.pointer
+    assert torch.equal(model.head.label_queue, reference.head.label_queue)
+    assert int(model.head.queue_ptr) == reference.head.pointer
 
 
 def moco_config(**options):

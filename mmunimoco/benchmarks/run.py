@@ -1,0 +1,158 @@
+"""Run the cases of the benchmark, one after the other, and report."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from mmunimoco.demo.progress import PlannedStage, Reporter
+from mmunimoco.demo.running import quiet
+from mmunimoco.demo.store import write_json
+from mmunimoco.demo.tables import print_table
+from mmunimoco.gpu_check.environment import (
+    describe_commit,
+    describe_hardware,
+    describe_versions,
+)
+
+from .case import Case, Settings
+from .plots import plot_cases
+
+# In the order in which they run.
+NAMES = ('head', 'step', 'input', 'end2end', 'shuffle', 'scaling')
+COLUMNS = ('case', 'what', 'ours', 'other', 'ratio')
+
+
+def load_cases(names: list[str]) -> list[Case]:
+    """Find cases by name, in the order of :data:`NAMES`.
+
+    Raises:
+        ValueError: If there is no such case.
+    """
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise ValueError(
+            f'--cases: there is no {", ".join(unknown)}; choose from '
+            f'{", ".join(NAMES)}'
+        )
+    return [
+        import_module(f'.{name}_case', __package__).CASE
+        for name in NAMES
+        if name in names
+    ]
+
+
+def run_cases(
+    cases: list[Case],
+    settings: Settings,
+    out: Path,
+    header: dict[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Run cases; write JSON and plot, print the table.
+
+    The JSON is written anew after each case, so that what was measured stays
+    if a later one fails.
+
+    Args:
+        cases (list[Case]): What to run.
+        settings (Settings): What the user chose.
+        out (Path): The JSON; the plot goes beside it.
+        header (dict): Goes on top of the JSON.
+        console (Console): Bound to the terminal.
+
+    Returns:
+        dict: What stands in the JSON.
+    """
+    reporter = Reporter(console)
+    stages = [
+        PlannedStage(case.title, case.seconds[settings.device], False)
+        for case in cases
+    ]
+    results = {}
+    report = dict(header)
+    with reporter.plan(stages):
+        for index, case in enumerate(cases):
+            with (
+                reporter.stage(index),
+                quiet(settings.folder / 'log.txt'),
+            ):
+                load = load_average()
+                result = case.run(settings, _teller(reporter))
+            result['load_average'] = [load, load_average()]
+            results[case.name] = result
+            report = make_report(header, cases, results)
+            write_json(out, report)
+    out.with_suffix('.png').write_bytes(plot_cases(cases, results))
+    print_table(
+        console,
+        f'Speed on {settings.device}',
+        COLUMNS,
+        [
+            (case.name if not index else '', *row)
+            for case in cases
+            for index, row in enumerate(case.rows(results[case.name]))
+        ],
+    )
+    for key, value in headlines(cases, results).items():
+        reporter.say(f'{key} = {json.dumps(value)}')
+    reporter.say(f'Report: {os.path.relpath(out)} (plot: the .png beside it)')
+    return report
+
+
+def make_report(
+    header: dict[str, Any], cases: list[Case], results: dict[str, dict]
+) -> dict[str, Any]:
+    """Put the JSON together: headlines, header, results by case."""
+    date = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return dict(headlines(cases, results), date=date, **header, **results)
+
+
+def headlines(cases: list[Case], results: dict[str, dict]) -> dict[str, Any]:
+    """The figures that the goals are about, as 'case.key'."""
+    return {
+        f'{case.name}.{key}': results[case.name][key]
+        for case in cases
+        if case.name in results
+        for key in case.headlines
+    }
+
+
+def describe_run(
+    settings: Settings, images: str, options: dict[str, Any], root: Path
+) -> dict[str, Any]:
+    """What the results were measured on and with.
+
+    Args:
+        settings (Settings): What the user chose.
+        images (str): What the images are; their folder stays out of it.
+        options (dict): Of the command line.
+        root (Path): The checkout.
+    """
+    return dict(
+        device=settings.device,
+        options=options,
+        images=images,
+        threads=torch.get_num_threads(),
+        git=describe_commit(root),
+        versions=describe_versions(),
+        machine=describe_hardware(settings.device),
+    )
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute, on average.
+
+    What the machine does besides shows here; None where it is unknown.
+    """
+    return round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None
+
+
+def _teller(reporter: Reporter) -> Callable[[float, str], None]:
+    return lambda fraction, text: reporter.update(fraction, text)
