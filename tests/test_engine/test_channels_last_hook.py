@@ -3,6 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
+from ddp_helpers import run_ddp
+from mmengine.model import MMDistributedDataParallel
 from mmpretrain.registry import HOOKS
 from small_unimoco import build_unimoco, data_samples
 
@@ -59,3 +62,36 @@ def test_operators_of_mmcv_are_refused():
     hook = HOOKS.build(dict(type='ChannelsLastHook'))
     with pytest.raises(ValueError, match="RoIAlign .* 'roi_layer'"):
         hook.before_run(SimpleNamespace(model=model))
+
+
+def _errors_of_first_gradients(rank, world_size):
+    """Largest error of each gradient of the first step of two processes."""
+
+    def wrap(cfg, module):
+        return MMDistributedDataParallel(module, broadcast_buffers=False)
+
+    model = build_unimoco()
+    model.shuffle_bn = False  # or the twin would draw another permutation
+    runner = SimpleNamespace(model=wrap(None, model), cfg={}, wrap_model=wrap)
+    HOOKS.build(dict(type='ChannelsLastHook')).before_run(runner)
+    twin = deepcopy(model)
+    torch.manual_seed(rank)
+    views = list(torch.rand(2, 4, 3, 28, 28))
+    samples = data_samples(torch.arange(4))
+    runner.model(views, samples, mode='loss')['loss'].backward()
+    _step(twin, views, samples)
+    errors = []
+    for ours, theirs in zip(
+        model.parameters(), twin.parameters(), strict=True
+    ):
+        if theirs.grad is not None:
+            mean = theirs.grad.contiguous() / world_size
+            dist.all_reduce(mean)
+            errors.append(((ours.grad - mean).abs() / mean.abs().max()).max())
+    return [float(error) for error in errors]
+
+
+def test_first_gradients_of_several_processes(tmp_path):
+    for errors in run_ddp(_errors_of_first_gradients, 2, tmp_path):
+        assert len(errors) > 20
+        assert max(errors) < 1e-5

@@ -38,8 +38,8 @@ class ChannelsLastHook(Hook):
                 )
         runner.model.to(memory_format=torch.channels_last)
         if isinstance(runner.model, DistributedDataParallel):
-            # Its buckets, and so the gradients, have the layout that the
-            # weights had: fused optimizers take them for the new one.
+            # Its buckets have the layout that the weights had, and the first
+            # step would mix up the elements of each kernel's gradient.
             runner.model = runner.wrap_model(
                 runner.cfg.get('model_wrapper_cfg'), runner.model.module
             )
