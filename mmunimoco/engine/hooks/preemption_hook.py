@@ -57,7 +57,6 @@ class PreemptionHook(Hook):
         self._requested = False
         self._leave_at_once = False
         self._installed = False
-        self._process = os.getpid()
         self._group = None
         self._question = None
         self._answer = False
@@ -65,15 +64,11 @@ class PreemptionHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin to listen."""
         self._checkpoints(runner)
-        self._process = os.getpid()
         if get_world_size() > 1 and self._group is None:
             # On the CPU, so that nothing ever waits for a GPU.
             self._group = dist.new_group(backend='gloo')
         in_main_thread = threading.current_thread() is threading.main_thread()
-        if (
-            in_main_thread
-            and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-        ):
+        if in_main_thread and _is_free(signal.getsignal(signal.SIGTERM)):
             signal.signal(signal.SIGTERM, self._handle)
             self._installed = True
 
@@ -144,8 +139,52 @@ class PreemptionHook(Hook):
         )
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return  # a worker that was just forked
         if self._leave_at_once:
             raise SystemExit(self.exit_code)
         self._requested = True
+
+
+def _is_free(handler: object) -> bool:
+    """Whether nobody handles a signal, or a hook of a run that failed."""
+    return handler == signal.SIG_DFL or _is_ours(handler)
+
+
+def _is_ours(handler: object) -> bool:
+    return isinstance(getattr(handler, '__self__', None), PreemptionHook)
+
+
+class _Forks:
+    """Forked processes, such as a metric's pool, end on SIGTERM as ever.
+
+    Who made them would wait without end for those that outlive it. The signal
+    is blocked until they have the default again: Python forgets one that
+    comes before.
+    """
+
+    mask = None
+
+    @classmethod
+    def before(cls) -> None:
+        if _is_ours(signal.getsignal(signal.SIGTERM)):
+            cls.mask = signal.pthread_sigmask(
+                signal.SIG_BLOCK, {signal.SIGTERM}
+            )
+
+    @classmethod
+    def in_parent(cls) -> None:
+        if cls.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, cls.mask)
+            cls.mask = None
+
+    @classmethod
+    def in_child(cls) -> None:
+        if cls.mask is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        cls.in_parent()
+
+
+os.register_at_fork(
+    before=_Forks.before,
+    after_in_parent=_Forks.in_parent,
+    after_in_child=_Forks.in_child,
+)
