@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mmunimoco.demo.progress import PlannedStage, Reporter
-from mmunimoco.demo.running import quiet
+from mmunimoco.demo.progress import ProgressDisplay
 from mmunimoco.demo.store import write_json
 from mmunimoco.demo.tables import print_table
 from mmunimoco.gpu_check.environment import (
@@ -70,21 +70,18 @@ def run_cases(
     Returns:
         dict: What stands in the JSON.
     """
-    reporter = Reporter(console)
-    stages = [
-        PlannedStage(case.title, case.seconds[settings.device], False)
-        for case in cases
-    ]
+    display = ProgressDisplay(console)
+    titles = {case.name: case.title for case in cases}
+    weights = {case.name: case.seconds[settings.device] for case in cases}
     results = {}
     report = dict(header)
-    with reporter.plan(stages):
-        for index, case in enumerate(cases):
-            with (
-                reporter.stage(index),
-                quiet(settings.folder / 'log.txt'),
-            ):
+    with display.plan(titles, weights, jobs=1):
+        for case in cases:
+            display.begin(case.name)
+            with _quiet(settings.folder / 'log.txt'):
                 load = load_average()
-                result = case.run(settings, _teller(reporter))
+                result = case.run(settings, _teller(display, case.name))
+            display.complete(case.name)
             result['load_average'] = [load, load_average()]
             results[case.name] = result
             report = make_report(header, cases, results)
@@ -101,8 +98,8 @@ def run_cases(
         ],
     )
     for key, value in headlines(cases, results).items():
-        reporter.say(f'{key} = {json.dumps(value)}')
-    reporter.say(f'Report: {os.path.relpath(out)} (plot: the .png beside it)')
+        display.say(f'{key} = {json.dumps(value)}')
+    display.say(f'Report: {os.path.relpath(out)} (plot: the .png beside it)')
     return report
 
 
@@ -154,5 +151,18 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None
 
 
-def _teller(reporter: Reporter) -> Callable[[float, str], None]:
-    return lambda fraction, text: reporter.update(fraction, text)
+def _teller(
+    display: ProgressDisplay, name: str
+) -> Callable[[float, str], None]:
+    def tell(fraction: float, text: str) -> None:
+        display.update(name, fraction, text)
+        display.refresh()
+
+    return tell
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send what is printed to the end of a file: only progress is shown."""
+    with open(log, 'a') as file, redirect_stdout(file), redirect_stderr(file):
+        yield

@@ -42,6 +42,6 @@ exec python -m torch.distributed.run \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \
     --master_port="${PORT:-29500}" \
-    "${RESTARTS[@]+"${RESTARTS[@]}"}" \
     --nproc_per_node="$PROCESSES" \
+    "${RESTARTS[@]+"${RESTARTS[@]}"}" \
     "$TOOLS/$TASK.py" "${TARGET[@]}" --launcher pytorch "$@"
