@@ -1,8 +1,28 @@
 """What all tests share."""
 
+import importlib.metadata
+
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+
+# Of what decides whether a test passes, by the names of the distributions.
+RELEASES = (
+    *('torch', 'torchvision', 'numpy', 'onedl-mmengine', 'mmengine'),
+    *('onedl-mmcv', 'mmcv', 'mmcv-lite', 'onedl-mmpretrain', 'mmpretrain'),
+    *('onedl-mmdetection', 'mmdet', 'onedl-mmsegmentation', 'mmsegmentation'),
+)
+
+
+def pytest_report_header():
+    """Name the stack that a run is about."""
+    found = []
+    for name in RELEASES:
+        try:
+            found.append(f'{name} {importlib.metadata.version(name)}')
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f'stack: {", ".join(found)}'
 
 
 @pytest.fixture(scope='module', autouse=True)
