@@ -6,6 +6,24 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
+
+@pytest.fixture(scope='module', autouse=True)
+def scope_of_mmpretrain():
+    """The last Runner of the process before may have left mmdet's."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason='needs a CUDA device')
+    for item in items:
+        if 'gpu' in item.keywords:
+            item.add_marker(skip)
+
+
 # Of what decides whether a test passes, by the names of the distributions.
 RELEASES = (
     *('torch', 'torchvision', 'numpy', 'onedl-mmengine', 'mmengine'),
@@ -23,20 +41,3 @@ def pytest_report_header():
         except importlib.metadata.PackageNotFoundError:
             continue
     return f'stack: {", ".join(found)}'
-
-
-@pytest.fixture(scope='module', autouse=True)
-def scope_of_mmpretrain():
-    """The last Runner of the process before may have left mmdet's."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        yield
-
-
-def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
-    if torch.cuda.is_available():
-        return
-    skip = pytest.mark.skip(reason='needs a CUDA device')
-    for item in items:
-        if 'gpu' in item.keywords:
-            item.add_marker(skip)
