@@ -54,7 +54,7 @@ def _peak_cpu(function: Callable[[], Any]) -> int:
         TemporaryDirectory() as folder,
     ):
         # Of the cycles of a schedule, where there is none.
-        warnings.filterwarnings('ignore', 'Profiler clears events')
+        warnings.filterwarnings('ignore', '.*Profiler clears events')
         with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True
         ) as profiler:
