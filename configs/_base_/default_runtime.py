@@ -36,6 +36,10 @@ custom_hooks = [
     dict(type='CheckpointCheckHook'),
     # Queues of another length, or of MoCo, are carried over.
     dict(type='QueueResumeHook'),
+    # Steps that are not finite are skipped; 21 in a row stop the run.
+    dict(type='NonFiniteLossHook', max_skipped=20),
+    # Logs feature_std, and warns when all features become the same.
+    dict(type='CollapseHook'),
     # On SIGTERM: save, and exit with status 75.
     dict(type='PreemptionHook'),
 ]

@@ -274,13 +274,21 @@ class UniMoCoHead(BaseModule):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor, samples: SampleLabels) -> None:
-        """Write the batch over the oldest keys, wrapping around."""
+        """Write the batch over the oldest keys, wrapping around.
+
+        Where a key is not finite the old one stays: it would be a negative of
+        every query, and so poison all losses until it is overwritten.
+        """
         places = torch.arange(len(keys), device=keys.device) + self.queue_ptr
         places = places[-self.queue_len :] % self.queue_len
-        self.queue[places] = keys[-self.queue_len :]
-        self.label_queue[places] = samples.labels[-self.queue_len :]
+        rows = [(self.queue, keys), (self.label_queue, samples.labels)]
         if self.exclude_own_keys:
-            self.index_queue[places] = samples.indices[-self.queue_len :]
+            rows.append((self.index_queue, samples.indices))
+        finite = keys[-self.queue_len :].isfinite().all(dim=1)
+        for queue, new in rows:
+            new = new[-self.queue_len :]
+            mask = finite.reshape(-1, *[1] * (new.dim() - 1))
+            queue[places] = torch.where(mask, new, queue[places])
         self.queue_ptr += len(keys)
         self.queue_ptr %= self.queue_len
 
