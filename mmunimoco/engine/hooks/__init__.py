@@ -7,6 +7,7 @@ from .delayed_log_hook import DelayedRuntimeInfoHook
 from .exact_checkpoint_hook import ExactCheckpointHook
 from .gradient_checkpoint_hook import GradientCheckpointHook
 from .images_to_device_hook import ImagesToDeviceHook
+from .label_check_hook import LabelCheckHook
 from .non_finite_loss_hook import NonFiniteLossHook
 from .preemption_hook import PreemptionHook
 from .queue_resume_hook import QueueResumeHook
@@ -23,6 +24,7 @@ __all__ = [
     'ExactCheckpointHook',
     'GradientCheckpointHook',
     'ImagesToDeviceHook',
+    'LabelCheckHook',
     'NonFiniteLossHook',
     'PreemptionHook',
     'QueueResumeHook',

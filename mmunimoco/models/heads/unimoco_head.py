@@ -9,6 +9,8 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 from torch.nn import functional
 
+from mmunimoco.utils.config_errors import check_type
+
 from ..losses import (
     ContrastiveLoss,
     KeyBlock,
@@ -99,7 +101,9 @@ class UniMoCoHead(BaseModule):
                 'UniMoCoHead.multi_label=True needs num_classes, the width of '
                 'the multi-hot label queue'
             )
-        self.loss_module = MODELS.build(loss or dict(type='UniConLoss'))
+        loss = loss or dict(type='UniConLoss')
+        check_type('model.head.loss', loss, MODELS)
+        self.loss_module = MODELS.build(loss)
         self.temperature = temperature
         self.positive_temperature = positive_temperature
         self.num_classes = num_classes
@@ -127,6 +131,11 @@ class UniMoCoHead(BaseModule):
         if self.exclude_own_keys:
             indices = torch.full((queue_len,), UNLABELED)
             self.register_buffer('index_queue', indices)
+
+    @property
+    def feat_dim(self) -> int:
+        """Dimension C of the keys."""
+        return self.queue.shape[1]
 
     @property
     def queue_len(self) -> int:
@@ -326,5 +335,6 @@ def _check_positive(name: str, value: object, kind: type) -> None:
     if not right or not value > 0:
         noun = 'an integer' if kind is Integral else 'a number'
         raise ValueError(
-            f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}'
+            f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}; '
+            f'change model.head.{name}'
         )
