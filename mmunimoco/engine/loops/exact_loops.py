@@ -275,7 +275,8 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
 
 def _check_length(dataloader: DataLoader) -> None:
     """Refuse data of which no batch can be made: an epoch of nothing."""
-    if len(dataloader) == 0:
+    is_infinite = hasattr(dataloader.sampler, 'indices')
+    if len(dataloader) == 0 and not is_infinite:
         raise ValueError(
             f'train_dataloader.batch_size is {dataloader.batch_size}, but of '
             f'the {len(dataloader.dataset)} images of train_dataloader.dataset'

@@ -179,13 +179,12 @@ def test_what_is_not_finite_shows_in_loss_and_gradient(bad, **options):
 
 
 @pytest.mark.parametrize('dtype', CPU_AUTOCAST)
-@pytest.mark.parametrize('tau', [0.01, 1.0])
 @pytest.mark.parametrize('loss', sorted(LOSSES))
-def test_steps_with_autocast_and_gradient_scaler(loss, tau, dtype):
+def test_steps_with_autocast_and_gradient_scaler(loss, dtype):
     """The scaler finds its scale, and weights move and stay finite."""
     if not hasattr(torch.amp, 'GradScaler'):
         pytest.skip('this torch has no GradScaler for a CPU')
-    model = build_unimoco(num_classes=3, temperature=tau, loss=LOSSES[loss])
+    model = build_unimoco(num_classes=3, temperature=0.01, loss=LOSSES[loss])
     optimizer = torch.optim.SGD(model.backbone.parameters(), lr=0.01)
     scaler = torch.amp.GradScaler('cpu')
     before = [p.detach().clone() for p in model.backbone.parameters()]
