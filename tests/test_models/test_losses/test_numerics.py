@@ -88,6 +88,21 @@ class Problem:
         self.labels = draw_labels(options['query_labels'], n)
         self.key_labels = draw_labels(options['key_labels'], k)
 
+    def head(self, **options):
+        """A head with this queue."""
+        head = MODELS.build(
+            dict(
+                type='UniMoCoHead',
+                feat_dim=DIM,
+                queue_len=len(self.queue),
+                temperature=self.tau,
+                **options,
+            )
+        )
+        head.queue.copy_(self.queue)
+        head.label_queue.copy_(self.key_labels)
+        return head
+
     def check(self, loss):
         """Finite, not negative, and no steeper than the formula can be."""
         assert loss.dtype == torch.float32 and loss.dim() == 0
@@ -112,21 +127,13 @@ class Problem:
 )
 def test_head_is_finite(streamed, in_batch, ignore, autocast, **options):
     problem = Problem(options)
-    head = MODELS.build(
-        dict(
-            type='UniMoCoHead',
-            feat_dim=DIM,
-            queue_len=len(problem.queue),
-            temperature=problem.tau,
-            positive_temperature=problem.positive_tau,
-            in_batch_positives=in_batch,
-            ignore_unlabeled_keys=ignore,
-            streamed=streamed,
-            loss=LOSSES[options['loss']],
-        )
+    head = problem.head(
+        loss=LOSSES[options['loss']],
+        positive_temperature=problem.positive_tau,
+        in_batch_positives=in_batch,
+        ignore_unlabeled_keys=ignore,
+        streamed=streamed,
     )
-    head.queue.copy_(problem.queue)
-    head.label_queue.copy_(problem.key_labels)
     with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
         values = head.loss(problem.query, problem.key, problem.labels)
     problem.check(values.pop('loss'))
@@ -158,17 +165,7 @@ def test_dense_loss_is_finite(**options):
 def test_what_is_not_finite_shows_in_loss_and_gradient(bad, **options):
     """Or a step would take it for a small loss and learn from it."""
     problem = Problem(options)
-    head = MODELS.build(
-        dict(
-            type='UniMoCoHead',
-            feat_dim=DIM,
-            queue_len=len(problem.queue),
-            temperature=problem.tau,
-            loss=LOSSES[options['loss']],
-        )
-    )
-    head.queue.copy_(problem.queue)
-    head.label_queue.copy_(problem.key_labels)
+    head = problem.head(loss=LOSSES[options['loss']])
     target = dict(query=problem.query, key=problem.key, queue=head.queue)[bad]
     with torch.no_grad():
         target[0, 0] = float('nan')
