@@ -10,6 +10,8 @@ from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
+from mmunimoco.utils.config_errors import part_of_config
+
 from .label_list import check_list_path, select_by_list
 from .label_selection import sample_keys, select_by_ratio
 from .leaf_datasets import (
@@ -70,6 +72,13 @@ class PartialLabels:
         seed: int = 0,
         lazy_init: bool = False,
     ):
+        with part_of_config('dataset'):
+            self._take_options(dataset, label_ratio, label_list, seed)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def _take_options(self, dataset, label_ratio, label_list, seed) -> None:
         if (label_ratio is None) == (label_list is None):
             raise ValueError(
                 'PartialLabels needs either label_ratio or label_list, and '
@@ -83,23 +92,27 @@ class PartialLabels:
         if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
             raise TypeError(f'seed must be an integer, got {seed!r}')
         self.seed = int(seed)
-        self.dataset = (
-            DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        )
+        with part_of_config('dataset'):
+            if isinstance(dataset, dict):
+                dataset = DATASETS.build(dataset)
+        self.dataset = dataset
         if not hasattr(self.dataset, 'full_init'):
             raise TypeError(
                 'dataset must be a dataset of mmengine or mmpretrain or its '
                 f'config, got {type(dataset).__name__}'
             )
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
 
     def full_init(self) -> None:
         """Read the annotations and take the labels away."""
         if self._fully_initialized:
             return
-        self.dataset.full_init()
+        with part_of_config('dataset'):
+            with part_of_config('dataset'):
+                self.dataset.full_init()
+            self._hide_labels()
+        self._fully_initialized = True
+
+    def _hide_labels(self) -> None:
         leaves = find_leaves(self.dataset)
         table = read_samples(leaves)
         keep = self._select(table)
@@ -113,7 +126,8 @@ class PartialLabels:
                 )
             },
         )
-        self._fully_initialized = True
+        kept = table.classes[keep[table.owners()]]
+        self.highest_label = int(kept.max()) if len(kept) else None
         _report(table, keep)
 
     def _select(self, table: SampleTable) -> np.ndarray:

@@ -185,6 +185,8 @@ class ExactCheckpointHook(CheckpointHook):
         self, runner: Runner, name: str, path: str, meta: dict
     ) -> str | None:
         """Write a checkpoint; why that failed, on every process."""
+        # A method that hooks of this project may have.
+        runner.call_hook('before_collecting_state')
         self._state = self._collect(runner)
         fault = None
         if is_main_process():

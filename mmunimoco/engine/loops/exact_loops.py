@@ -10,6 +10,8 @@ from mmpretrain.registry import LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmunimoco.utils.config_errors import named_field
+
 from ..exact_loader import SeededBatches, exact_loader
 from ..random_state import preserved_random_state, restore_random_state
 from .position import Layout, Position, translate
@@ -32,11 +34,15 @@ class ExactLoop:
         self, runner: Runner, dataloader: DataLoader | dict, **options: Any
     ) -> None:
         if isinstance(dataloader, dict):
-            dataloader = runner.build_dataloader(
-                dataloader,
-                seed=runner.seed,
-                diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed'),
-            )
+            with named_field('train_dataloader'):
+                dataloader = runner.build_dataloader(
+                    dataloader,
+                    seed=runner.seed,
+                    diff_rank_seed=runner._randomness_cfg.get(
+                        'diff_rank_seed'
+                    ),
+                )
+        _check_length(dataloader)
         loader = exact_loader(dataloader, runner.seed, runner.rank)
         super().__init__(runner, loader, **options)
         self.random_state: dict | None = None
@@ -265,6 +271,18 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
                 'anew from its weights (load_from without --resume)'
             )
         return Position(self._iter, 0)
+
+
+def _check_length(dataloader: DataLoader) -> None:
+    """Refuse data of which no batch can be made: an epoch of nothing."""
+    is_infinite = hasattr(dataloader.sampler, 'indices')
+    if len(dataloader) == 0 and not is_infinite:
+        raise ValueError(
+            f'train_dataloader.batch_size is {dataloader.batch_size}, but of '
+            f'the {len(dataloader.dataset)} images of train_dataloader.dataset'
+            ' a process has fewer, and drop_last leaves no batch: lower it, '
+            'or give more images'
+        )
 
 
 def _set_epoch(sampler: Any, epoch: int) -> None:

@@ -13,11 +13,14 @@ from torch.utils.data import DataLoader
 
 from mmunimoco.evaluation.functional import (
     check_k,
+    count_not_finite,
     evaluating,
     extract_batch,
     labels_of,
+    not_finite_text,
     sharded_knn_scores,
 )
+from mmunimoco.utils.config_errors import named_field
 
 
 class KNNLoopMixin:
@@ -69,6 +72,11 @@ class KNNLoopMixin:
         query_chunk: int = 4096,
         bank_chunk: int = 65536,
     ) -> None:
+        with named_field(f'{self.stage}_dataloader'):
+            if isinstance(dataloader, dict):
+                dataloader = runner.build_dataloader(
+                    dataloader, seed=runner.seed
+                )
         super().__init__(runner, dataloader, evaluator, fp16)
         self.k = (k,) if isinstance(k, int) else tuple(k)
         self.temperature = temperature
@@ -81,7 +89,8 @@ class KNNLoopMixin:
                 f'temperature={temperature}.'
             )
         self.bank_dtype = dtypes[bank_dtype]
-        self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        with named_field(f'{self.stage}_cfg.bank_dataloader'):
+            self.bank_dataloader = _build_bank(runner, bank_dataloader)
         # Known now: do not let a first epoch run to find it out.
         self._check_k(len(self.bank_dataloader.dataset))
 
@@ -96,6 +105,8 @@ class KNNLoopMixin:
         with evaluating(self.runner.model):
             bank, bank_labels = self._extract_bank()
             queries, samples = self._extract_queries()
+        self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
+        self._check_finite(queries, f'{self.stage}_dataloader')
         scores = sharded_knn_scores(
             queries,
             bank,
@@ -140,6 +151,13 @@ class KNNLoopMixin:
                 )
         self._report_bank(kept)
         return bank[:kept], torch.cat(labels)
+
+    @staticmethod
+    def _check_finite(features: Tensor, field: str) -> None:
+        """Refuse NaN, which would be everybody's neighbour or nobody's."""
+        total = _reduced(count_not_finite(features), 'sum')
+        if total:
+            raise ValueError(f'{field}: {not_finite_text(total)}')
 
     def _report_bank(self, kept: int) -> None:
         """Say how large the bank is, and refuse one that is too small."""
