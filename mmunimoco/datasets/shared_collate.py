@@ -7,6 +7,7 @@ its own. Here a worker uses its memory again once the batch in it is gone.
 """
 
 import io
+import math
 import os
 import pickle
 import weakref
@@ -44,8 +45,8 @@ def collate_views(batch: Sequence[dict]) -> Any:
     rest = [{k: v for k, v in s.items() if k != 'inputs'} for s in batch]
     first = views[0][0]
     shape = (len(views[0]), len(views), *first.shape)
-    memory = _take(np.prod(shape) * first.element_size())
-    stacked = _view(memory.numpy()[_HEADER:], shape, first.dtype)
+    memory = _take(math.prod(shape) * first.element_size())
+    stacked = _view(_content(memory, shape, first.dtype), shape, first.dtype)
     for place, images in enumerate(zip(*views, strict=True)):
         torch.stack(images, out=stacked[place])
     return _Lent(memory, shape, first.dtype, _dump(default_collate(rest)))
@@ -87,7 +88,7 @@ def _receive(
     memory: Tensor, shape: tuple, dtype: torch.dtype, rest: bytes
 ) -> dict:
     """In the process that gets the batch: tensors on the shared memory."""
-    content = memory.numpy()[_HEADER:]
+    content = _content(memory, shape, dtype)
     # Alive as long as a tensor on it is, whatever slice of it.
     finalizer = weakref.finalize(content, _give_back, memory, os.getpid())
     finalizer.atexit = False
@@ -95,9 +96,13 @@ def _receive(
     return dict(inputs=views, **pickle.loads(rest))
 
 
+def _content(memory: Tensor, shape: tuple, dtype: torch.dtype) -> np.ndarray:
+    count = math.prod(shape) * dtype.itemsize
+    return memory.numpy()[_HEADER : _HEADER + count]
+
+
 def _view(content: np.ndarray, shape: tuple, dtype: torch.dtype) -> Tensor:
-    stacked = torch.from_numpy(content).view(dtype)
-    return stacked[: np.prod(shape)].view(shape)
+    return torch.from_numpy(content).view(dtype).view(shape)
 
 
 def _give_back(memory: Tensor, owner: int) -> None:

@@ -25,12 +25,15 @@ class Views(Dataset):
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
         views = torch.randint(256, (2, 3, 5, 7), generator=generator)
+        if callable(self.dtype):  # another kind and size from batch to batch
+            return self.sample(index, self.dtype(index, views))
+        return self.sample(index, views.to(self.dtype))
+
+    def sample(self, index, views):
         sample = DataSample(metainfo=dict(img_path=f'{index}.jpg'))
         if index % 3:
             sample.set_gt_label([index % 5, 7])
-        return dict(
-            inputs=self.form(views.to(self.dtype)), data_samples=sample
-        )
+        return dict(inputs=self.form(views), data_samples=sample)
 
 
 def load(dataset, collate, workers=1, batch_size=4, **options):
@@ -65,6 +68,23 @@ def test_batches_are_those_of_default_collate(dtype):
     kept = list(load(dataset, FUNCTIONS.get('collate_views')))
     assert_same(kept, load(dataset, default_collate, workers=0))
     assert_same(load(dataset, collate_views, workers=0), kept)
+
+
+def change(index, views):
+    batch = index // 4
+    views = views.to(torch.float32) if batch % 2 else views.to(torch.uint8)
+    return views[..., : 7 - batch % 3]
+
+
+def test_kinds_and_sizes_may_change():
+    dataset = Views(80, change)
+    expected = load(dataset, default_collate, workers=0)
+    # Not kept: each batch lies where another one has been.
+    for batch, other in zip(
+        load(dataset, collate_views), expected, strict=True
+    ):
+        assert_same([batch], [other])
+        del batch
 
 
 def test_inputs_of_another_form_go_the_usual_way():
