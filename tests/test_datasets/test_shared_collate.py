@@ -122,7 +122,7 @@ def test_memory_is_used_again():
             del batch
     gc.collect()
     # In the worker's queue, in the consumer's hands, kept: not one a batch.
-    assert len(pools) == 100 and max(pools) <= 6
+    assert len(pools) == 100 and max(pools) <= 10
     assert torch.equal(piece, expected)
     # The worker, not a test's luck, left the piece alone: what is kept grows.
     held = list(loader)
