@@ -1,10 +1,16 @@
 """Encoded images to pixels, as mmcv decodes them, and reduced on the way."""
 
 import io
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+
+try:
+    import simplejpeg
+except ImportError:  # not installed: OpenCV gives the same pixels
+    simplejpeg = None
 
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
@@ -17,15 +23,27 @@ _ORIENTATION = 0x0112  # EXIF tag
 _ON_ITS_SIDE = 5  # EXIF orientations from here on turn by 90 degrees
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Read the size of a JPEG from its header, which takes microseconds.
+class JpegHeader(NamedTuple):
+    """What is known of a JPEG before it is decoded.
+
+    Attributes:
+        size (tuple[int, int]): Height and width after the rotation that its
+            EXIF data ask for.
+        plain (bool): Whether it is RGB or gray and not to be rotated.
+    """
+
+    size: tuple[int, int]
+    plain: bool
+
+
+def read_header(content: bytes) -> JpegHeader | None:
+    """Read the header of a JPEG, which takes microseconds.
 
     Args:
         content (bytes): An encoded image.
 
     Returns:
-        tuple[int, int] | None: Height and width after the rotation that its
-        EXIF data ask for; None if it is no JPEG, or a damaged one.
+        JpegHeader | None: None if it is no JPEG, or a damaged one.
     """
     if not content.startswith(_JPEG_START):
         return None
@@ -33,11 +51,13 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
         with Image.open(io.BytesIO(content), formats=['JPEG']) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1)
+            plain = image.mode in ('RGB', 'L') and turned == 1
     except Exception:
         # Whatever Pillow finds wrong with it, the decoder decides.
         return None
     on_its_side = isinstance(turned, int) and turned >= _ON_ITS_SIDE
-    return (width, height) if on_its_side else (height, width)
+    size = (width, height) if on_its_side else (height, width)
+    return JpegHeader(size, plain)
 
 
 def reduced_size(size: tuple[int, int], reduction: int) -> tuple[int, int]:
@@ -45,13 +65,18 @@ def reduced_size(size: tuple[int, int], reduction: int) -> tuple[int, int]:
     return tuple(-(-side // reduction) for side in size)
 
 
-def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
+def decode(
+    content: bytes, name: str, reduction: int = 1, plain: bool = False
+) -> np.ndarray:
     """Decode an image.
 
     Args:
         content (bytes): An encoded image of any kind that OpenCV knows.
         name (str): What to call it in an error.
         reduction (int): 1, 2, 4 or 8: how many times smaller to decode it.
+        plain (bool): Whether :func:`read_header` calls it plain. simplejpeg,
+            if installed, then takes a tenth less time for the same pixels.
+            Defaults to False.
 
     Returns:
         np.ndarray: (h, w, 3) uint8, BGR; gray and CMYK converted, rotated
@@ -61,7 +86,9 @@ def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
         ValueError: If it cannot be decoded.
     """
     image = None
-    if content:
+    if plain and reduction == 1 and simplejpeg is not None:
+        image = _decode_plain(content)
+    if image is None and content:
         buffer = np.frombuffer(content, np.uint8)
         image = cv2.imdecode(buffer, _FLAGS[reduction])
     if image is None:
@@ -70,3 +97,11 @@ def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
             'bytes). Remove or replace it, or set ignore_empty=True'
         )
     return image
+
+
+def _decode_plain(content: bytes) -> np.ndarray | None:
+    """Decode by simplejpeg; None where it finds damage: OpenCV decides."""
+    try:
+        return simplejpeg.decode_jpeg(content, 'BGR')
+    except ValueError:
+        return None

@@ -11,7 +11,7 @@ from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 from torch.nn import functional
 
-from .decoding import decode, jpeg_size, reduced_size
+from .decoding import decode, read_header, reduced_size
 
 _REDUCTIONS = (8, 4, 2)
 
@@ -111,11 +111,12 @@ class LoadTwoCrops(BaseTransform):
                 f'{path!r} is not in the storage that backend_args '
                 f'{self.backend_args} name'
             )
-        size = jpeg_size(content)
-        if size is not None:
+        header = read_header(content)
+        if header is not None:
+            size = header.size
             boxes = self._draw(size)
             reduction = self._reduction(boxes)
-            image = decode(content, path, reduction)
+            image = decode(content, path, reduction, header.plain)
             if image.shape[:2] == reduced_size(size, reduction):
                 return image, size, boxes
         # No JPEG, or one whose header Pillow and OpenCV read differently.
