@@ -6,13 +6,23 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .image_checks import (
+    GIF_STARTS,
+    JPEG_START,
+    MAX_PIXELS,
+    broken,
+    check_pixels,
+    check_whole,
+    image_size,
+    open_lazily,
+)
+
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-_JPEG_START = b'\xff\xd8\xff'
 _ORIENTATION = 0x0112  # EXIF tag
 _ON_ITS_SIDE = 5  # EXIF orientations from here on turn by 90 degrees
 
@@ -27,10 +37,10 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
         tuple[int, int] | None: Height and width after the rotation that its
         EXIF data ask for; None if it is no JPEG, or a damaged one.
     """
-    if not content.startswith(_JPEG_START):
+    if not content.startswith(JPEG_START):
         return None
     try:
-        with Image.open(io.BytesIO(content), formats=['JPEG']) as image:
+        with open_lazily(content) as image:
             width, height = image.size
             turned = image.getexif().get(_ORIENTATION, 1)
     except Exception:
@@ -45,6 +55,51 @@ def reduced_size(size: tuple[int, int], reduction: int) -> tuple[int, int]:
     return tuple(-(-side // reduction) for side in size)
 
 
+def decode_whole(
+    content: bytes, name: str, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Decode an image, a JPEG of too many pixels at a smaller size.
+
+    Args:
+        content (bytes): An encoded image of any kind that OpenCV knows.
+        name (str): What to call it in an error.
+        max_pixels (int): The most to decode. A JPEG of more is decoded at a
+            half, a quarter or an eighth of its height and width.
+
+    Returns:
+        np.ndarray: See :func:`decode`.
+
+    Raises:
+        BrokenImageError: If it cannot be decoded, or not so small.
+    """
+    return decode(content, name, fitting_reduction(content, name, max_pixels))
+
+
+def fitting_reduction(content: bytes, name: str, max_pixels: int) -> int:
+    """How many times smaller an image must be decoded to be small enough.
+
+    Args:
+        content (bytes): An encoded image.
+        name (str): What to call it in an error.
+        max_pixels (int): The most to decode.
+
+    Returns:
+        int: 1, or for a JPEG also 2, 4 or 8.
+
+    Raises:
+        BrokenImageError: If it would be too large still.
+    """
+    size = image_size(content)
+    if size is None:
+        return 1  # OpenCV has a bound of its own
+    reductions = (1, 2, 4, 8) if content.startswith(JPEG_START) else (1,)
+    for reduction in reductions:
+        height, width = reduced_size(size, reduction)
+        if height * width <= max_pixels:
+            return reduction
+    check_pixels((height, width), name, max_pixels)
+
+
 def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
     """Decode an image.
 
@@ -54,19 +109,32 @@ def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
         reduction (int): 1, 2, 4 or 8: how many times smaller to decode it.
 
     Returns:
-        np.ndarray: (h, w, 3) uint8, BGR; gray and CMYK converted, rotated
-        as EXIF says.
+        np.ndarray: (h, w, 3) uint8, BGR; gray and CMYK converted, 16 bits
+        scaled to 8, transparency left out, of an animation the first frame,
+        rotated as EXIF says.
 
     Raises:
-        ValueError: If it cannot be decoded.
+        BrokenImageError: If it cannot be decoded, or was cut off.
     """
-    image = None
-    if content:
+    check_whole(content, name)
+    if content.startswith(GIF_STARTS):  # OpenCV knows them since 4.11
+        image = _decode_gif(content)
+    else:
         buffer = np.frombuffer(content, np.uint8)
         image = cv2.imdecode(buffer, _FLAGS[reduction])
     if image is None:
-        raise ValueError(
-            f'{name} is no image that OpenCV can decode ({len(content)} '
-            'bytes). Remove or replace it, or set ignore_empty=True'
+        raise broken(
+            name,
+            content,
+            'is no image that OpenCV can decode, or a damaged one',
         )
     return image
+
+
+def _decode_gif(content: bytes) -> np.ndarray | None:
+    """The first frame, BGR; None if it is damaged."""
+    try:
+        with Image.open(io.BytesIO(content), formats=['GIF']) as image:
+            return np.array(image.convert('RGB'))[..., ::-1].copy()
+    except Exception:  # Pillow raises errors of many kinds
+        return None
