@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, save_checkpoint
 from mmengine.runner.checkpoint import weights_to_cpu
+from torch import Tensor
 
 from mmunimoco.engine.file_backend import ATOMIC
 from mmunimoco.utils.checkpoint import bare_model
@@ -54,7 +55,7 @@ def check_checkpoint(runner: Runner, folder: Path) -> tuple[str, int]:
     wrong = [
         name
         for name, value in state.items()
-        if name not in stored or not torch.equal(stored[name], value.cpu())
+        if name not in stored or not _same_bits(stored[name], value.cpu())
     ]
     path.unlink()
     if wrong or len(stored) != len(state):
@@ -65,6 +66,13 @@ def check_checkpoint(runner: Runner, folder: Path) -> tuple[str, int]:
         )
     text = f'{size / 2**20:.0f} MB, written, read back, equal'
     return text if stepped else f'{text} (without optimizer)', size
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal, NaNs included."""
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and (
+        torch.equal(*(x.reshape(-1).view(torch.uint8) for x in (one, other)))
+    )
 
 
 def check_disk(cfg: Config, folder: Path, size: int) -> str:

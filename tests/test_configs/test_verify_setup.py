@@ -177,13 +177,15 @@ def test_several_problems_at_once(config, tmp_path):
     (tmp_path / 'file').touch()
     changes = {
         'model.head.num_classes': 2,
-        'model.head.temperature': 1e-40,
         'train_dataloader.dataset.label_ratio': 1.0,
     }
     found = results(verify_setup(config, changes))
     assert found['labels'][0] is False
     assert 'a label 2, and model.head.num_classes' in found['labels'][1]
     assert found['step'][0] is False and found['memory'][0] is None
+    assert 'correct the annotations' in found['step'][1]
+    found = results(verify_setup(config, {'model.head.temperature': 1e-40}))
+    assert problems(found) == ['step']
     assert 'the loss of the first step is' in found['step'][1]
     found = results(
         verify_setup(config, work_dir=str(tmp_path / 'file/deeper'))

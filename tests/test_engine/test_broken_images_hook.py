@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from ddp_helpers import run_ddp
+from exact_runs import differences
 from image_folders import write_image_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
 from mmunimoco.datasets.skip_broken import BrokenImageError
+from mmunimoco.utils.safe_load import read_checkpoint
 
 LOAD, PACK = dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')
 WHOLE = [dict(type='LoadImageFromFile'), PACK]
@@ -124,6 +126,20 @@ def test_counted_over_restarts(folder, tmp_path):
     with pytest.raises(BrokenImageError, match='4 files are broken') as caught:
         Runner.from_cfg(cfg).train()
     assert 'class_0/0.png' in str(caught.value)
+
+
+def test_resumed_as_if_never_stopped(folder, tmp_path):
+    last = []
+    for name, parts in (('whole', [2]), ('parts', [1, 2])):
+        for epochs in parts:
+            cfg = config(folder, tmp_path / name, 3, resume=True)
+            cfg.randomness.deterministic = True
+            cfg.train_cfg.max_epochs = epochs
+            Runner.from_cfg(cfg).train()
+        last.append(read_checkpoint(str(tmp_path / name / 'epoch_2.pth')))
+    assert not list(differences(*last))
+    hub = last[0]['message_hub']['runtime_info']
+    assert len(hub['broken_files']) == 3
 
 
 def test_nothing_to_do_without_skip_broken(tmp_path):

@@ -11,10 +11,9 @@ from .image_checks import (
     JPEG_START,
     MAX_PIXELS,
     broken,
-    check_pixels,
     check_whole,
-    image_size,
     open_lazily,
+    too_large,
 )
 
 _FLAGS = {
@@ -63,8 +62,9 @@ def decode_whole(
     Args:
         content (bytes): An encoded image of any kind that OpenCV knows.
         name (str): What to call it in an error.
-        max_pixels (int): The most to decode. A JPEG of more is decoded at a
-            half, a quarter or an eighth of its height and width.
+        max_pixels (int): The most to decode. A JPEG of more, if it is not
+            progressive, is decoded at a half, a quarter or an eighth of its
+            height and width.
 
     Returns:
         np.ndarray: See :func:`decode`.
@@ -84,20 +84,21 @@ def fitting_reduction(content: bytes, name: str, max_pixels: int) -> int:
         max_pixels (int): The most to decode.
 
     Returns:
-        int: 1, or for a JPEG also 2, 4 or 8.
+        int: 1, or for a JPEG also 2, 4 or 8; not for a progressive one, which
+        takes as much memory whatever it is decoded to.
 
     Raises:
         BrokenImageError: If it would be too large still.
     """
-    size = image_size(content)
-    if size is None:
+    image = open_lazily(content)
+    if image is None:
         return 1  # OpenCV has a bound of its own
-    reductions = (1, 2, 4, 8) if content.startswith(JPEG_START) else (1,)
-    for reduction in reductions:
-        height, width = reduced_size(size, reduction)
+    sequential = image.format == 'JPEG' and not image.info.get('progressive')
+    for reduction in (1, 2, 4, 8) if sequential else (1,):
+        height, width = reduced_size((image.height, image.width), reduction)
         if height * width <= max_pixels:
             return reduction
-    check_pixels((height, width), name, max_pixels)
+    raise too_large(height, width, name, max_pixels)
 
 
 def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:

@@ -65,45 +65,28 @@ def broken(name: str, content: bytes, fault: str) -> BrokenImageError:
     )
 
 
-def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
-    """Refuse to decode more pixels than the memory of a worker may hold.
-
-    Args:
-        size (tuple[int, int]): Height and width that would be decoded.
-        name (str): What to call the image in an error.
-        max_pixels (int): The most there may be.
-
-    Raises:
-        BrokenImageError: If there are more.
-    """
-    height, width = size
-    if height * width > max_pixels:
-        raise BrokenImageError(
-            f'{name} would be decoded to {width} x {height} = '
-            f'{height * width} pixels, {3 * height * width / 2**30:.1f} GB, '
-            f'and max_pixels is {max_pixels}: make it smaller, or set '
-            'max_pixels of the transform that loads it higher'
-        )
+def too_large(
+    height: int, width: int, name: str, max_pixels: int
+) -> BrokenImageError:
+    """The error for an image of more pixels than may be decoded."""
+    gigabytes = 3 * height * width / 2**30
+    return BrokenImageError(
+        f'{name} would be decoded to {width} x {height} pixels, '
+        f'{gigabytes:.1f} GB, and max_pixels is {max_pixels}: make it '
+        'smaller, or set max_pixels of the transform that loads it to '
+        f'{height * width}'
+    )
 
 
-def image_size(content: bytes) -> tuple[int, int] | None:
-    """Read the size of an image of any kind from its header.
-
-    Unlike ``Image.open`` it has no opinion of its own on large ones.
+def open_lazily(content: bytes) -> Image.Image | None:
+    """Read the header of an image, by Pillow, whatever its size.
 
     Args:
         content (bytes): An encoded image.
 
     Returns:
-        tuple[int, int] | None: Height and width as they are stored, before
-        any rotation; None if Pillow does not know it.
+        Image.Image | None: None if Pillow does not know it.
     """
-    image = open_lazily(content)
-    return None if image is None else (image.height, image.width)
-
-
-def open_lazily(content: bytes) -> Image.Image | None:
-    """Read the header of an image, by Pillow; None if it does not know it."""
     if content.startswith(JPEG_START):
         kinds = [(JpegImagePlugin.JpegImageFile, None)]
     else:

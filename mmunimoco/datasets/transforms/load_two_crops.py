@@ -11,8 +11,14 @@ from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 from torch.nn import functional
 
-from .decoding import decode, decode_whole, jpeg_size, reduced_size
-from .image_checks import MAX_PIXELS, check_pixels
+from .decoding import (
+    decode,
+    decode_whole,
+    fitting_reduction,
+    jpeg_size,
+    reduced_size,
+)
+from .image_checks import MAX_PIXELS
 
 _REDUCTIONS = (8, 4, 2)
 
@@ -120,10 +126,11 @@ class LoadTwoCrops(BaseTransform):
         if size is not None:
             boxes = self._draw(size)
             reduction = self._reduction(boxes)
-            wanted = reduced_size(size, reduction)
-            check_pixels(wanted, path, self.max_pixels)
+            if size[0] * size[1] > self.max_pixels:
+                least = fitting_reduction(content, path, self.max_pixels)
+                reduction = max(reduction, least)
             image = decode(content, path, reduction)
-            if image.shape[:2] == wanted:
+            if image.shape[:2] == reduced_size(size, reduction):
                 return image, size, boxes
         # No JPEG, or one whose header Pillow and OpenCV read differently.
         image = decode_whole(content, path, self.max_pixels)
