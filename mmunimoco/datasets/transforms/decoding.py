@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from .image_checks import (
-    GIF_STARTS,
     JPEG_START,
     MAX_PIXELS,
     broken,
     check_whole,
+    is_animation,
     open_lazily,
     too_large,
 )
@@ -118,8 +118,8 @@ def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
         BrokenImageError: If it cannot be decoded, or was cut off.
     """
     check_whole(content, name)
-    if content.startswith(GIF_STARTS):  # OpenCV knows them since 4.11
-        image = _decode_gif(content)
+    if is_animation(content):  # which OpenCV reads since 4.11
+        image = _decode_first_frame(content)
     else:
         buffer = np.frombuffer(content, np.uint8)
         image = cv2.imdecode(buffer, _FLAGS[reduction])
@@ -132,10 +132,10 @@ def decode(content: bytes, name: str, reduction: int = 1) -> np.ndarray:
     return image
 
 
-def _decode_gif(content: bytes) -> np.ndarray | None:
-    """The first frame, BGR; None if it is damaged."""
+def _decode_first_frame(content: bytes) -> np.ndarray | None:
+    """The first frame of a GIF or WebP, BGR; None if it is damaged."""
     try:
-        with Image.open(io.BytesIO(content), formats=['GIF']) as image:
+        with Image.open(io.BytesIO(content), formats=['GIF', 'WEBP']) as image:
             return np.array(image.convert('RGB'))[..., ::-1].copy()
     except Exception:  # Pillow raises errors of many kinds
         return None

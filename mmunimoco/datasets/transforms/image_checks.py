@@ -13,8 +13,9 @@ from ..skip_broken import BrokenImageError
 # Pillow's bound for decompression bombs; 0.5 GB decoded.
 MAX_PIXELS = 178_956_970
 JPEG_START = b'\xff\xd8\xff'
-GIF_STARTS = (b'GIF87a', b'GIF89a')
+_GIF_STARTS = (b'GIF87a', b'GIF89a')
 _PNG_START = b'\x89PNG\r\n\x1a\n'
+_MOVES = 0x02  # flag of an extended WebP
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 # What may follow an 0xff between two scans or in one: a zero if it is a value,
@@ -46,9 +47,9 @@ def check_whole(content: bytes, name: str) -> None:
         fault = _jpeg_fault(content)
     elif content.startswith(_PNG_START) and content.rfind(b'IEND') < 0:
         fault = 'is a PNG that was cut off: it has no IEND'
-    elif content.startswith(GIF_STARTS) and content.rstrip(b'\0')[-1] != 0x3B:
+    elif content.startswith(_GIF_STARTS) and content.rstrip(b'\0')[-1] != 0x3B:
         fault = 'is a GIF that was cut off: it has no trailer'
-    elif content[:4] + content[8:12] == b'RIFFWEBP' and (
+    elif _is_webp(content) and (
         int.from_bytes(content[4:8], 'little') + 8 > len(content)
     ):
         fault = 'is a WebP that was cut off: it is shorter than it says'
@@ -99,6 +100,19 @@ def open_lazily(content: bytes) -> Image.Image | None:
         except Exception:  # of any kind: the decoder decides
             continue
     return None
+
+
+def is_animation(content: bytes) -> bool:
+    """Whether it is a GIF, or a WebP of several frames."""
+    return content.startswith(_GIF_STARTS) or (
+        _is_webp(content)
+        and content[12:16] == b'VP8X'
+        and bool(content[20] & _MOVES)
+    )
+
+
+def _is_webp(content: bytes) -> bool:
+    return content[:4] + content[8:12] == b'RIFFWEBP'
 
 
 def _jpeg_fault(content: bytes) -> str | None:
