@@ -148,7 +148,7 @@ param_scheduler = [
     )
 ]
 train_cfg = dict(
-    type='EpochBasedTrainLoop',
+    type='ExactEpochLoop',
     max_epochs=max_epochs,
     val_interval=val_interval,
 )

@@ -3,7 +3,7 @@
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mmunimoco.demo.plots import STYLE, figure_png
+from mmunimoco.utils.figures import STYLE, figure_png
 
 from .case import Case
 

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from mmunimoco.demo.progress import ProgressDisplay
-from mmunimoco.demo.store import write_json
-from mmunimoco.demo.tables import print_table
 from mmunimoco.gpu_check.environment import (
     describe_commit,
     describe_hardware,
     describe_versions,
 )
+from mmunimoco.utils.atomic import write_json
+from mmunimoco.utils.progress import ProgressDisplay
+from mmunimoco.utils.tables import print_table
 
 from .case import Case, Settings
 from .plots import plot_cases

@@ -5,10 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from mmunimoco.models.utils import measure_shuffle_bytes
-
 from .case import OURS, PUBLISHED, Case, Settings
 from .formats import draw_lines, in_bytes
+from .shuffle_bytes import measure_shuffle_bytes
 
 WORLD_SIZES = (2, 4, 8)
 # The published batch of a GPU at the published size, float32.

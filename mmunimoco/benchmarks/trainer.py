@@ -62,12 +62,6 @@ class Trainer:
         # One of mmengine's own is switched off, the other left out.
         cfg.default_hooks.checkpoint = None
         cfg.default_hooks.pop('visualization', None)
-        # Without checkpoints there is nothing to leave behind on SIGTERM.
-        cfg.custom_hooks = [
-            hook
-            for hook in cfg.get('custom_hooks') or []
-            if not hook['type'].endswith('PreemptionHook')
-        ]
         cfg.param_scheduler = None
         self.runner = build_runner(cfg)
         self.runner.train()

@@ -5,8 +5,9 @@ import time
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmunimoco.utils.progress import Reporter
+
 from .interrupt import SafeInterrupt
-from .progress import Reporter
 
 
 class ClockHook(Hook):

@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 
-from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.atomic import write_atomic, write_json
+from mmunimoco.utils.progress import Reporter
 from mmunimoco.utils.versions import collect_versions, describe_machine
 
 from .configs import pretrain_config
 from .curves import read_curves
 from .embedding import embed, extract_features, save_arrays
 from .plots import plot_curves, plot_embedding
-from .progress import Reporter
 from .report import html_report, markdown_report
 from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .stages import Stage, backbone_file, backbone_title, label_name
-from .store import StageStore, fingerprint, write_json
+from .store import StageStore, fingerprint
 from .summary import build_summary
 from .transfer_plots import plot_predictions, plot_transfer
 

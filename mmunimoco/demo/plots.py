@@ -1,14 +1,12 @@
 """The two pictures of the report."""
 
-import io
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
+
+from mmunimoco.utils.figures import STYLE, figure_png
 
 from .tables import ratio_name
 
@@ -33,16 +31,6 @@ CLASS_COLORS = (
     '#AA4499',
     '#222222',
 )
-STYLE = {
-    'font.size': 10.5,
-    'axes.titlesize': 11.5,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.grid': True,
-    'grid.color': '#E5E5E5',
-    'axes.axisbelow': True,
-    'legend.frameon': False,
-}
 
 
 def plot_curves(summary: dict) -> bytes:
@@ -194,17 +182,3 @@ def _spread(places: np.ndarray) -> np.ndarray:
             if near.all():
                 places[index, 1] = places[other, 1] + height
     return places
-
-
-def figure_png(figure: Figure) -> bytes:
-    """Draw a figure as a small PNG."""
-    # No pyplot: nothing global, and no display is looked for.
-    FigureCanvasAgg(figure)
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format='png', dpi=110)
-    # 256 colours are plenty here, and a third of the bytes.
-    image = Image.open(drawn).convert('RGB')
-    image.quantize(dither=Image.Dither.NONE).save(
-        small, format='png', optimize=True
-    )
-    return small.getvalue()

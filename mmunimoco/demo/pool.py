@@ -12,8 +12,9 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from mmunimoco.utils.progress import ProgressDisplay
+
 from .interrupt import SafeInterrupt
-from .progress import ProgressDisplay
 from .stages import Stage
 from .worker import DONE, FAILED, UPDATE, work
 

@@ -10,10 +10,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
 from mmunimoco.utils.atomic import write_whole
+from mmunimoco.utils.progress import Reporter
 
 from .configs import linear_config, pretrain_config
 from .hooks import ClockHook, ProgressHook
-from .progress import Reporter
 from .running import evaluate, latest_checkpoint, train
 from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .store import StageStore, fingerprint

@@ -5,16 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
-from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.atomic import write_json
 
 # Raise it when results of an older version cannot be used any more.
 RECORD_VERSION = 1
 _NAME = 'stage.json'
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Write a value as JSON, whole or not at all."""
-    write_atomic(path, json.dumps(value, indent=2) + '\n')
 
 
 def fingerprint(*parts: object) -> str:

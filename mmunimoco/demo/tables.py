@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from .estimate import format_duration
+from mmunimoco.utils.estimate import format_duration
+from mmunimoco.utils.tables import print_table
+
 from .summary import TRANSFER_METRICS, expectations
 
 COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Epochs', 'Time')
@@ -105,28 +106,6 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-def print_table(
-    console: Console,
-    title: str,
-    columns: tuple[str, ...],
-    rows: list[tuple[str, ...]],
-) -> None:
-    """Print a table, its first column to the left, the others to the right.
-
-    Args:
-        console (Console): Where to.
-        title (str): Stands above it.
-        columns (tuple[str, ...]): Names.
-        rows (list[tuple[str, ...]]): One text for each column.
-    """
-    table = Table(title=title)
-    for index, name in enumerate(columns):
-        table.add_column(name, justify='right' if index else 'left')
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def _accuracies(entry: dict) -> tuple[str, str]:

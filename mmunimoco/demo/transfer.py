@@ -9,11 +9,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmunimoco.datasets.scenes_files import write_scenes
+from mmunimoco.utils.progress import Reporter
 
 from .embedding import save_arrays
 from .hooks import ProgressHook
 from .predictions import detected_objects, segmented_classes
-from .progress import Reporter
 from .running import evaluate, latest_checkpoint, train
 from .settings import PRETRAIN_CONFIGS, DemoSettings
 from .stages import (

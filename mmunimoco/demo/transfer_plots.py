@@ -11,12 +11,12 @@ from matplotlib.patches import Patch, Rectangle
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 from PIL import Image
 
+from mmunimoco.utils.figures import STYLE, figure_png
+
 from .plots import (
     CLASS_COLORS,
     RANDOM_COLOR,
     RATIO_STYLES,
-    STYLE,
-    figure_png,
 )
 from .predictions import SHOWN_SCENES
 from .settings import DemoSettings

@@ -5,10 +5,11 @@ import shutil
 
 from rich.console import Console
 
+from mmunimoco.utils.progress import ProgressDisplay
+
 from .outputs import OUTPUT_FILES, TRANSFER_FILES
 from .plan import plan_stages
 from .pool import StageError, StagePool
-from .progress import ProgressDisplay
 from .settings import DemoSettings
 from .stages import Stage
 from .tables import print_results

@@ -1,6 +1,7 @@
 """Files that are whole or absent."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     write_whole(path, lambda part: part.write_bytes(data))
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_atomic(path, json.dumps(value, indent=2) + '\n')
 
 
 def remove_parts(folder: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mmunimoco.demo import DemoSettings
 from mmunimoco.demo.pool import StageError, StagePool
-from mmunimoco.demo.progress import ProgressDisplay
+from mmunimoco.utils.progress import ProgressDisplay
 
 
 @pytest.fixture

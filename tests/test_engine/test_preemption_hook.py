@@ -56,6 +56,10 @@ def test_status_out_of_range(status):
         PreemptionHook(exit_code=status)
 
 
-def test_needs_the_checkpoint_hook():
-    with pytest.raises(ValueError, match='ExactCheckpointHook'):
-        PreemptionHook().before_train(SimpleNamespace(hooks=[]))
+def test_without_the_checkpoint_hook_sigterm_is_as_ever(capfd):
+    hook = PreemptionHook()
+    hook.before_train(SimpleNamespace(hooks=[]))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    hook.before_val(None)
+    hook.after_train_iter(None)
+    assert 'nothing is saved on SIGTERM' in ''.join(capfd.readouterr())

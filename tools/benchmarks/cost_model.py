@@ -18,7 +18,7 @@ from mmunimoco.benchmarks.cost_times import (
     cost_rows,
     time_row,
 )
-from mmunimoco.demo.tables import print_table
+from mmunimoco.utils.tables import print_table
 
 
 def parse_args() -> argparse.Namespace:

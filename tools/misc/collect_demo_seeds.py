@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from mmunimoco.demo.seeds import collect_seeds
-from mmunimoco.demo.store import write_json
+from mmunimoco.utils.atomic import write_json
 
 
 def main() -> None:

@@ -33,15 +33,15 @@ class PreemptionHook(Hook):
     In a validation nothing has to be saved, if that was done before it; the
     process exits at once, and validates again when resumed.
 
-    Needs ``ExactCheckpointHook``. A program that handles SIGTERM itself is
-    left alone.
+    Without ``ExactCheckpointHook`` nothing can be saved: a warning, and
+    SIGTERM ends the run as ever. A program that handles SIGTERM itself is left
+    alone.
 
     Args:
         exit_code (int): Exit status, 1 to 255. Defaults to 75.
 
     Raises:
-        ValueError: If the status is out of range, or there is no
-            ``ExactCheckpointHook``.
+        ValueError: If the status is out of range.
     """
 
     # After all others: what they do for a step is done, and saved.
@@ -57,13 +57,22 @@ class PreemptionHook(Hook):
         self._requested = False
         self._leave_at_once = False
         self._installed = False
+        self._checkpoints: ExactCheckpointHook | None = None
         self._group = None
         self._question = None
         self._answer = False
 
     def before_train(self, runner: Runner) -> None:
         """Begin to listen."""
-        self._checkpoints(runner)
+        self._checkpoints = _find_checkpoint_hook(runner)
+        if self._checkpoints is None:
+            print_log(
+                'No ExactCheckpointHook in default_hooks.checkpoint, so '
+                'nothing is saved on SIGTERM.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return
         if get_world_size() > 1 and self._group is None:
             # On the CPU, so that nothing ever waits for a GPU.
             self._group = dist.new_group(backend='gloo')
@@ -79,14 +88,14 @@ class PreemptionHook(Hook):
             SystemExit: With the exit status.
         """
         if self._all_know() and runner.optim_wrapper.should_update():
-            path = self._checkpoints(runner).save_now(runner)
+            path = self._checkpoints.save_now(runner)
             self._leave(path or 'nothing, see above')
 
     def before_val(self, runner: Runner) -> None:
         """From now on nothing has to be saved, if that was just done."""
         if not self._installed:
             return
-        saved = self._checkpoints(runner).saved_iter
+        saved = self._checkpoints.saved_iter
         self._leave_at_once = saved == runner.iter
         if self._leave_at_once and self._requested:
             self._leave('what was saved before this validation')
@@ -128,20 +137,15 @@ class PreemptionHook(Hook):
         )
         raise SystemExit(self.exit_code)
 
-    @staticmethod
-    def _checkpoints(runner: Runner) -> ExactCheckpointHook:
-        for hook in runner.hooks:
-            if isinstance(hook, ExactCheckpointHook):
-                return hook
-        raise ValueError(
-            'PreemptionHook needs checkpoint=dict('
-            "type='ExactCheckpointHook', ...) in default_hooks to save with"
-        )
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._leave_at_once:
             raise SystemExit(self.exit_code)
         self._requested = True
+
+
+def _find_checkpoint_hook(runner: Runner) -> ExactCheckpointHook | None:
+    hooks = (h for h in runner.hooks if isinstance(h, ExactCheckpointHook))
+    return next(hooks, None)
 
 
 def _is_free(handler: object) -> bool:

@@ -2,7 +2,6 @@ from .batch_shuffle import ShufflePlan
 from .gather import gather_tensors
 from .host_samples import keep_samples_on_host
 from .momentum_encoder import MomentumEncoder
-from .shuffle_bytes import measure_shuffle_bytes, shuffle_bytes_table
 from .split_batch_norm import SplitBatchNorm
 
 __all__ = [
@@ -11,6 +10,4 @@ __all__ = [
     'SplitBatchNorm',
     'gather_tensors',
     'keep_samples_on_host',
-    'measure_shuffle_bytes',
-    'shuffle_bytes_table',
 ]

@@ -1,18 +1,16 @@
 """Count the bytes that shuffled BN sends, against those of an all_gather."""
 
-import json
-from collections.abc import Sequence
-from multiprocessing import set_forkserver_preload
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from unittest import mock
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing import start_processes
 
-from .batch_shuffle import ShufflePlan
+from mmunimoco.models.utils import ShufflePlan
+
+from .processes import run_processes
 
 
 def measure_shuffle_bytes(
@@ -38,8 +36,9 @@ def measure_shuffle_bytes(
         ``all_to_all``, as :class:`ShufflePlan` does, and with ``all_gather``,
         as MoCo's published code does.
     """
+    shape = (batch_size, *image_shape)
     return {
-        world_size: _measure(world_size, (batch_size, *image_shape))
+        world_size: _mean(run_processes(count_of_a_rank, world_size, shape))
         for world_size in world_sizes
     }
 
@@ -55,49 +54,35 @@ def shuffle_bytes_table(sent: dict[int, dict[str, float]]) -> str:
     return '\n'.join(rows)
 
 
-def _measure(world_size: int, shape: tuple[int, ...]) -> dict[str, float]:
-    # Processes are forked from a server that has imported this once.
-    set_forkserver_preload([__name__])
-    with TemporaryDirectory() as folder:
-        start_processes(
-            _run_rank,
-            args=(world_size, shape, folder),
-            nprocs=world_size,
-            start_method='forkserver',
-        )
-        files = [Path(folder) / f'{rank}.json' for rank in range(world_size)]
-        counts = [json.loads(file.read_text()) for file in files]
-    return {
-        name: sum(count[name] for count in counts) / world_size
-        for name in ('all_to_all', 'all_gather')
-    }
-
-
-def _run_rank(
-    rank: int, world_size: int, shape: tuple[int, ...], folder: str
-) -> None:
-    """Shuffle one batch in both ways, and write down what was sent."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/store',
-        rank=rank,
-        world_size=world_size,
-    )
+def count_of_a_rank(shape: tuple[int, ...]) -> dict[str, int]:
+    """Shuffle one batch in both ways; bytes that this rank sends."""
     torch.manual_seed(0)
     images = torch.rand(shape)
     counts = {}
     with _count('all_to_all_single', counts, 'all_to_all', _bytes_by_split):
         ShufflePlan.draw(len(images), images.device).shuffle(images)
     with _count('all_gather', counts, 'all_gather', _bytes_to_all):
-        gathered = [torch.empty_like(images) for _ in range(world_size)]
+        gathered = [
+            torch.empty_like(images) for _ in range(dist.get_world_size())
+        ]
         dist.all_gather(gathered, images)
-    Path(folder, f'{rank}.json').write_text(json.dumps(counts))
-    dist.barrier()
-    dist.destroy_process_group()
+    return counts
 
 
-def _count(collective: str, counts: dict[str, int], name: str, size):
+def _mean(counts: list[dict[str, int]]) -> dict[str, float]:
+    return {
+        name: sum(count[name] for count in counts) / len(counts)
+        for name in counts[0]
+    }
+
+
+@contextmanager
+def _count(
+    collective: str,
+    counts: dict[str, int],
+    name: str,
+    size: Callable[..., int],
+) -> Iterator[None]:
     """Add what a collective sends to ``counts[name]`` while it is active."""
     original = getattr(dist, collective)
     counts[name] = 0
@@ -106,7 +91,8 @@ def _count(collective: str, counts: dict[str, int], name: str, size):
         counts[name] += size(x, *args)
         return original(output, x, *args, **kwargs)
 
-    return mock.patch.object(dist, collective, counted)
+    with mock.patch.object(dist, collective, counted):
+        yield
 
 
 def _bytes_by_split(x: Tensor, receives: list[int], sends: list[int]) -> int:

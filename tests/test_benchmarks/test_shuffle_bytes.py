@@ -1,4 +1,7 @@
-from mmunimoco.models.utils import measure_shuffle_bytes, shuffle_bytes_table
+from mmunimoco.benchmarks.shuffle_bytes import (
+    measure_shuffle_bytes,
+    shuffle_bytes_table,
+)
 
 
 def test_all_to_all_sends_no_more_on_more_processes():

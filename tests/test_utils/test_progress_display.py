@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from mmunimoco.demo.estimate import Estimate, format_duration
-from mmunimoco.demo.progress import ProgressDisplay
+from mmunimoco.utils.estimate import Estimate, format_duration
+from mmunimoco.utils.progress import ProgressDisplay
 
 TITLES = dict(a='first', b='second', c='third')
 WEIGHTS = dict(b=30.0, c=10.0)  # the first is finished
