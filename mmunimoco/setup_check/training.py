@@ -17,7 +17,7 @@ from mmunimoco.utils.checkpoint import bare_model
 
 from .findings import SetupError
 
-CPU_BATCH = 8
+CPU_BATCH = 4
 # Each group of a split BN needs two images.
 SPLIT_BATCH = 16
 

@@ -99,7 +99,7 @@ IMAGENET_FAST = (
     [
         (CIFAR, 'CIFAR10', 'batch 16 for 512'),
         (CIFAR_FAST, 'CIFAR10', 'the images are on the device'),
-        (IMAGENET_FAST, 'ImageNet', 'batch 8 for 32'),
+        (IMAGENET_FAST, 'ImageNet', 'batch 4 for 32'),
     ],
     ids=['cifar', 'cifar_fast', 'imagenet_fast'],
 )
