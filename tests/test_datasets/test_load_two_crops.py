@@ -270,7 +270,7 @@ def test_views_pack_without_a_copy(tmp_path, antialias):
 def test_what_is_no_image(tmp_path, content):
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.jpg is no image'):
+    with pytest.raises(ValueError, match=r'a\.jpg is (empty|no im|a JPEG th)'):
         run(fast(), path)
     assert run(fast(ignore_empty=True), path) is None
     with pytest.raises(FileNotFoundError):
