@@ -176,11 +176,7 @@ class KNNLoopMixin:
         self._check_k(labeled)
         self.runner.logger.info(
             f'kNN bank: {labeled} labeled samples'
-            + (
-                f', {unlabeled} without a label left out'
-                if unlabeled
-                else ''
-            )
+            + (f', {unlabeled} without a label left out' if unlabeled else '')
         )
 
     def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
