@@ -183,8 +183,9 @@ class KNNLoopMixin:
                 f'kNN bank: {len(broken)} broken files are left out:'
                 f'{list_broken(broken)}'
             )
-        total = len(self.bank_dataloader.dataset)
+        total = len(self.bank_dataloader.dataset) - len(broken)
         labeled = _reduced(kept, 'sum')
+        unlabeled = total - labeled
         if labeled == 0:
             raise ValueError(
                 'no sample of the kNN bank has a label: give '
@@ -193,11 +194,7 @@ class KNNLoopMixin:
         self._check_k(labeled)
         self.runner.logger.info(
             f'kNN bank: {labeled} labeled samples'
-            + (
-                f', {total - labeled} without a label left out'
-                if labeled < total
-                else ''
-            )
+            + (f', {unlabeled} without a label left out' if unlabeled else '')
         )
 
     def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
