@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import LOOPS
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..exact_loader import SeededBatches, exact_loader
 from ..random_state import preserved_random_state, restore_random_state
-from .position import Layout, Position, translate
+from .position import Layout, Position, check_equal, translate
 
 
 class ExactLoop:
@@ -39,6 +40,7 @@ class ExactLoop:
             )
         loader = exact_loader(dataloader, runner.seed, runner.rank)
         super().__init__(runner, loader, **options)
+        check_equal(all_gather_object(self.layout))
         self.random_state: dict | None = None
         self.validated = False
         self._resumed = False
@@ -165,7 +167,8 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
@@ -217,7 +220,8 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
