@@ -69,7 +69,10 @@ def parent_of(pid: int | str) -> int | None:
     """The parent of a process that runs; None if it has ended."""
     try:
         state, parent = (
-            Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[:2]
+            Path(f'/proc/{pid}/stat')
+            .read_text()
+            .rpartition(')')[2]
+            .split()[:2]
         )
     except OSError:
         return None

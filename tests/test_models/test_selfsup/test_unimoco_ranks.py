@@ -57,7 +57,9 @@ def train_rank(rank, world_size, model, sizes, batches, options):
     """The same of one rank; ``model`` are options of :func:`build`."""
     ddp = MMDistributedDataParallel(build(**model), broadcast_buffers=False)
     first = sum(sizes[:rank])
-    return train(ddp, batches, share=slice(first, first + sizes[rank]), **options)
+    return train(
+        ddp, batches, share=slice(first, first + sizes[rank]), **options
+    )
 
 
 def assert_queues(ranks, one):
