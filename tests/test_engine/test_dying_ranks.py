@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from exact_runs import ROOT, write_config
-from rank_faults import parent_of
+from run_faults import parent_of
 
 from mmunimoco.utils.safe_load import read_checkpoint
 
 CONFIG = """
 _base_ = [{base!r}]
 custom_imports = dict(
-    imports=['mmunimoco', 'rank_faults'], allow_failed_imports=False)
+    imports=['mmunimoco', 'run_faults'], allow_failed_imports=False)
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='RankFault', folder={folder!r}, kind={kind!r})]

@@ -1,4 +1,4 @@
-"""Hooks for configs: what may befall one process of a run in mid-training."""
+"""Hooks for configs: what may befall a run in mid-training."""
 
 import os
 import signal
@@ -53,6 +53,30 @@ class RankFault(Hook):
 
     def _hang(self, workers: list[int]) -> None:
         time.sleep(3600)
+
+
+@HOOKS.register_module()
+class FolderLost(Hook):
+    """Before a step a folder becomes a file; what it held is beside it.
+
+    Nothing can be written there then, not even by a superuser, for whom
+    permissions do not count.
+
+    Args:
+        folder (str): Which.
+        step (int): Steps done before.
+    """
+
+    def __init__(self, folder: str, step: int) -> None:
+        self.folder = Path(folder)
+        self.step = step
+
+    def before_train_iter(self, runner, *_, **__) -> None:
+        """Lose it, unless that has been."""
+        moved = self.folder.with_suffix('.moved')
+        if runner.iter == self.step and not moved.exists():
+            self.folder.rename(moved)
+            self.folder.touch()
 
 
 def children() -> list[int]:
