@@ -3,5 +3,8 @@
 _base_ = 'default_runtime.py'
 
 # A kill costs at most so many steps.
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5000),
+    logger=dict(log_metric_by_epoch=False),
+)
 log_processor = dict(by_epoch=False)
