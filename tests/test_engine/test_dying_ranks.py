@@ -50,6 +50,7 @@ def launch(folder: Path, kind: str, **environment) -> tuple[int, str, float]:
         timeout=400,
         check=False,
     )
+    print(job.stdout)  # for a test that fails
     after = time.time() - float((folder / 'fault').read_text())
     return job.returncode, job.stdout, after
 
