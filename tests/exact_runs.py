@@ -4,6 +4,7 @@ import errno
 import os
 import runpy
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -44,9 +45,26 @@ _NOT_COMPARED = (
 )
 
 
-def write_config(folder: Path, workers: int, checkpoint: str) -> Path:
-    """Write a config of 10 % labels: repeated images, kNN, two epochs."""
-    path = folder / f'tiny_{workers}.py'
+def write_config(
+    folder: Path,
+    workers: int,
+    checkpoint: str,
+    changes: str = '',
+    name: str = 'tiny',
+) -> Path:
+    """Write a config of 10 % labels: repeated images, kNN, two epochs.
+
+    Args:
+        folder (Path): Where.
+        workers (int): Of the data loader.
+        checkpoint (str): Options of the checkpoint hook.
+        changes (str): More lines, of a config that inherits this one.
+        name (str): Begin of the file's name.
+
+    Returns:
+        Path: The file.
+    """
+    path = folder / f'{name}_{workers}.py'
     base = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
     path.write_text(
         CONFIG.format(
@@ -57,7 +75,11 @@ def write_config(folder: Path, workers: int, checkpoint: str) -> Path:
             checkpoint=checkpoint,
         )
     )
-    return path
+    if not changes:
+        return path
+    changed = path.with_stem(f'{path.stem}_changed')
+    changed.write_text(f'_base_ = [{path.name!r}]\n{changes}\n')
+    return changed
 
 
 def start(
@@ -92,6 +114,30 @@ def run(tool: Path, *arguments: Any, timeout: float = 300, **options) -> int:
         process.kill()
         raise TimeoutError(f'{tool} {arguments} did not end')
     return process.exitcode
+
+
+def run_processes(
+    count: int, tool: Path, *arguments: Any, **options: Any
+) -> list[int]:
+    """Several processes of one run, each as with torchrun; exit statuses."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        port = str(sock.getsockname()[1])
+    shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    processes = [
+        start(
+            *(tool, *arguments, '--launcher', 'pytorch'),
+            **options,
+            env=shared
+            | dict(
+                WORLD_SIZE=str(count), RANK=str(rank), LOCAL_RANK=str(rank)
+            ),
+        )
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes]
 
 
 def differences(a: Any, b: Any, path: str = '') -> Iterator[str]:
@@ -138,10 +184,11 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     The points are functions; the signal comes before what they do.
     """
     import mmunimoco.utils.atomic as atomic
-    from mmunimoco.engine.loops import ExactEpochLoop, KNNValLoop
+    from mmunimoco.engine.loops import KNNValLoop
+    from mmunimoco.engine.loops.exact_loops import ExactLoop
 
     owner, name = {
-        'step': (ExactEpochLoop, 'run_iter'),
+        'step': (ExactLoop, 'run_iter'),
         'validation': (KNNValLoop, '_extract_queries'),
         # With a whole file that has not got its name.
         'rename': (atomic.os, 'replace'),

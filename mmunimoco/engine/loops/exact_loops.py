@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import LOOPS
@@ -14,7 +15,7 @@ from mmunimoco.utils.config_errors import named_field
 
 from ..exact_loader import SeededBatches, exact_loader
 from ..random_state import preserved_random_state, restore_random_state
-from .position import Layout, Position, translate
+from .position import Layout, Position, check_equal, translate
 
 
 class ExactLoop:
@@ -45,6 +46,7 @@ class ExactLoop:
         _check_length(dataloader)
         loader = exact_loader(dataloader, runner.seed, runner.rank)
         super().__init__(runner, loader, **options)
+        check_equal(all_gather_object(self.layout))
         self.random_state: dict | None = None
         self.validated = False
         self._resumed = False
@@ -171,7 +173,8 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
@@ -223,7 +226,8 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
