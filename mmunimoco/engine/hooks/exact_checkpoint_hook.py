@@ -16,6 +16,7 @@ from mmpretrain.registry import HOOKS
 
 from mmunimoco.utils.atomic import remove_parts, write_atomic
 from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.safe_load import check_content
 
 from ..file_backend import ATOMIC, DeferredRemovals
 from ..latest_checkpoint import LAST, find_readable
@@ -75,8 +76,11 @@ class ExactCheckpointHook(CheckpointHook):
         self._loaded: Mapping | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Choose what to resume from, if that is not given."""
-        if not (runner._resume and runner._load_from is None):
+        """Choose what to resume from, or look at what is given."""
+        if not runner._resume:
+            return
+        if runner._load_from is not None:
+            _agreed(lambda: _checked(runner._load_from))
             return
         if not self._is_local:
             return
@@ -332,6 +336,12 @@ class _BestSaver:
                 logger='current',
                 level=logging.ERROR,
             )
+
+
+def _checked(path: str) -> None:
+    """Refuse a local file that is damaged; others only when they are read."""
+    if Path(path).is_file():
+        check_content(path)
 
 
 def _agreed(find: Any) -> str | None:
