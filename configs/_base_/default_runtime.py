@@ -38,6 +38,8 @@ custom_hooks = [
     dict(type='QueueResumeHook'),
     # On SIGTERM: save, and exit with status 75.
     dict(type='PreemptionHook'),
+    # What skip_broken of PartialLabels replaces is listed after each epoch.
+    dict(type='BrokenImagesHook'),
 ]
 
 env_cfg = dict(

@@ -20,6 +20,7 @@ from .leaf_datasets import (
     read_samples,
     replace_leaves,
 )
+from .skip_broken import BrokenFiles
 
 
 @DATASETS.register_module()
@@ -53,6 +54,10 @@ class PartialLabels:
             see :mod:`mmunimoco.datasets.label_list`.
         seed: Of the choice by ratio.
         lazy_init: Read the annotations later, in ``full_init``.
+        skip_broken: How many files may be broken. In the place of such an
+            image comes the next one of the dataset that can be read, with its
+            own label; ``BrokenImagesHook`` lists them. One more is an error,
+            and so is the first by default.
 
     Raises:
         ValueError: Not exactly one of ratio and list; a ratio outside [0, 1];
@@ -60,6 +65,8 @@ class PartialLabels:
             or does not fit the dataset.
         FileNotFoundError: No such list.
         TypeError: Arguments of a wrong type, or a dataset of another kind.
+        BrokenImageError: When a sample is asked for: more broken files than
+            ``skip_broken``.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class PartialLabels:
         label_list: str | None = None,
         seed: int = 0,
         lazy_init: bool = False,
+        skip_broken: int = 0,
     ):
         if (label_ratio is None) == (label_list is None):
             raise ValueError(
@@ -83,6 +91,7 @@ class PartialLabels:
         if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
             raise TypeError(f'seed must be an integer, got {seed!r}')
         self.seed = int(seed)
+        self._files = BrokenFiles(skip_broken)
         self.dataset = (
             DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         )
@@ -152,9 +161,14 @@ class PartialLabels:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def skip_broken(self) -> int:
+        """How many files may be broken."""
+        return self._files.limit
+
     @force_full_init
     def __getitem__(self, idx: int):
-        return self.dataset[idx]
+        return self._files.load(self.dataset, idx)
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -203,6 +217,8 @@ class PartialLabels:
             if self.label_list is None
             else f'label_list={self.label_list!r}'
         )
+        if self.skip_broken:
+            choice += f', skip_broken={self.skip_broken}'
         return f'PartialLabels({choice}) of\n{self.dataset!r}'
 
 

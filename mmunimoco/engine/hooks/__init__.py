@@ -1,3 +1,4 @@
+from .broken_images_hook import BrokenImagesHook
 from .channels_last_hook import ChannelsLastHook
 from .checkpoint_check_hook import CheckpointCheckHook
 from .class_names_check_hook import ClassNamesCheckHook
@@ -12,6 +13,7 @@ from .segmentation_check_hook import SegmentationCheckHook
 from .transfer_check_hook import TransferCheckHook
 
 __all__ = [
+    'BrokenImagesHook',
     'ChannelsLastHook',
     'CheckpointCheckHook',
     'ClassNamesCheckHook',

@@ -1,8 +1,10 @@
 """Loops that validate or test a backbone by weighted kNN."""
 
+from typing import Any
+
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.dist import all_reduce, get_dist_info
+from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmpretrain.registry import LOOPS
@@ -11,6 +13,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
+from mmunimoco.datasets.skip_broken import (
+    broken_files,
+    check_broken,
+    list_broken,
+    replaced_files,
+    skip_limit,
+)
 from mmunimoco.evaluation.functional import (
     check_k,
     evaluating,
@@ -114,7 +123,7 @@ class KNNLoopMixin:
         """Features (m, D) and labels (m,) of this process' labeled share."""
         loader, seen, kept = self.bank_dataloader, 0, 0
         rank, world_size = get_dist_info()
-        bank, labels = torch.empty(0), []
+        bank, labels, broken = torch.empty(0), [], {}
         for index, data_batch in enumerate(loader):
             features, samples = extract_batch(
                 self.runner.model, data_batch, self.fp16
@@ -125,6 +134,11 @@ class KNNLoopMixin:
             position = torch.arange(seen, seen + len(samples))
             keep = position * world_size + rank < len(loader.dataset)
             keep &= batch_labels >= 0
+            # A sample that stands for a broken one votes in its own place.
+            keep &= ~torch.tensor(
+                [bool(replaced_files(sample)) for sample in samples]
+            )
+            broken.update(broken_files(data_batch))
             if index == 0:
                 bank = torch.empty(
                     (len(loader.sampler), features.shape[1]),
@@ -138,11 +152,19 @@ class KNNLoopMixin:
                 self.runner.logger.info(
                     f'kNN bank: batch {index + 1} of {len(loader)}'
                 )
-        self._report_bank(kept)
+        self._report_bank(kept, broken)
         return bank[:kept], torch.cat(labels)
 
-    def _report_bank(self, kept: int) -> None:
+    def _report_bank(self, kept: int, broken: dict[str, str]) -> None:
         """Say how large the bank is, and refuse one that is too small."""
+        for found in all_gather_object(broken):
+            broken = broken | found
+        check_broken(broken, skip_limit(self.bank_dataloader.dataset))
+        if broken:
+            self.runner.logger.warning(
+                f'kNN bank: {len(broken)} broken files are left out:'
+                f'{list_broken(broken)}'
+            )
         total = len(self.bank_dataloader.dataset)
         labeled = _reduced(kept, 'sum')
         if labeled == 0:
@@ -260,6 +282,7 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
         dataloader.setdefault(
             'sampler', dict(type='DefaultSampler', shuffle=False)
         )
+        dataloader['dataset'] = _skipping(runner, dataloader['dataset'])
     loader = runner.build_dataloader(dataloader, seed=runner.seed)
     _, world_size = get_dist_info()
     if world_size > 1 and not isinstance(loader.sampler, DefaultSampler):
@@ -269,6 +292,21 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
             f'{type(loader.sampler).__name__}.'
         )
     return loader
+
+
+def _skipping(runner: Runner, dataset: Any) -> Any:
+    """The data set of the bank, with ``skip_broken`` of the training data."""
+    # A config still, where nothing is trained.
+    loader = getattr(runner._train_loop, 'dataloader', None)
+    limit = skip_limit(getattr(loader, 'dataset', None))
+    if not limit or not isinstance(dataset, dict):
+        return dataset
+    return dict(
+        type='PartialLabels',
+        label_ratio=1.0,
+        skip_broken=limit,
+        dataset=dataset,
+    )
 
 
 def _reduced(value: int, operation: str = 'max') -> int:
