@@ -14,6 +14,22 @@ custom_imports = dict(
     imports=['mmunimoco', 'mmunimoco.soak.step_log_hook'],
     allow_failed_imports=False,
 )
+train_dataloader = dict(
+    dataset=dict(
+        dataset=dict(
+            skip_broken={broken},
+            dataset=dict(
+                _delete_=True,
+                type='CustomDataset',
+                data_root={images!r},
+                pipeline=[
+                    dict(type='LoadImageFromFile'),
+                    *_base_.train_pipeline,
+                ],
+            ),
+        )
+    )
+)
 train_cfg = dict(
     type='ExactEpochLoop', max_epochs={epochs}, val_interval={val_interval}
 )
@@ -27,17 +43,23 @@ randomness = dict(seed={seed}, deterministic=True)
 """
 
 
-def write_config(path: Path, root: Path, plan: Plan) -> None:
+def write_config(
+    path: Path, root: Path, plan: Plan, images: Path, broken: int
+) -> None:
     """Write a config: 10 % labels, an epoch of 8 400 samples, kNN.
 
     Args:
         path (Path): The file.
         root (Path): The checkout.
         plan (Plan): Seed, epochs and interval.
+        images (Path): Folder of the training images.
+        broken (int): How many of them may be broken.
     """
     path.write_text(
         _TEXT.format(
             base=str(root / BASE),
+            images=str(images),
+            broken=broken,
             epochs=plan.epochs,
             val_interval=max(1, plan.epochs // _VALIDATIONS),
             interval=plan.interval,

@@ -11,6 +11,7 @@ _FELL_BACK = re.compile(
     r'Resuming from .*?(iter_\d+\.pth), the newest checkpoint that can be '
     r'read: (.*)'
 )
+_BROKEN = re.compile(r'skip_broken: (\d+) broken files')
 _FAILED = re.compile(r'iter_(\d+)\.pth could not be written')
 
 
@@ -37,6 +38,7 @@ class Start:
         codes (list[int | None]): Exit status of each process.
         hung (bool): Whether nothing happened for so long that it was killed.
         failed_saves (list[int]): Steps whose checkpoint could not be written.
+        broken_listed (int): Broken images that it has listed in the end.
         seconds_to_train (float | None): Until its first step could begin.
         seconds (float): In all.
     """
@@ -54,6 +56,7 @@ class Start:
     codes: list[int | None] = field(default_factory=list)
     hung: bool = False
     failed_saves: list[int] = field(default_factory=list)
+    broken_listed: int = 0
     seconds_to_train: float | None = None
     seconds: float = 0.0
 
@@ -76,6 +79,7 @@ class Start:
             and self.damaged in fallback[2]
         )
         self.failed_saves = failed_saves(text)
+        self.broken_listed = int((_BROKEN.findall(text) or [0])[-1])
 
 
 @dataclass
@@ -118,6 +122,7 @@ class Record:
         steps (int): Steps of a whole run.
         interval (int): Steps between two checkpoints.
         undisturbed (Start): The run that nothing happened to.
+        broken_images (int): Of the training images.
         starts (list[Start]): Of the other one.
         faults (list[Injected]): Its faults.
         left_out (int): Faults of the plan that were not injected because it
@@ -133,6 +138,7 @@ class Record:
     steps: int
     interval: int
     undisturbed: Start
+    broken_images: int = 0
     starts: list[Start] = field(default_factory=list)
     faults: list[Injected] = field(default_factory=list)
     left_out: int = 0

@@ -1,7 +1,10 @@
 """A run that is watched: its steps, its memory, and that it goes on."""
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .comparison import first_difference
@@ -15,8 +18,8 @@ from .training import Training
 # than steps, and a busy machine is slower still.
 PATIENCE = 180.0
 # Processes end for so long after the one that started them.
-_FAREWELL = 30.0
-_SAMPLE_EVERY = 0.5
+FAREWELL = 30.0
+SAMPLE_EVERY = 0.5
 _TICK = 0.02
 
 
@@ -94,7 +97,7 @@ class WatchedRun:
             self.show(self.step)
         if now - self._heard > PATIENCE:
             raise HangsError(f'no step for {PATIENCE:.0f} s')
-        if now - self._sampled > _SAMPLE_EVERY:
+        if now - self._sampled > SAMPLE_EVERY:
             self._sampled = now
             self._sample(now)
             self.show(self.step)
@@ -151,18 +154,25 @@ class WatchedRun:
 
         What is there for longer than a farewell takes is noted down.
         """
-        late = self.clock() - _FAREWELL
+        late = self.clock() - FAREWELL
         left = find_leftovers(self.ended)
         self.outlived |= {
             f'{p.command.decode(errors="replace")} ({p.pid}, {p.state})'
             for p in left
             if self.ended[p.session] < late
         }
+        # Once nothing is left the number may become another session's.
+        sessions = {process.session for process in left}
+        self.ended = {
+            session: when
+            for session, when in self.ended.items()
+            if session in sessions
+        }
         return left
 
     def say_farewell(self) -> None:
         """Wait until nothing is left, or for as long as that may take."""
-        until = self.clock() + _FAREWELL + 1
+        until = self.clock() + FAREWELL + 1
         while self.look_for_leftovers() and self.clock() < until:
             time.sleep(0.2)
 
@@ -170,6 +180,9 @@ class WatchedRun:
         """Have no process left."""
         if self.training is not None:
             self.training.end()
+        for process in self.look_for_leftovers():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     def _sample(self, now: float) -> None:
         mains = set(self.training.sessions)

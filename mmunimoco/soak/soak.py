@@ -14,6 +14,7 @@ from .checkpoints import Checkpoints
 from .comparison import NOT_COMPARED, differences
 from .config import write_config
 from .disturbance import Disturbance
+from .images import write_images
 from .memory import judge_memory, thin_out
 from .plan import Costs, Plan, fit_plan
 from .record import Record, Start
@@ -45,8 +46,7 @@ class SoakSettings:
         minutes (float): How long it is to take.
         seed (int): Of the training and of the faults.
         processes (int): How many train.
-        plan (Plan | None): Of an earlier soak, in place of one that fits the
-            minutes.
+        plan (Plan | None): Of an earlier soak, whatever the minutes.
     """
 
     root: Path
@@ -67,6 +67,7 @@ class Soak:
     Attributes:
         plan (Plan): What was to happen.
         costs (Costs | None): What this machine takes, if it was measured.
+        broken (list[str]): Images that are broken.
         samples (dict[str, list[dict]]): Memory of both runs.
     """
 
@@ -77,6 +78,7 @@ class Soak:
         self.display = display
         self.plan = settings.plan
         self.costs: Costs | None = None
+        self.broken: list[str] = []
         self.samples: dict[str, list[dict[str, Any]]] = {}
         self._begin = time.monotonic()
         self._step_seconds = self._start_seconds = 0.0
@@ -130,7 +132,12 @@ class Soak:
         folder.mkdir(parents=True)
         # The name of the config is in the checkpoint.
         config = folder / 'soak.py'
-        write_config(config, self.settings.root, plan)
+        images = self.settings.folder / 'images'
+        if not images.is_dir():
+            self.broken = write_images(images, plan.seed)
+        write_config(
+            config, self.settings.root, plan, images, len(self.broken)
+        )
         return WatchedRun(
             self.settings.root,
             folder,
@@ -191,9 +198,10 @@ class Soak:
         try:
             run.start(resume=False)
             run.finish(start, None)
+            run.say_farewell()
         finally:
             run.close()
-        if any(start.codes) or start.last != self.plan.steps:
+        if set(start.codes) != {0} or start.last != self.plan.steps:
             raise SoakError(_end_of(run))
         self._start_seconds = start.seconds_to_train
         self._step_seconds = (
@@ -204,7 +212,12 @@ class Soak:
     def _run_disturbed(
         self, undisturbed: Start, reference: WatchedRun
     ) -> tuple[Record, tuple[WatchedRun, WatchedRun]]:
-        record = Record(self.plan.steps, self.plan.interval, undisturbed)
+        record = Record(
+            self.plan.steps,
+            self.plan.interval,
+            undisturbed,
+            broken_images=len(self.broken),
+        )
         run = self._new_run('disturbed', self.plan)
         try:
             Disturbance(
@@ -216,6 +229,7 @@ class Soak:
                 self._is_late,
                 self._tell,
             ).run()
+            run.say_farewell()
         finally:
             run.close()
         return record, (reference, run)
@@ -228,7 +242,6 @@ class Soak:
     ) -> None:
         reference, run = runs
         for each in runs:
-            each.say_farewell()
             record.processes_left += sorted(each.outlived)
         files = Checkpoints(run.work_dir)
         record.parts_left = files.parts()
@@ -249,6 +262,8 @@ class Soak:
 
     def _is_late(self, step: int) -> bool:
         """Whether there is time for another start and the rest alone."""
+        if self.settings.plan is not None:
+            return False
         start, verdict = self._start_seconds, 8.0
         needed = 2 * start + (self.plan.steps - step) * self._step_seconds
         return self.seconds + needed + verdict > 60 * self.settings.minutes

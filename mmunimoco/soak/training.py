@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from .processes import Process, find_processes, find_workers
@@ -96,10 +97,8 @@ class Training:
         for main in self._mains:
             main.wait()
         for process in self.find():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
     def said(self) -> str:
         """What the first main process has printed so far."""

@@ -6,9 +6,10 @@ from pathlib import Path
 import mmpretrain
 import pytest
 import torch
-from exact_runs import KILL, ROOT, TERM, differences, run, start, write_config
+from exact_runs import KILL, ROOT, TERM, run, start, write_config
 
 from mmunimoco.engine.hooks.preemption_hook import REQUEUE
+from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

@@ -21,8 +21,12 @@ def run_of_three(tmp_path):
     return tmp_path
 
 
-def find(folder):
+def search(folder):
     return find_readable(folder, folder, lambda name: name.startswith('epoch'))
+
+
+def find(folder):
+    return search(folder)[0]
 
 
 def cut(path):
@@ -43,7 +47,9 @@ def test_a_truncated_one_is_passed_over(run_of_three):
     cut(run_of_three / 'epoch_3.pth')
     assert find(run_of_three).name == 'epoch_2.pth'
     cut(run_of_three / 'epoch_2.pth')
-    assert find(run_of_three).name == 'epoch_9.pth'
+    found, damaged = search(run_of_three)
+    assert found.name == 'epoch_9.pth'
+    assert [path.name for path in damaged] == ['epoch_3.pth', 'epoch_2.pth']
     cut(run_of_three / 'epoch_9.pth')
     with pytest.raises(ValueError, match='none of the 3 checkpoints'):
         find(run_of_three)
@@ -79,8 +85,10 @@ def test_a_useless_name(run_of_three, text):
 
 def test_weights_alone_are_no_run(run_of_three):
     torch.save(dict(state_dict={}), run_of_three / 'epoch_3.pth')
-    assert find(run_of_three).name == 'epoch_2.pth'
+    found, damaged = search(run_of_three)
+    # They are not damaged: somebody may want them.
+    assert found.name == 'epoch_2.pth' and damaged == []
 
 
 def test_nothing_there(tmp_path):
-    assert find(tmp_path) is None
+    assert search(tmp_path) == (None, [])

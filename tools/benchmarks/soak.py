@@ -6,6 +6,7 @@ python tools/benchmarks/soak.py --minutes 5 --out work_dirs/soak.json
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -110,6 +111,8 @@ def main() -> int:
         processes=args.plan.processes if args.plan else args.processes,
         plan=args.plan,
     )
+    # As Ctrl-C: nothing goes on training.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     soak = Soak(settings, ProgressDisplay(console))
     try:
         record = soak.run()
