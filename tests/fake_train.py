@@ -71,7 +71,7 @@ def save(work_dir, state):
         return
     try:
         part.write_text(json.dumps(dict(state, padding=PADDING)))
-        time.sleep(0.01)
+        time.sleep(0.05)  # seen by those who look
         part.rename(path)
     except OSError:
         part.unlink()

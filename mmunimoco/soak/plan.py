@@ -127,7 +127,7 @@ def fit_plan(seconds: float, costs: Costs, seed: int, processes: int) -> Plan:
         processes (int): Processes that train.
     """
     interval = round(_SAVE_EVERY / costs.step)
-    interval = max(5, min(interval, costs.steps_per_epoch // 5))
+    interval = max(10, min(interval, costs.steps_per_epoch // 5))
     left = max(0.0, seconds - 2 * costs.start - _VERDICT)
     # The steps since the last checkpoint are done again: half of an interval,
     # or, if that is damaged, one more.
