@@ -13,7 +13,7 @@ _LEVEL_SHARE = 0.1
 # The part of the samples in which a process still gets to its size.
 _WARM_UP = 1 / 3
 _FEWEST_SAMPLES = 6
-_MOST_SAMPLES = 400
+_MOST_SAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def judge_memory(
 
 
 def thin_out(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """As the results hold the samples: a few hundred of them."""
+    """As the results hold the samples: a hundred of them at most."""
     step = max(1, -(-len(samples) // _MOST_SAMPLES))
     return [
         {key: round(value, 1) for key, value in asdict(sample).items()}
