@@ -6,12 +6,10 @@ import runpy
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -38,11 +36,6 @@ default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='knn/top1', {checkpoint}))
 randomness = dict(seed=0, deterministic=True)
 """
-# What is of the clock, or of the folder.
-_NOT_COMPARED = (
-    *('time', 'eta', 'memory', 'cfg', 'experiment', 'last_ckpt', 'best_ckpt'),
-    *('extra_ckpts', 'timestamp'),
-)
 
 
 def write_config(
@@ -138,31 +131,6 @@ def run_processes(
     for process in processes:
         process.join(300)
     return [process.exitcode for process in processes]
-
-
-def differences(a: Any, b: Any, path: str = '') -> Iterator[str]:
-    """Where two checkpoints are not bit by bit the same."""
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            yield f'{path}: keys {set(a) ^ set(b)}'
-        for key in a.keys() & b.keys():
-            name = str(key).replace('runtime_info', '')
-            if not any(word in name for word in _NOT_COMPARED):
-                yield from differences(a[key], b[key], f'{path}/{key}')
-    elif isinstance(a, (list, tuple)):
-        if len(a) != len(b):
-            yield f'{path}: lengths'
-        for index, pair in enumerate(zip(a, b, strict=False)):
-            yield from differences(*pair, f'{path}/{index}')
-    elif hasattr(a, '_log_history'):
-        histories = a._log_history, b._log_history
-        if not np.array_equal(*histories, equal_nan=True):
-            yield path
-    elif isinstance(a, (torch.Tensor, np.ndarray)):
-        if a.dtype != b.dtype or not np.array_equal(a, b):
-            yield path
-    elif a != b:
-        yield f'{path}: {str(a)[:40]} and {str(b)[:40]}'
 
 
 def _run(command: list[str], kill: tuple | None, env: dict) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from ddp_helpers import run_ddp
-from exact_runs import differences
 from image_folders import write_image_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
 from mmunimoco.datasets.skip_broken import BrokenImageError
+from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 LOAD, PACK = dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')

@@ -8,13 +8,13 @@ import torch
 from exact_runs import (
     KILL,
     ROOT,
-    differences,
     run,
     run_processes,
     write_config,
 )
 from mmengine.config import Config
 
+from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

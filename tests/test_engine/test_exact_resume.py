@@ -9,13 +9,13 @@ from exact_runs import (
     KILL,
     ROOT,
     TERM,
-    differences,
     run,
     run_processes,
     write_config,
 )
 
 from mmunimoco.engine.hooks.preemption_hook import REQUEUE
+from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

@@ -19,7 +19,7 @@ from pathlib import Path
 from mmpretrain.utils import register_all_modules
 
 from mmunimoco.benchmarks.view_comparison import Size, compare
-from mmunimoco.demo.store import write_json
+from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.versions import collect_versions, describe_machine
 
 
