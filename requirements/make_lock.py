@@ -1,11 +1,12 @@
-"""Resolve the requirement files for several Pythons and write lock.txt.
+"""Resolve the requirement files for several Pythons and write a lock file.
 
-Usage: ``python requirements/make_lock.py python3.10 python3.11 ...``
+Usage: ``python requirements/make_lock.py python3.10 python3.11 ...`` for
+lock.txt, with ``--stack openmmlab`` for lock-openmmlab.txt.
 
 Each interpreter resolves all requirement files in an empty virtual
 environment without installing anything. A release found for every Python
 becomes a plain pin; where an older Python has to stay on an older release,
-the pins carry environment markers. lock.txt is used as a constraints file, so
+the pins carry environment markers. A lock is used as a constraints file, so
 platform-only packages (CUDA libraries) do no harm where nobody asks for them.
 """
 
@@ -14,35 +15,93 @@ import json
 import re
 import subprocess
 import tempfile
+import textwrap
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-LOCK = HERE / 'lock.txt'
-FILES = ('build', 'runtime', 'mmlab', 'transfer', 'tests', 'lint')
-# The Python, and the stack, that were tried together; all else follows.
-TRIED = '3.11'
-STACK = (
-    'torch==2.11.0',
-    'torchvision==0.26.0',
-    'onedl-mmengine==0.10.12',
-    'onedl-mmcv==2.3.6',
-    'onedl-mmpretrain==1.3.6',
-    'onedl-mmdetection==3.5.1',
-    'onedl-mmsegmentation==1.4.2',
+
+
+class Stack(NamedTuple):
+    """A set of releases that is installed together.
+
+    Attributes:
+        lock: The file that holds its pins.
+        files: The requirement files that it installs.
+        given: What is fixed beforehand; all else follows.
+        tried: The Python that it was tried on.
+    """
+
+    lock: str
+    files: tuple[str, ...]
+    given: tuple[str, ...]
+    tried: str
+
+
+STACKS = {
+    'onedl': Stack(
+        lock='lock.txt',
+        files=('build', 'runtime', 'mmlab', 'transfer', 'tests', 'lint'),
+        given=(
+            'torch==2.11.0',
+            'torchvision==0.26.0',
+            'onedl-mmengine==0.10.12',
+            'onedl-mmcv==2.3.6',
+            'onedl-mmpretrain==1.3.6',
+            'onedl-mmdetection==3.5.1',
+            'onedl-mmsegmentation==1.4.2',
+        ),
+        tried='3.11',
+    ),
+    'openmmlab': Stack(
+        lock='lock-openmmlab.txt',
+        files=('build', 'runtime', 'openmmlab', 'tests', 'lint'),
+        given=(
+            'torch==2.1.2',
+            'torchvision==0.16.2',
+            'mmengine==0.10.7',
+            'mmcv-lite==2.1.0',
+            'mmpretrain==1.2.0',
+            # What this torch was built against.
+            'numpy<2',
+        ),
+        tried='3.10',
+    ),
+}
+HEADER = (
+    'The releases that tools/install.sh{option} installs, as a constraints '
+    'file. Resolved by requirements/make_lock.py for Python {pythons}, tried '
+    'on {tried}; do not edit by hand.'
 )
-HEADER = """\
-# The releases that tools/install.sh installs, as a constraints file. Resolved
-# by requirements/make_lock.py for Python {pythons}, tried on
-# {tried}; do not edit by hand.
-"""
 
 
-def resolve(python: str) -> tuple[str, dict[str, str]]:
-    """Resolve all requirement files with one interpreter.
+def header(name: str, pythons: Iterable[str]) -> str:
+    """What the lock file of a stack starts with.
+
+    Args:
+        name: Which of ``STACKS``.
+        pythons: The Pythons that it was resolved for.
+
+    Returns:
+        Lines of comment.
+    """
+    text = HEADER.format(
+        option='' if name == 'onedl' else f' --stack {name}',
+        pythons=', '.join(pythons),
+        tried=STACKS[name].tried,
+    )
+    comment = dict(initial_indent='# ', subsequent_indent='# ')
+    return textwrap.fill(text, 79, **comment) + '\n'
+
+
+def resolve(python: str, stack: Stack) -> tuple[str, dict[str, str]]:
+    """Resolve all requirement files of a stack with one interpreter.
 
     Args:
         python: A command that starts the interpreter.
+        stack: What to resolve.
 
     Returns:
         The interpreter's version ('3.11') and a pin for each package, by
@@ -50,13 +109,13 @@ def resolve(python: str) -> tuple[str, dict[str, str]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         env, report = Path(folder, 'env'), Path(folder, 'report.json')
-        stack = Path(folder, 'stack.txt')
-        stack.write_text('\n'.join(STACK))
+        given = Path(folder, 'given.txt')
+        given.write_text('\n'.join(stack.given))
         subprocess.run([python, '-m', 'venv', env], check=True)
         pip = [env / 'bin' / 'python', '-m', 'pip', 'install', '--quiet']
         subprocess.run([*pip, '--upgrade', 'pip'], check=True)
-        command = [*pip, '--dry-run', '--report', report, '-c', stack]
-        for name in FILES:
+        command = [*pip, '--dry-run', '--report', report, '-c', given]
+        for name in stack.files:
             command += ['-r', HERE / f'{name}.txt']
         subprocess.run([*command, '--ignore-installed'], check=True)
         return read_report(json.loads(report.read_text()))
@@ -120,9 +179,12 @@ def marker(served: list[str], order: list[str]) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('pythons', nargs='+', help='interpreters to serve')
-    resolved = dict(resolve(python) for python in parser.parse_args().pythons)
-    header = HEADER.format(pythons=', '.join(resolved), tried=TRIED)
-    LOCK.write_text(header + '\n'.join(merge(resolved)) + '\n')
+    parser.add_argument('--stack', choices=STACKS, default='onedl')
+    args = parser.parse_args()
+    stack = STACKS[args.stack]
+    resolved = dict(resolve(python, stack) for python in args.pythons)
+    text = header(args.stack, resolved) + '\n'.join(merge(resolved)) + '\n'
+    (HERE / stack.lock).write_text(text)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import importlib.metadata
+
 import pytest
 import torch
 from hypothesis import settings
@@ -27,3 +29,22 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if 'gpu' in item.keywords:
             item.add_marker(skip)
+
+
+# Of what decides whether a test passes, by the names of the distributions.
+RELEASES = (
+    *('torch', 'torchvision', 'numpy', 'onedl-mmengine', 'mmengine'),
+    *('onedl-mmcv', 'mmcv', 'mmcv-lite', 'onedl-mmpretrain', 'mmpretrain'),
+    *('onedl-mmdetection', 'mmdet', 'onedl-mmsegmentation', 'mmsegmentation'),
+)
+
+
+def pytest_report_header():
+    """Name the stack that a run is about."""
+    found = []
+    for name in RELEASES:
+        try:
+            found.append(f'{name} {importlib.metadata.version(name)}')
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f'stack: {", ".join(found)}'

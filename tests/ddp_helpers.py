@@ -148,8 +148,9 @@ def _call(job: dict, rank: int) -> Any:
         timeout=timedelta(seconds=job['timeout']),
     )
     result = getattr(module, job['function'])(rank, world_size, *args)
+    # The group ends with its process. To destroy it hangs now and then in old
+    # releases of torch: it waits for threads that wait for Python's lock.
     dist.barrier()
-    dist.destroy_process_group()
     return result
 
 

@@ -4,7 +4,6 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 REQUIREMENTS=$ROOT/requirements
-LOCK=$REQUIREMENTS/lock.txt
 # mmcv's ops: minutes of one core to compile them for the CPU, and GiB of
 # memory that one compiler needs.
 CORE_MINUTES=32
@@ -13,13 +12,14 @@ GIB_PER_JOB=2
 GIB_FRESH=8
 GIB_MORE=3
 
+STACK=onedl
 DEV=0
 TRANSFER=1
 HERE=0
 
 usage() {
     cat <<USAGE
-usage: tools/install.sh [--dev] [--no-transfer] [--here]
+usage: tools/install.sh [--dev] [--no-transfer] [--here] [--stack NAME]
 
 Installs mmunimoco (editable) with the releases of requirements/lock.txt into
 .venv of this repository. Does nothing when all of it is installed already;
@@ -31,6 +31,14 @@ carries on where an interrupted run stopped.
                  and nothing has to be compiled
   --here         use the active environment, not .venv; a torch >= 2.1 with
                  torchvision that is installed there is kept
+  --stack NAME   other releases, in an environment of their own, always
+                 --no-transfer:
+                   openmmlab  the last ones of OpenMMLab (mmcv-lite) with
+                              torch 2.1, into .venv-openmmlab; needs Python
+                              3.10 or 3.11
+                   newest     the newest of everything, also of torch, into
+                              .venv-newest (delete it to renew it)
+                   onedl      those of requirements/lock.txt (default)
 
 Environment: PYTHON names the interpreter to use; MAX_JOBS is how many files
 are compiled at a time; pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS,
@@ -44,15 +52,21 @@ fail() {
 }
 
 parse_args() {
-    local argument
-    for argument in "$@"; do
-        case $argument in
+    while [ $# -gt 0 ]; do
+        case $1 in
             --dev) DEV=1 ;;
             --no-transfer) TRANSFER=0 ;;
             --here) HERE=1 ;;
+            --stack=*) STACK=${1#*=} ;;
+            --stack)
+                [ $# -gt 1 ] || fail 'no name after --stack (see --help)'
+                STACK=$2
+                shift
+                ;;
             -h | --help) usage && exit 0 ;;
-            *) fail "unknown option $argument (see --help)" ;;
+            *) fail "unknown option $1 (see --help)" ;;
         esac
+        shift
     done
 }
 
@@ -186,7 +200,8 @@ install_mmcv_with_ops() {
 # An isolated build sees no torch and so leaves the ops out. pip must not keep
 # that wheel, or it would be used where ops are needed.
 install_mmcv_without_ops() {
-    if has_mmcv any; then
+    # OpenMMLab has a distribution for this, which needs no care.
+    if [ "$MMCV" != onedl-mmcv ] || has_mmcv any; then
         return
     fi
     MMCV_WITH_OPS=0 PIP_CONSTRAINT=$LOCK PIP_BUILD_CONSTRAINT=$LOCK \
@@ -195,7 +210,7 @@ install_mmcv_without_ops() {
 }
 
 install_rest() {
-    local files=(runtime mmlab) arguments=() name
+    local files=(runtime "$MMLAB") arguments=() name
     [ "$TRANSFER" -eq 0 ] || files+=(transfer)
     [ "$DEV" -eq 0 ] || files+=(tests lint)
     for name in "${files[@]}"; do
@@ -214,6 +229,7 @@ install_project() {
 
 main() {
     parse_args "$@"
+    choose_stack
     choose_environment
     read_stamp
     if is_satisfied; then
@@ -237,6 +253,8 @@ main() {
     fi
     install_rest
     install_project
+    # What a stack without pins has come to.
+    pip freeze >"$ENV_DIR/mmunimoco-releases.txt"
     write_stamp
     echo "mmunimoco is installed in $ENV_DIR"
     [ "$HERE" -eq 1 ] || echo "To use it: source $ENV_DIR/bin/activate"

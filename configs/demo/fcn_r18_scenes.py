@@ -1,12 +1,12 @@
 # Semantic segmentation of scenes of Fashion-MNIST objects, from a demo
 # checkpoint: a small FCN for two CPU cores. All layers are trained.
-import os
-
 _base_ = [
     '_base_/scenes.py',
     'mmseg::_base_/models/fcn_r50-d8.py',
     'mmseg::_base_/default_runtime.py',
 ]
+
+import os
 
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')

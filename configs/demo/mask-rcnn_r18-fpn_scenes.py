@@ -1,13 +1,13 @@
 # Detection and instance segmentation on scenes of Fashion-MNIST objects, from
 # a demo checkpoint: a small Mask R-CNN for two CPU cores. All layers are
 # trained, BN included, as in MoCo's protocol.
-import os
-
 _base_ = [
     '_base_/scenes.py',
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
 ]
+
+import os
 
 # ------------------------- usually changed -------------------------
 checkpoint = os.environ.get('PRETRAINED', '')

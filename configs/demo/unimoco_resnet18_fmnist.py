@@ -1,8 +1,8 @@
 # The demo: 6 000 images of Fashion-MNIST, which come with the package, a
 # narrow ResNet-18, all labels. Found for two CPU cores and a coffee break.
-from importlib import import_module
-
 _base_ = ['../_base_/default_runtime.py']
+
+from importlib import import_module
 
 # ------------------------- usually changed -------------------------
 label_ratio = 1.0  # 0 ... 1, class-balanced and nested

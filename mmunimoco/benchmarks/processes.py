@@ -64,5 +64,6 @@ def _body(
     )
     result = function(*args)
     _result(folder, rank).write_bytes(pickle.dumps(result))
+    # The group ends with its process. To destroy it hangs now and then in old
+    # releases of torch: it waits for threads that wait for Python's lock.
     dist.barrier()
-    dist.destroy_process_group()

@@ -153,7 +153,8 @@ def build_wrapper(model, **optimizer):
 def test_fused_optimizer(monkeypatch):
     """As if the model were on a GPU; torch has it fused on CPUs as well."""
     why = fused_optimizer._why_not_fused
-    assert 'on cpu' in why('SGD', nn.Linear(2, 2))
+    # torch 2.1 has no fused SGD at all.
+    assert 'on cpu' in why('Adam', nn.Linear(2, 2))
     # Rprop is fused in no torch.
     assert 'no fused Rprop' in why('Rprop', nn.Linear(2, 2))
     plain = build_wrapper(nn.Linear(2, 2), type='SGD', **SGD)

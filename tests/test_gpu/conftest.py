@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 import torch
+from mmengine.utils import digit_version
 
 
 @pytest.fixture(
@@ -26,6 +27,20 @@ def full_float32(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
 
 
+def skip_float16_of_old_torch(device, dtype):
+    """Before torch 2.3 a CPU has next to no float16."""
+    old = digit_version(torch.__version__) < digit_version('2.3.0')
+    if old and device.type == 'cpu' and dtype == torch.float16:
+        pytest.skip('this torch has no float16 on a CPU')
+
+
+@pytest.fixture
+def half_device(device, dtype):
+    """The device, where it has the dtype."""
+    skip_float16_of_old_torch(device, dtype)
+    return device
+
+
 @pytest.fixture
 def autocast(device):
     """Call with a dtype: autocast to it, or nothing for full precision."""
@@ -33,7 +48,7 @@ def autocast(device):
     def enter(dtype):
         if dtype not in (torch.float16, torch.bfloat16):
             return contextlib.nullcontext()
-        # torch 2.1 warns and does nothing for float16 on the CPU.
+        skip_float16_of_old_torch(device, dtype)
         return torch.autocast(device.type, dtype=dtype)
 
     return enter

@@ -93,12 +93,12 @@ def test_split_batch_norm(layout, device):
 
 
 @HALF
-def test_split_batch_norm_of_half_precision_maps(dtype, device):
+def test_split_batch_norm_of_half_precision_maps(dtype, half_device):
     """As under autocast: half precision maps, float32 statistics."""
-    layer = SplitBatchNorm(6, num_splits=4).to(device)
+    layer = SplitBatchNorm(6, num_splits=4).to(half_device)
     exact = deepcopy(layer).double().cpu()
     x = (3 + 2 * torch.randn(16, 6, 5, 5)).to(dtype)
-    out, wanted = layer(x.to(device)), exact(x.double())
+    out, wanted = layer(x.to(half_device)), exact(x.double())
     assert out.dtype == dtype and layer.running_mean.dtype == torch.float32
     torch.testing.assert_close(
         out.double().cpu(), wanted, rtol=2e-2, atol=2e-2

@@ -1,4 +1,4 @@
-"""The lock file and the script that makes it."""
+"""The lock files and the script that makes them."""
 
 import importlib.util
 import re
@@ -8,7 +8,10 @@ import pytest
 from packaging.requirements import Requirement
 
 REQUIREMENTS = Path(__file__).parents[2] / 'requirements'
-PYTHONS = ('3.10', '3.11', '3.12', '3.13')
+PYTHONS = {
+    'onedl': ('3.10', '3.11', '3.12', '3.13'),
+    'openmmlab': ('3.10', '3.11'),
+}
 
 
 def read(path):
@@ -26,10 +29,10 @@ def make_lock():
     return module
 
 
-def pins_for(python):
+def pins_for(lock, python):
     """Package -> pinned release, on one Python."""
     pins = {}
-    for requirement in read(REQUIREMENTS / 'lock.txt'):
+    for requirement in read(REQUIREMENTS / lock):
         marker = requirement.marker
         if marker is None or marker.evaluate({'python_version': python}):
             assert requirement.name not in pins, 'two pins at a time'
@@ -39,33 +42,52 @@ def pins_for(python):
     return pins
 
 
-@pytest.mark.parametrize('python', PYTHONS)
-def test_every_requirement_has_a_pin_that_fits(python):
-    pins = pins_for(python)
-    for path in REQUIREMENTS.glob('*.txt'):
-        for requirement in read(path):
-            if path.name != 'lock.txt':
-                pin = pins[requirement.name]
-                assert requirement.specifier.contains(pin), path.name
+@pytest.mark.parametrize(
+    ('name', 'python'), [(n, p) for n in PYTHONS for p in PYTHONS[n]]
+)
+def test_every_requirement_has_a_pin_that_fits(make_lock, name, python):
+    stack = make_lock.STACKS[name]
+    pins = pins_for(stack.lock, python)
+    for file in stack.files:
+        for requirement in read(REQUIREMENTS / f'{file}.txt'):
+            pin = pins[requirement.name]
+            assert requirement.specifier.contains(pin), file
 
 
-def test_lock_holds_the_stack_that_was_tried(make_lock):
-    lines = (REQUIREMENTS / 'lock.txt').read_text().splitlines()
-    assert set(make_lock.STACK) <= set(lines)
+@pytest.mark.parametrize('name', PYTHONS)
+def test_lock_holds_the_stack_that_was_tried(make_lock, name):
+    stack = make_lock.STACKS[name]
+    pins = pins_for(stack.lock, stack.tried)
+    for requirement in map(Requirement, stack.given):
+        pin = pins[requirement.name]
+        assert requirement.specifier.contains(pin), requirement
 
 
-def test_lock_says_what_it_is(make_lock):
-    text = (REQUIREMENTS / 'lock.txt').read_text()
-    header = make_lock.HEADER.format(
-        pythons=', '.join(PYTHONS), tried=make_lock.TRIED
-    )
-    assert text.startswith(header)
+@pytest.mark.parametrize('name', PYTHONS)
+def test_lock_says_what_it_is(make_lock, name):
+    text = (REQUIREMENTS / make_lock.STACKS[name].lock).read_text()
+    assert text.startswith(make_lock.header(name, PYTHONS[name]))
+
+
+def test_every_requirement_file_is_part_of_a_stack(make_lock):
+    stacks = make_lock.STACKS.values()
+    locks = {'lock-newest', *(Path(stack.lock).stem for stack in stacks)}
+    found = {path.stem for path in REQUIREMENTS.glob('*.txt')}
+    assert found == locks.union(*(stack.files for stack in stacks))
+
+
+def test_newest_stack_pins_nothing():
+    for requirement in read(REQUIREMENTS / 'lock-newest.txt'):
+        assert all(part.operator == '!=' for part in requirement.specifier)
 
 
 def test_install_script_reads_the_pins_that_it_needs():
     # tools/install.sh looks these up with a plain "name==release".
-    text = (REQUIREMENTS / 'lock.txt').read_text()
-    for name in ('addict', 'onedl-mmcv'):
+    for lock, name in [
+        ('lock.txt', 'onedl-mmcv'),
+        ('lock-openmmlab.txt', 'mmcv-lite'),
+    ]:
+        text = (REQUIREMENTS / lock).read_text()
         assert re.search(rf'^{name}==[\d.]+$', text, re.MULTILINE)
 
 

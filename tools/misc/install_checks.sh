@@ -1,6 +1,43 @@
-# Parts of tools/install.sh: which environment, what is there, what is missing.
-# Sourced by it; uses its settings (ROOT, LOCK, HERE, ...) and its fail().
+# Parts of tools/install.sh: which stack, which environment, what is there, what
+# is missing. Sourced by it; uses its settings (ROOT, STACK, HERE, ...) and its
+# fail().
 # shellcheck shell=bash
+
+# ---- which stack ------------------------------------------------------------
+
+# Sets what differs between the stacks: VENV, the folder of the environment;
+# LOCK, the constraints; MMLAB, the requirement file and MMCV, the distribution
+# with mmcv; LAST_MINOR, the newest Python 3.x; PYTHONS, in order of preference.
+choose_stack() {
+    VENV=.venv-$STACK
+    LOCK=$REQUIREMENTS/lock-$STACK.txt
+    MMLAB=mmlab
+    MMCV=onedl-mmcv
+    LAST_MINOR=''
+    case $STACK in
+        onedl)
+            VENV=.venv
+            LOCK=$REQUIREMENTS/lock.txt
+            # The lock was tried on 3.11.
+            PYTHONS=(python3.11 python3.12 python3.10 python3.13)
+            return
+            ;;
+        openmmlab)
+            MMLAB=openmmlab
+            MMCV=mmcv-lite
+            # torch 2.1 has no wheel for a newer one.
+            LAST_MINOR=11
+            PYTHONS=(python3.10 python3.11)
+            ;;
+        newest) PYTHONS=(python3.12 python3.13 python3.11 python3.10) ;;
+        *) fail "unknown stack '$STACK': take openmmlab, onedl or newest" ;;
+    esac
+    TRANSFER=0
+    [ "$HERE" -eq 0 ] ||
+        fail "--here goes with the stack onedl alone, --stack $STACK has an" \
+            "environment of its own ($VENV); README.md says how to use an" \
+            "existing installation of OpenMMLab's"
+}
 
 # ---- which Python -----------------------------------------------------------
 
@@ -11,31 +48,40 @@ python_version() {
         2>/dev/null </dev/null || true
 }
 
-is_new_enough() {
+is_usable() {
     local major=${1%%.*} minor=${1#*.}
-    [ "$major" -eq 3 ] && [ "$minor" -ge 10 ]
+    [ "$major" -eq 3 ] && [ "$minor" -ge 10 ] &&
+        [ "$minor" -le "${LAST_MINOR:-$minor}" ]
 }
 
-# Sets PYTHON_FOUND to the first candidate that runs and is new enough.
+needed_python() {
+    if [ -n "$LAST_MINOR" ]; then
+        echo "Python 3.10 to 3.$LAST_MINOR is needed for the stack $STACK"
+    else
+        echo 'Python 3.10 or newer is needed'
+    fi
+}
+
+# Sets PYTHON_FOUND to the first candidate that runs and is usable.
 find_python() {
     local candidate version seen=''
     for candidate in "$@"; do
         version=$(python_version "$candidate")
         [ -n "$version" ] || continue
-        if is_new_enough "$version"; then
+        if is_usable "$version"; then
             PYTHON_FOUND=$candidate
             return
         fi
         seen="$seen $candidate is $version,"
     done
-    fail "Python 3.10 or newer is needed,${seen:- none was found:} install" \
+    fail "$(needed_python),${seen:- none was found:} install" \
         "one, or name it: PYTHON=/path/to/python3.11 tools/install.sh"
 }
 
 # Sets ENV_DIR and ENV_PYTHON; makes no environment yet.
 choose_environment() {
     if [ "$HERE" -eq 0 ]; then
-        ENV_DIR=$ROOT/.venv
+        ENV_DIR=$ROOT/$VENV
         ENV_PYTHON=$ENV_DIR/bin/python
         return
     fi
@@ -62,8 +108,7 @@ make_environment() {
     if [ -n "${PYTHON:-}" ]; then
         find_python "$PYTHON"
     else
-        # The lock was tried on 3.11.
-        find_python python3.11 python3.12 python3.10 python3.13 python3 python
+        find_python "${PYTHONS[@]}" python3 python
     fi
     "$PYTHON_FOUND" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON_FOUND has no venv module: install it (on Debian and" \
@@ -77,15 +122,15 @@ make_environment() {
 check_environment() {
     local version
     version=$(python_version "$ENV_PYTHON")
-    is_new_enough "$version" ||
-        fail "$ENV_DIR has Python $version, but 3.10 or newer is needed:" \
-            "delete it and run this again"
+    is_usable "$version" ||
+        fail "$ENV_DIR has Python $version, but $(needed_python): delete it" \
+            "and run this again"
 }
 
 warn_if_untried() {
     local version
     version=$(python_version "$ENV_PYTHON")
-    [ "${version#*.}" -le 13 ] ||
+    [ "$STACK" != onedl ] || [ "${version#*.}" -le 13 ] ||
         echo "Note: the lock was resolved for Python 3.10 to 3.13; with" \
             "$version some of it may not install"
 }
@@ -121,7 +166,8 @@ sys.exit(any(util.find_spec(name) is None for name in sys.argv[1:]))' \
         "$@" 2>/dev/null
 }
 
-# Exit status: is mmcv there, in the release of the lock, with compiled ops?
+# Exit status: is mmcv there, in the release of the lock (any, if it has no
+# pin), with compiled ops?
 # With "any" for an argument, the ops do not matter.
 has_mmcv() {
     env_python -c '
@@ -130,11 +176,11 @@ import importlib.metadata as metadata
 import importlib.util as util
 import os
 import sys
-pin, kind = sys.argv[1:]
+name, pin, kind = sys.argv[1:]
 folder = os.path.dirname(util.find_spec("mmcv").origin)
 ops = glob.glob(os.path.join(folder, "_ext.*"))
-found = metadata.version("onedl-mmcv") == pin and (ops or kind == "any")
-sys.exit(not found)' "$(pinned onedl-mmcv)" "$1" 2>/dev/null
+found = pin in ("", metadata.version(name)) and (ops or kind == "any")
+sys.exit(not found)' "$MMCV" "$(pinned "$MMCV")" "$1" 2>/dev/null
 }
 
 pinned() {
@@ -190,7 +236,7 @@ check_disk() {
 # certificates as everything that follows.
 check_index() {
     pip download --quiet --no-cache-dir --retries 0 --timeout 10 --no-deps \
-        --dest "$SCRATCH/probe" "addict==$(pinned addict)" \
+        --dest "$SCRATCH/probe" -c "$LOCK" addict \
         >>"$LOG" 2>&1 ||
         fail "the package index cannot be reached: check the network, the" \
             "proxy and pip's settings (pip config list)"
@@ -213,6 +259,7 @@ sys.exit(not os.path.exists(os.path.join(folder, "Python.h")))' ||
 # Two distributions with the same import names overwrite each other's files.
 check_other_distributions() {
     local found
+    [ "$MMLAB" = mmlab ] || return 0
     found=$(env_python -c '
 import importlib.metadata as metadata
 import sys

@@ -1,6 +1,8 @@
 # What detection and segmentation of the demo's scenes share. The first of the
 # `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
 # release of mmsegmentation.
+_base_ = []  # before any import, see docs/configs.md
+
 from importlib import import_module
 
 import_module('mmunimoco')

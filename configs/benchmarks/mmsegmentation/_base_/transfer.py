@@ -1,6 +1,8 @@
 # What every transfer to semantic segmentation shares. The first of the
 # `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
 # release of mmsegmentation.
+_base_ = []  # before any import, see docs/configs.md
+
 import os
 from importlib import import_module
 

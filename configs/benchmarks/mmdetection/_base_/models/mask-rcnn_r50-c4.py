@@ -1,9 +1,9 @@
 # Mask R-CNN with ResNet-50-C4 under the protocol of MoCo: every layer is
 # trained, SyncBN everywhere, one more of it after res5, normalisation and
 # stride as in pre-training.
-import os
-
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
+
+import os
 
 # ------------------------- usually changed -------------------------
 # Set by tools/benchmarks/mmdetection/dist_train.sh; 'none': random weights.

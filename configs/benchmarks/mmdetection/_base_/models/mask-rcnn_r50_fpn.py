@@ -1,9 +1,9 @@
 # Mask R-CNN with ResNet-50-FPN under the protocol of MoCo: every layer is
 # trained, SyncBN everywhere, FPN and heads included, normalisation as in
 # pre-training.
-import os
-
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+import os
 
 # ------------------------- usually changed -------------------------
 # Set by tools/benchmarks/mmdetection/dist_train.sh; 'none': random weights.
