@@ -40,7 +40,7 @@ def build_results(
         faults_by_kind=count_kinds(record),
         date=date,
         minutes=dict(
-            asked_for=settings.minutes,
+            asked_for=None if settings.plan else settings.minutes,
             taken=round(soak.seconds / 60, 2),
         ),
         costs=asdict(soak.costs) if soak.costs else None,

@@ -16,7 +16,7 @@ from .config import write_config
 from .disturbance import Disturbance
 from .images import write_images
 from .memory import judge_memory, thin_out
-from .plan import Costs, Plan, fit_plan
+from .plan import Costs, Plan, fit_plan, guess_seconds
 from .record import Record, Start
 from .run import HangsError, WatchedRun
 
@@ -101,6 +101,8 @@ class Soak:
         if self.plan is not None:
             del stages['measure']
         total = 60 * self.settings.minutes
+        if self.plan is not None:
+            total = guess_seconds(self.plan)
         weights = dict(measure=15, undisturbed=0.3 * total, verdict=3)
         weights['disturbed'] = 0.7 * total
         weights = {name: weights[name] for name in stages}

@@ -2,15 +2,18 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ddp_helpers import run_ddp
 from image_folders import write_image_folder
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
 from mmunimoco.datasets.skip_broken import BrokenImageError
+from mmunimoco.engine.hooks import BrokenImagesHook
 from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
@@ -208,3 +211,16 @@ def test_two_processes(folder, tmp_path):
         _train, 2, tmp_path, folder, tmp_path / 'few', few
     ):
         assert all(path in message for path in paths)
+
+
+def _save(rank, world_size):
+    hook = BrokenImagesHook()
+    hook.limit, hook.found = 3, {f'{rank}.png': 'bad'}
+    hub = MessageHub.get_instance('broken')
+    hook.before_collecting_state(SimpleNamespace(message_hub=hub))
+    return hub.get_info('broken_files')
+
+
+def test_each_checkpoint_has_what_all_processes_met(tmp_path):
+    both = {'0.png': 'bad', '1.png': 'bad'}
+    assert run_ddp(_save, 2, tmp_path) == [both, both]

@@ -46,10 +46,8 @@ def test_a_real_run_outlives_what_happens_to_it(tmp_path):
     record = results['record']
     assert record['starts'][0]['failed_saves'] == [40]
     saving, preempted = record['faults'][1:]
-    for fault, start in zip(
-        (saving, preempted), record['starts'], strict=False
-    ):
-        after = record['starts'][start['number'] + 1]
+    for fault in (saving, preempted):
+        start, after = record['starts'][fault['start'] :][:2]
         assert after['told_damaged'] and after['damaged']
         assert fault['lost'] == start['last'] - after['first']
         # By whole intervals, though SIGTERM saved between them.

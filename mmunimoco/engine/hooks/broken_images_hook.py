@@ -95,6 +95,20 @@ class BrokenImagesHook(Hook):
                 f'{runner.iter}:{list_broken(self.found)}'
             )
 
+    def before_collecting_state(self, runner: Runner) -> None:
+        """Have the main process save what the others have met, too.
+
+        A run that goes on within the epoch does not load those images again.
+        ``ExactCheckpointHook`` calls this on all processes.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        if self.limit:
+            for found in all_gather_object(self.found):
+                self.found.update(found)
+            runner.message_hub.update_info(_FOUND, dict(self.found))
+
     def _add(self, runner: Runner, found: dict[str, str]) -> None:
         self.found.update(found)
         check_broken(self.found, self.limit)
