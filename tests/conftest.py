@@ -4,7 +4,14 @@ import importlib.metadata
 
 import pytest
 import torch
+from hypothesis import settings
 from mmengine.registry import DefaultScope
+
+# The same examples in every run, and none remembered between runs.
+settings.register_profile(
+    'repeatable', deadline=None, derandomize=True, database=None
+)
+settings.load_profile('repeatable')
 
 
 @pytest.fixture(scope='module', autouse=True)

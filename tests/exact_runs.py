@@ -4,13 +4,12 @@ import errno
 import os
 import runpy
 import signal
+import socket
 import sys
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -37,16 +36,28 @@ default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best='knn/top1', {checkpoint}))
 randomness = dict(seed=0, deterministic=True)
 """
-# What is of the clock, or of the folder.
-_NOT_COMPARED = (
-    *('time', 'eta', 'memory', 'cfg', 'experiment', 'last_ckpt', 'best_ckpt'),
-    *('extra_ckpts', 'timestamp'),
-)
 
 
-def write_config(folder: Path, workers: int, checkpoint: str) -> Path:
-    """Write a config of 10 % labels: repeated images, kNN, two epochs."""
-    path = folder / f'tiny_{workers}.py'
+def write_config(
+    folder: Path,
+    workers: int,
+    checkpoint: str,
+    changes: str = '',
+    name: str = 'tiny',
+) -> Path:
+    """Write a config of 10 % labels: repeated images, kNN, two epochs.
+
+    Args:
+        folder (Path): Where.
+        workers (int): Of the data loader.
+        checkpoint (str): Options of the checkpoint hook.
+        changes (str): More lines, of a config that inherits this one.
+        name (str): Begin of the file's name.
+
+    Returns:
+        Path: The file.
+    """
+    path = folder / f'{name}_{workers}.py'
     base = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
     path.write_text(
         CONFIG.format(
@@ -57,7 +68,11 @@ def write_config(folder: Path, workers: int, checkpoint: str) -> Path:
             checkpoint=checkpoint,
         )
     )
-    return path
+    if not changes:
+        return path
+    changed = path.with_stem(f'{path.stem}_changed')
+    changed.write_text(f'_base_ = [{path.name!r}]\n{changes}\n')
+    return changed
 
 
 def start(
@@ -94,29 +109,28 @@ def run(tool: Path, *arguments: Any, timeout: float = 300, **options) -> int:
     return process.exitcode
 
 
-def differences(a: Any, b: Any, path: str = '') -> Iterator[str]:
-    """Where two checkpoints are not bit by bit the same."""
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            yield f'{path}: keys {set(a) ^ set(b)}'
-        for key in a.keys() & b.keys():
-            name = str(key).replace('runtime_info', '')
-            if not any(word in name for word in _NOT_COMPARED):
-                yield from differences(a[key], b[key], f'{path}/{key}')
-    elif isinstance(a, (list, tuple)):
-        if len(a) != len(b):
-            yield f'{path}: lengths'
-        for index, pair in enumerate(zip(a, b, strict=False)):
-            yield from differences(*pair, f'{path}/{index}')
-    elif hasattr(a, '_log_history'):
-        histories = a._log_history, b._log_history
-        if not np.array_equal(*histories, equal_nan=True):
-            yield path
-    elif isinstance(a, (torch.Tensor, np.ndarray)):
-        if a.dtype != b.dtype or not np.array_equal(a, b):
-            yield path
-    elif a != b:
-        yield f'{path}: {str(a)[:40]} and {str(b)[:40]}'
+def run_processes(
+    count: int, tool: Path, *arguments: Any, **options: Any
+) -> list[int]:
+    """Several processes of one run, each as with torchrun; exit statuses."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        port = str(sock.getsockname()[1])
+    shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    processes = [
+        start(
+            *(tool, *arguments, '--launcher', 'pytorch'),
+            **options,
+            env=shared
+            | dict(
+                WORLD_SIZE=str(count), RANK=str(rank), LOCAL_RANK=str(rank)
+            ),
+        )
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.join(300)
+    return [process.exitcode for process in processes]
 
 
 def _run(command: list[str], kill: tuple | None, env: dict) -> None:
@@ -138,10 +152,11 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     The points are functions; the signal comes before what they do.
     """
     import mmunimoco.utils.atomic as atomic
-    from mmunimoco.engine.loops import ExactEpochLoop, KNNValLoop
+    from mmunimoco.engine.loops import KNNValLoop
+    from mmunimoco.engine.loops.exact_loops import ExactLoop
 
     owner, name = {
-        'step': (ExactEpochLoop, 'run_iter'),
+        'step': (ExactLoop, 'run_iter'),
         'validation': (KNNValLoop, '_extract_queries'),
         # With a whole file that has not got its name.
         'rename': (atomic.os, 'replace'),

@@ -6,6 +6,7 @@ import os
 import mmengine
 from mmengine.config import Config, DictAction
 from mmengine.evaluator import DumpResults
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmunimoco.engine.launch import build_runner, merge_test_options
 
@@ -70,6 +71,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# torchrun's summary has the traceback of the process that failed first.
+@record
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from mmengine.config import Config, DictAction
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from mmunimoco.engine.launch import build_runner, merge_train_options
 
@@ -62,6 +63,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+# torchrun's summary has the traceback of the process that failed first.
+@record
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)

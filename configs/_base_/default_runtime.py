@@ -34,10 +34,18 @@ log_processor = dict(
 custom_hooks = [
     # A checkpoint of which nothing fits stops the run.
     dict(type='CheckpointCheckHook'),
+    # Labels beyond model.head.num_classes stop it before it starts.
+    dict(type='LabelCheckHook'),
     # Queues of another length, or of MoCo, are carried over.
     dict(type='QueueResumeHook'),
+    # Steps that are not finite are skipped; 21 in a row stop the run.
+    dict(type='NonFiniteLossHook', max_skipped=20),
+    # Logs feature_std, and warns when all features become the same.
+    dict(type='CollapseHook'),
     # On SIGTERM: save, and exit with status 75.
     dict(type='PreemptionHook'),
+    # What skip_broken of PartialLabels replaces is listed after each epoch.
+    dict(type='BrokenImagesHook'),
 ]
 
 env_cfg = dict(

@@ -6,7 +6,4 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [
-    dict(type='CheckpointCheckHook'),
-    dict(type='ImagesToDeviceHook'),
-]
+custom_hooks = [*_base_.custom_hooks, dict(type='ImagesToDeviceHook')]

@@ -22,7 +22,7 @@ BATCH = 16
 # Images a round; ours, being quicker, reads them several times.
 IMAGES = dict(cpu=96, cuda=240)
 TIMES = {FAST: 6, MOCO: 1, PUBLISHED: 1}
-ROUNDS = dict(cpu=5, cuda=9)
+ROUNDS = dict(cpu=9, cuda=9)
 
 
 def build_loaders(images: Path, count: int) -> dict[str, DataLoader]:
@@ -122,7 +122,7 @@ def draw(axes: Axes, result: dict) -> None:
 CASE = Case(
     name='input',
     title='input path',
-    seconds=dict(cpu=35, cuda=60),
+    seconds=dict(cpu=50, cuda=60),
     run=run,
     rows=rows,
     draw=draw,

@@ -6,6 +6,8 @@ from .ignored_objects import TrainIgnoredObjects
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .mask_folders import MaskFolders
 from .partial_labels import PartialLabels
+from .shared_collate import collate_views
+from .tar_files import TarBackend
 from .transforms import IndexAsImage, LoadTwoCrops
 
 __all__ = [
@@ -17,5 +19,7 @@ __all__ = [
     'MaskFolders',
     'PartialLabels',
     'RepeatLabeled',
+    'TarBackend',
     'TrainIgnoredObjects',
+    'collate_views',
 ]

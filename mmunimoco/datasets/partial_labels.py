@@ -10,6 +10,8 @@ from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
+from mmunimoco.utils.config_errors import part_of_config
+
 from .label_list import check_list_path, select_by_list
 from .label_selection import sample_keys, select_by_ratio
 from .leaf_datasets import (
@@ -20,6 +22,7 @@ from .leaf_datasets import (
     read_samples,
     replace_leaves,
 )
+from .skip_broken import BrokenFiles
 
 
 @DATASETS.register_module()
@@ -53,6 +56,10 @@ class PartialLabels:
             see :mod:`mmunimoco.datasets.label_list`.
         seed: Of the choice by ratio.
         lazy_init: Read the annotations later, in ``full_init``.
+        skip_broken: How many files may be broken. In the place of such an
+            image comes the next one of the dataset that can be read, with its
+            own label; ``BrokenImagesHook`` lists them. One more is an error,
+            and so is the first by default.
 
     Raises:
         ValueError: Not exactly one of ratio and list; a ratio outside [0, 1];
@@ -60,6 +67,8 @@ class PartialLabels:
             or does not fit the dataset.
         FileNotFoundError: No such list.
         TypeError: Arguments of a wrong type, or a dataset of another kind.
+        BrokenImageError: When a sample is asked for: more broken files than
+            ``skip_broken``.
     """
 
     def __init__(
@@ -69,7 +78,16 @@ class PartialLabels:
         label_list: str | None = None,
         seed: int = 0,
         lazy_init: bool = False,
+        skip_broken: int = 0,
     ):
+        with part_of_config('dataset'):
+            self._take_options(dataset, label_ratio, label_list, seed)
+            self._files = BrokenFiles(skip_broken)
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    def _take_options(self, dataset, label_ratio, label_list, seed) -> None:
         if (label_ratio is None) == (label_list is None):
             raise ValueError(
                 'PartialLabels needs either label_ratio or label_list, and '
@@ -83,23 +101,27 @@ class PartialLabels:
         if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
             raise TypeError(f'seed must be an integer, got {seed!r}')
         self.seed = int(seed)
-        self.dataset = (
-            DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        )
+        with part_of_config('dataset'):
+            if isinstance(dataset, dict):
+                dataset = DATASETS.build(dataset)
+        self.dataset = dataset
         if not hasattr(self.dataset, 'full_init'):
             raise TypeError(
                 'dataset must be a dataset of mmengine or mmpretrain or its '
                 f'config, got {type(dataset).__name__}'
             )
-        self._fully_initialized = False
-        if not lazy_init:
-            self.full_init()
 
     def full_init(self) -> None:
         """Read the annotations and take the labels away."""
         if self._fully_initialized:
             return
-        self.dataset.full_init()
+        with part_of_config('dataset'):
+            with part_of_config('dataset'):
+                self.dataset.full_init()
+            self._hide_labels()
+        self._fully_initialized = True
+
+    def _hide_labels(self) -> None:
         leaves = find_leaves(self.dataset)
         table = read_samples(leaves)
         keep = self._select(table)
@@ -113,7 +135,8 @@ class PartialLabels:
                 )
             },
         )
-        self._fully_initialized = True
+        kept = table.classes[keep[table.owners()]]
+        self.highest_label = int(kept.max()) if len(kept) else None
         _report(table, keep)
 
     def _select(self, table: SampleTable) -> np.ndarray:
@@ -152,9 +175,14 @@ class PartialLabels:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def skip_broken(self) -> int:
+        """How many files may be broken."""
+        return self._files.limit
+
     @force_full_init
     def __getitem__(self, idx: int):
-        return self.dataset[idx]
+        return self._files.load(self.dataset, idx)
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
@@ -203,6 +231,8 @@ class PartialLabels:
             if self.label_list is None
             else f'label_list={self.label_list!r}'
         )
+        if self.skip_broken:
+            choice += f', skip_broken={self.skip_broken}'
         return f'PartialLabels({choice}) of\n{self.dataset!r}'
 
 

@@ -13,7 +13,7 @@ LAST = 'last_checkpoint'
 
 def find_readable(
     work_dir: Path, folder: Path, is_checkpoint: Callable[[str], bool]
-) -> Path | None:
+) -> tuple[Path | None, list[Path]]:
     """Find the checkpoint to go on from, read to its end.
 
     That is the one which ``last_checkpoint`` in the work folder names; if it
@@ -27,7 +27,9 @@ def find_readable(
             a checkpoint to resume from.
 
     Returns:
-        Path | None: None if there is nothing to resume.
+        tuple[Path | None, list[Path]]: The checkpoint, None if there is
+        nothing to resume, and those that were passed over because they are
+        damaged.
 
     Raises:
         ValueError: If there are checkpoints, but none that can be read.
@@ -40,21 +42,27 @@ def find_readable(
     ]
     others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     candidates = others if named is None else [named, *others]
-    faults = []
+    faults, damaged = [], []
     for path in candidates:
-        fault = _fault(path)
-        if fault is None:
+        try:
+            checkpoint = read_checkpoint(str(path))
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            if path.is_file():
+                damaged.append(path)
+            continue
+        if 'message_hub' in checkpoint:
             if path != named:
                 _say_which(path, work_dir, faults)
-            return path
-        faults.append(fault)
+            return path, damaged
+        faults.append(f'{path} holds weights alone')
     if faults:
         raise ValueError(
             f'none of the {len(faults)} checkpoints in {folder} can be '
             f'resumed: {"; ".join(faults)}. To start anew, use another '
             '--work-dir, or none of --resume'
         )
-    return None
+    return None, []
 
 
 def _named(work_dir: Path, folder: Path) -> Path | None:
@@ -69,17 +77,6 @@ def _named(work_dir: Path, folder: Path) -> Path | None:
     # to start from.
     path = folder / Path(text).name
     return path if path.is_file() or not Path(text).is_file() else Path(text)
-
-
-def _fault(path: Path) -> str | None:
-    """Why a file cannot be resumed from."""
-    try:
-        checkpoint = read_checkpoint(str(path))
-    except (OSError, ValueError) as error:
-        return str(error)
-    if 'message_hub' not in checkpoint:
-        return f'{path} holds weights alone'
-    return None
 
 
 def _say_which(path: Path, work_dir: Path, faults: list[str]) -> None:

@@ -4,6 +4,7 @@ import os
 import os.path as osp
 from argparse import Namespace
 from copy import deepcopy
+from datetime import timedelta
 
 import torch.distributed as torch_dist
 from mmengine.config import Config, ConfigDict
@@ -121,14 +122,16 @@ def prepare_processes(cfg: Config) -> None:
     mmengine's launchers call ``torch.cuda.set_device`` and wrap the model
     for a GPU, so on a CPU the gloo group is made here, before the runner,
     and the wrapper is told that there is no device to choose. SyncBN has no
-    CPU implementation and is left out, with a word in the log.
+    CPU implementation and is left out, with a word in the log. As with a GPU
+    ``env_cfg.dist_cfg.timeout`` is for how many seconds a process waits for
+    another.
 
     Args:
         cfg (Config): The config; changed in place where needed.
 
     Raises:
         ValueError: If there is no accelerator and the launcher is not
-            'pytorch'.
+            'pytorch', or the timeout is not a positive number.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or get_device() != 'cpu':
@@ -140,7 +143,7 @@ def prepare_processes(cfg: Config) -> None:
             'tools/dist_test.sh.'
         )
     if not torch_dist.is_initialized():
-        torch_dist.init_process_group('gloo')
+        torch_dist.init_process_group('gloo', **_timeout(cfg))
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -149,6 +152,20 @@ def prepare_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if cfg.pop('sync_bn', None):
         print_log('SyncBN is left out: it does not run on a CPU.')
+
+
+def _timeout(cfg: Config) -> dict:
+    """How long the processes wait for each other, where the config says it."""
+    settings = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    seconds = settings.get('timeout')
+    if seconds is None:
+        return {}
+    if not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise ValueError(
+            'env_cfg.dist_cfg.timeout must be a positive number of seconds, '
+            f'got {seconds!r}'
+        )
+    return dict(timeout=timedelta(seconds=seconds))
 
 
 def _merge_common(cfg: Config, args: Namespace) -> None:

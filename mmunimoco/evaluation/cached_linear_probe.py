@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from .functional import evaluating, extract_batch, labels_of
+from mmunimoco.utils.config_errors import named_field
+
+from .functional import (
+    count_not_finite,
+    evaluating,
+    extract_batch,
+    labels_of,
+    not_finite_text,
+)
 
 PROTOCOL = 'linear probe on cached features, not the published linear probe'
 
@@ -58,12 +66,12 @@ def probe_checkpoint(
         )
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = load_backbone(cfg, checkpoint).to(get_device())
-    train, train_labels = extract_features(
-        model, _build_loader(cfg.test_cfg.bank_dataloader)
-    )
-    test, test_labels = extract_features(
-        model, _build_loader(cfg.test_dataloader)
-    )
+    with named_field('test_cfg.bank_dataloader'):
+        loader = _build_loader(cfg.test_cfg.bank_dataloader)
+        train, train_labels = extract_features(model, loader)
+    with named_field('test_dataloader'):
+        loader = _build_loader(cfg.test_dataloader)
+        test, test_labels = extract_features(model, loader)
     return cached_linear_probe(
         train, train_labels, test, test_labels, l2, max_iter
     )
@@ -208,7 +216,7 @@ def extract_features(
         and (N,) int64 labels on the CPU.
 
     Raises:
-        ValueError: If no sample has a label.
+        ValueError: If no sample has a label, or features are not finite.
     """
     features, labels = [], []
     with evaluating(model):
@@ -224,7 +232,11 @@ def extract_features(
             'no sample has a label, so there is nothing to probe; give the '
             'data loaders labeled data sets.'
         )
-    return torch.cat(features), labels
+    features = torch.cat(features)
+    bad = count_not_finite(features)
+    if bad:
+        raise ValueError(not_finite_text(bad))
+    return features, labels
 
 
 def load_backbone(cfg: Config, checkpoint: str) -> nn.Module:

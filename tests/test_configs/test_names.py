@@ -261,7 +261,18 @@ def test_fast_differs_in_how_views_are_made_alone(path):
     differing = dict(before.items() ^ after.items())
     places = ('view_pipeline', 'train_pipeline', 'data_preprocessor.')
     places += ('train_dataloader.dataset.dataset.pipeline', 'custom_hooks.')
+    places += ('train_dataloader.collate_fn.',)
     assert differing and all(key.startswith(places) for key in differing)
+    # A list is replaced as a whole; none of its hooks may be lost.
+    hooks = len(load(base).custom_hooks)
+    assert load(path).custom_hooks[:hooks] == load(base).custom_hooks
+
+
+def test_every_config_of_the_method_has_a_fast_variant():
+    folder = ROOT / 'configs/unimoco'
+    names = {path.stem for path in folder.glob('*.py')}
+    plain = {name for name in names if not name.endswith('_fast')}
+    assert names == plain | {f'{name}_fast' for name in plain}
 
 
 @pytest.mark.parametrize('path', FAST, ids=all_ids(FAST))

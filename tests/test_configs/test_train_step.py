@@ -1,4 +1,4 @@
-"""Every pre-training config builds and takes a step at reduced size.
+"""Pre-training configs build and take a step at reduced size.
 
 Reduced: the data set (tiny, in the real format), images (32x32), batch, queue
 in the step (64 keys), neighbours of kNN, workers. Not reduced: backbone, neck
@@ -7,6 +7,7 @@ and everything about optimiser and schedule.
 
 import gc
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from mmpretrain.registry import MODELS
 ROOT = Path(__file__).parents[2]
 FOLDERS = ('unimoco', 'unimoco/ablations', 'mocov2', 'supcon')
 PATHS = [p for f in FOLDERS for p in sorted(ROOT.glob(f'configs/{f}/*.py'))]
+# Of the fast ones, those that differ in more than labels and epochs from one
+# that takes a step; test_names.py holds all of them equal to their base.
+STEPPED = [
+    path
+    for path in PATHS
+    if not re.search(r'(800e_in1k|pct).*_fast$', path.stem)
+]
 QUEUE = 64
 
 
@@ -87,7 +95,7 @@ def changed(module, before):
     ]
 
 
-@pytest.mark.parametrize('path', PATHS, ids=[p.stem for p in PATHS])
+@pytest.mark.parametrize('path', STEPPED, ids=[p.stem for p in STEPPED])
 def test_builds_and_takes_a_step(path, make_runner):
     runner = make_runner(path)
     loop = runner.build_train_loop(runner._train_loop)

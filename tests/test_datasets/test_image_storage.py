@@ -1,8 +1,10 @@
-"""Images from a cache and from LMDB are those of the folder."""
+"""Images from a cache, LMDB and tar files are those of the folder."""
 
+import io
 import runpy
 import shutil
 import sys
+import tarfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 from mmengine import fileio
 from mmpretrain.datasets import CustomDataset
 
-from mmunimoco.datasets import cached_backend
+from mmunimoco.datasets import PartialLabels, TarBackend, cached_backend
 from mmunimoco.datasets.lmdb_file import write_lmdb
+from mmunimoco.datasets.tar_files import index_tars
 
 TOOL = Path(__file__).parents[2] / 'tools/dataset_converters/make_lmdb.py'
 
@@ -116,3 +119,117 @@ def test_lmdb_refuses_what_it_could_not_find_again(folder, tmp_path):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [('ä.png', 0)])
     with pytest.raises(FileExistsError, match='remove it'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [])
+
+
+def index_tool(monkeypatch, capsys, *arguments):
+    tool = TOOL.with_name('index_tars.py')
+    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(tool), run_name='__main__')
+    said = capsys.readouterr()
+    return end.value.code, said.out + said.err
+
+
+def write_tar(path, members, folder):
+    """A tar file of real files under names of our own, and of texts."""
+    with tarfile.open(path, 'w') as tar:
+        for name, content in members.items():
+            if isinstance(content, Path):
+                tar.add(folder / content, name)
+                continue
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def from_tars(index, **options):
+    return CustomDataset(
+        data_prefix='',
+        ann_file=f'{index}.txt',
+        pipeline=pipeline(backend='tar', index=str(index)),
+        **options,
+    )
+
+
+def test_tars_of_a_folder(folder, tmp_path, monkeypatch, capsys):
+    """Same images, classes, and choice of labels as of the folder."""
+    out, tars = tmp_path / 'lists' / 'train.idx', []
+    for number, path in enumerate(sorted(folder.iterdir())):
+        tars.append(tmp_path / f'{number}.tar')
+        with tarfile.open(tars[-1], 'w') as tar:
+            tar.add(path, f'./{path.name}')
+    code, said = index_tool(monkeypatch, capsys, *tars, '--out', out)
+    assert code == 0 and '22 images, 22 with a class' in said
+    plain = CustomDataset(data_prefix=str(folder), pipeline=pipeline())
+    expected, options = read(plain), dict(label_ratio=0.5, seed=3)
+    kept = PartialLabels(plain, **options)
+    kept = [len(kept.get_data_info(i)) for i in range(22)]
+    paths = [plain.get_data_info(i)['img_path'] for i in range(22)]
+    contents = [Path(path).read_bytes() for path in paths]
+    shutil.rmtree(folder)
+    dataset = from_tars(out)
+    assert read(dataset) == expected
+    half = PartialLabels(dataset, **options)
+    assert [len(half.get_data_info(i)) for i in range(22)] == kept
+    storage = dict(backend='tar', index=str(out))
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(22)]
+    got = [fileio.get(path, backend_args=storage) for path in paths]
+    assert got == contents
+    with pytest.raises(FileNotFoundError, match=r'gone\.png is not in'):
+        fileio.get('gone.png', backend_args=storage)
+
+
+def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
+    """Classes are in files; an image without one is unlabeled."""
+    images = sorted(folder.rglob('*.png'))[:3]
+    members = {
+        'a/0.png': images[0],
+        'a/0.cls': b'7',
+        'a/0.json': b'{}',
+        'a/1.png': images[1],
+    }
+    tar = write_tar(tmp_path / 'x-0.tar', members, folder)
+    other = write_tar(
+        tmp_path / 'x-1.tar', {'a/0.cls': b'2\n', 'a/0.png': images[2]}, folder
+    )
+    out = tmp_path / 'x.idx'
+    arguments = (tar, other, '--out', out)
+    code, said = index_tool(monkeypatch, capsys, *arguments)
+    assert code == 1 and 'a/0.png is there twice' in said
+    code, said = index_tool(monkeypatch, capsys, *arguments, '--shard-names')
+    assert code == 0 and '3 images, 2 with a class' in said
+    monkeypatch.setattr('mmunimoco.datasets.tar_files._OPEN', 1)
+    dataset = from_tars(out, classes=[str(i) for i in range(8)])
+    assert [dataset.get_data_info(i)['gt_label'] for i in range(3)] == [
+        7,
+        -1,
+        2,
+    ]
+    names = ['x-0/a/0.png', 'x-0/a/1.png', 'x-1/a/0.png']
+    backend = TarBackend(str(out))
+    for name, path in zip(names * 2, images * 2, strict=True):
+        assert backend.get(name) == path.read_bytes()
+    # Without any class file, images side by side have no class.
+    tar = write_tar(tmp_path / 'y.tar', {'0.png': images[0]}, folder)
+    _, labeled, _ = index_tars(str(tmp_path / 'y.idx'), [str(tar)])
+    assert labeled == 0
+
+
+def test_what_cannot_be_indexed(folder, tmp_path):
+    image = next(folder.rglob('*.png'))
+    out = str(tmp_path / 'x.idx')
+    tar = write_tar(tmp_path / 'x.tar', {'0.cls': b'dog'}, folder)
+    with pytest.raises(ValueError, match=r"0\.cls in .*x\.tar has b'dog'"):
+        index_tars(out, [str(tar)])
+    tar = write_tar(tmp_path / 'x.tar', {'0.txt': b''}, folder)
+    with pytest.raises(ValueError, match='no images in 1 tar files'):
+        index_tars(out, [str(tar)])
+    with pytest.raises(ValueError, match='is no tar file'):
+        index_tars(out, [str(image)])
+    tar = write_tar(tmp_path / 'x.tar', {'0.png': image}, folder)
+    index_tars(out, [str(tar)])
+    with open(tar, 'ab') as file:
+        file.write(b'more')
+    with pytest.raises(ValueError, match=r'x\.tar has changed'):
+        TarBackend(out).get('0.png')

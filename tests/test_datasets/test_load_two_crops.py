@@ -13,7 +13,12 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from mmunimoco.datasets.transforms.decoding import decode, jpeg_size
+from mmunimoco.datasets.transforms import decoding
+from mmunimoco.datasets.transforms.decoding import (
+    JpegHeader,
+    decode,
+    read_header,
+)
 
 CROP = dict(scale=24, crop_ratio_range=(0.2, 1.0))
 
@@ -112,9 +117,9 @@ def test_reduced_as_far_as_the_crops_allow(
 ):
     used = []
 
-    def record(content, name, reduction=1):
+    def record(content, name, reduction=1, plain=False):
         used.append(reduction)
-        return decode(content, name, reduction)
+        return decode(content, name, reduction, plain)
 
     monkeypatch.setattr(
         'mmunimoco.datasets.transforms.load_two_crops.decode', record
@@ -172,8 +177,8 @@ def test_a_header_that_misleads_does_no_harm(tmp_path, monkeypatch):
     path = tmp_path / 'photo.jpg'
     draw_picture((400, 240)).save(path)
     monkeypatch.setattr(
-        'mmunimoco.datasets.transforms.load_two_crops.jpeg_size',
-        lambda content: (400, 240),
+        'mmunimoco.datasets.transforms.load_two_crops.read_header',
+        lambda content: JpegHeader((400, 240), True),
     )
     result = run(fast(), path)
     assert result['img_shape'] == (240, 400)
@@ -186,7 +191,7 @@ def test_size_of_a_jpeg_is_what_decoding_gives(size, mode):
     buffer = io.BytesIO()
     draw_picture(size, mode).save(buffer, 'JPEG')
     content = buffer.getvalue()
-    found = jpeg_size(content)
+    found = read_header(content).size
     assert found == decode(content, '').shape[:2] == size[::-1]
     for reduction in (2, 4, 8):
         reduced = tuple(-(-side // reduction) for side in found)
@@ -194,8 +199,42 @@ def test_size_of_a_jpeg_is_what_decoding_gives(size, mode):
 
 
 def test_no_jpeg_has_no_size():
-    assert jpeg_size(b'') is None
-    assert jpeg_size(b'\xff\xd8\xff\xe0 broken') is None
+    assert read_header(b'') is None
+    assert read_header(b'\xff\xd8\xff\xe0 broken') is None
+
+
+def encode(mode='RGB', **options):
+    buffer = io.BytesIO()
+    draw_picture((61, 47), mode).save(buffer, 'JPEG', quality=90, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L'])
+@pytest.mark.parametrize('subsampling', [0, 1, 2])
+@pytest.mark.parametrize('progressive', [False, True])
+def test_simplejpeg_gives_the_pixels_of_opencv(mode, subsampling, progressive):
+    pytest.importorskip('simplejpeg')
+    content = encode(mode, subsampling=subsampling, progressive=progressive)
+    assert read_header(content).plain
+    quick = decoding._decode_plain(content)
+    assert np.array_equal(quick, decode(content, ''))
+    assert np.array_equal(quick, decode(content, '', plain=True))
+
+
+@pytest.mark.parametrize('installed', [False, True])
+def test_what_simplejpeg_does_not_decode(installed, monkeypatch):
+    if installed:
+        pytest.importorskip('simplejpeg')
+    else:
+        monkeypatch.setattr(decoding, 'simplejpeg', None)
+    assert not read_header(encode('CMYK')).plain
+    assert not read_header(encode(exif=exif_of(6))).plain
+    assert read_header(encode(exif=exif_of(1))).plain
+    # A marker out of turn: OpenCV goes on with what there is.
+    whole = encode()
+    damaged = whole[:-300] + b'\xff\xd3' + whole[-298:]
+    image = decode(damaged, 'damaged', plain=True)
+    assert np.array_equal(image, decode(damaged, 'damaged'))
 
 
 @pytest.mark.parametrize('antialias', [False, True])
@@ -231,7 +270,7 @@ def test_views_pack_without_a_copy(tmp_path, antialias):
 def test_what_is_no_image(tmp_path, content):
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r'a\.jpg is no image'):
+    with pytest.raises(ValueError, match=r'a\.jpg is (empty|no im|a JPEG th)'):
         run(fast(), path)
     assert run(fast(ignore_empty=True), path) is None
     with pytest.raises(FileNotFoundError):

@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmunimoco.engine import DelayedRuntimeInfoHook
+from mmunimoco.engine.hooks import delayed_log_hook
 
 
 class Toy(BaseModel):
@@ -74,7 +75,7 @@ def test_logs_the_same(tmp_path, interval, loop):
 def test_nothing_is_read_before_it_is_logged(monkeypatch):
     """On a device that has no values to read."""
     hook = DelayedRuntimeInfoHook()
-    monkeypatch.setattr(hook, '_is_needed', lambda *_: False)
+    monkeypatch.setattr(delayed_log_hook, 'is_logged', lambda *_: False)
     for step in range(3):
         loss = torch.zeros((), device='meta', requires_grad=True) * 1
         hook.after_train_iter(None, step, None, dict(loss=loss))

@@ -1,14 +1,21 @@
 """Runs are killed for real, resumed, and compared with undisturbed ones."""
 
-import socket
 from pathlib import Path
 
 import mmpretrain
 import pytest
 import torch
-from exact_runs import KILL, ROOT, TERM, differences, run, start, write_config
+from exact_runs import (
+    KILL,
+    ROOT,
+    TERM,
+    run,
+    run_processes,
+    write_config,
+)
 
 from mmunimoco.engine.hooks.preemption_hook import REQUEUE
+from mmunimoco.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'
@@ -68,6 +75,37 @@ def test_full_disk_costs_one_checkpoint(tmp_path, undisturbed):
     assert list(differences(undisturbed, final(work_dir))) == []
 
 
+LOST = """
+custom_imports = dict(imports=['mmunimoco', 'run_faults'])
+custom_hooks = [
+    *_base_.custom_hooks, dict(type='FolderLost', folder={!r}, step=3)]
+"""
+
+
+@pytest.mark.slow
+def test_run_stops_when_too_many_saves_fail_and_goes_on(tmp_path, undisturbed):
+    folder, work_dir = tmp_path / 'out/work', tmp_path / 'work'
+    checkpoint = f'{BY_STEPS}, out_dir={str(folder.parent)!r}'
+    lost = LOST.format(str(folder))
+    config = write_config(tmp_path, 0, checkpoint, lost)
+    command = [TRAIN, config, '--work-dir', work_dir]
+    assert run(*command) == 1
+    log = next(work_dir.glob('*/*.log')).read_text()
+    for step, more in ((4, 3), (6, 2), (7, 1)):  # 7 ends the epoch
+        assert f'iter_{step}.pth could not be written: [Errno ' in log
+        assert f'stops after {more} more of these' in log
+    assert 'The best checkpoint could not be written' in log
+    assert (work_dir / 'last_checkpoint').read_text().endswith('iter_2.pth')
+    # Mended by hand.
+    folder.unlink()
+    moved = folder.with_suffix('.moved')
+    assert [path.name for path in moved.glob('*.pth')] == ['iter_2.pth']
+    moved.rename(folder)
+    moved.touch()
+    assert run(*command, '--resume') == 0
+    assert list(differences(undisturbed, final(folder))) == []
+
+
 @pytest.fixture(scope='module')
 def undisturbed_epochs(tmp_path_factory):
     """The same with checkpoints of epochs."""
@@ -108,27 +146,8 @@ def test_two_killed_processes_end_as_the_undisturbed_ones(tmp_path):
     config = write_config(tmp_path, 1, 'by_epoch=False, interval=1')
 
     def train(name, *options, kill=None):
-        with socket.socket() as sock:
-            sock.bind(('127.0.0.1', 0))
-            port = str(sock.getsockname()[1])
-        processes = [
-            start(
-                *(TRAIN, config, '--work-dir', tmp_path / name),
-                *('--launcher', 'pytorch', *options),
-                kill=kill,
-                env=dict(
-                    MASTER_ADDR='127.0.0.1',
-                    MASTER_PORT=port,
-                    WORLD_SIZE='2',
-                    RANK=str(rank),
-                    LOCAL_RANK=str(rank),
-                ),
-            )
-            for rank in range(2)
-        ]
-        for process in processes:
-            process.join(300)
-        return [process.exitcode for process in processes]
+        command = TRAIN, config, '--work-dir', tmp_path / name, *options
+        return run_processes(2, *command, kill=kill)
 
     assert train('undisturbed') == [0, 0]
     # One may fail for want of the other before it is killed itself.

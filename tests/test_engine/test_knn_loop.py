@@ -17,12 +17,13 @@ WEIGHTS = dict(k=(3, 7), temperature=0.2)
 class Pictures(Dataset):
     """Noise around a class colour; labels are missing where asked."""
 
-    def __init__(self, size, seed, unlabeled=(), views=1):
+    def __init__(self, size, seed, unlabeled=(), views=1, damaged=()):
         generator = torch.Generator().manual_seed(seed)
         self.labels = torch.randint(CLASSES, (size,), generator=generator)
         colours = torch.eye(4)[:, :3] * 60
         noise = torch.rand((size, 3, 16, 16), generator=generator) * 255
         self.images = noise + colours[self.labels][..., None, None]
+        self.images[list(damaged)] = float('nan')
         self.unlabeled = set(unlabeled)
         self.views = views
         self.metainfo = dict(classes=[str(i) for i in range(CLASSES)])
@@ -251,6 +252,16 @@ def test_fp16(tmp_path):
             'test_dataloader gives some without',
         ),
         ('val', dict(bank=Pictures(9, 1, views=2)), 'MultiView'),
+        (
+            'val',
+            dict(bank=Pictures(9, 1, damaged=[1, 4]), k=3),
+            '^val_cfg.bank_dataloader: the features of 2 images are infinite',
+        ),
+        (
+            'test',
+            dict(queries=Pictures(5, 1, damaged=[2])),
+            '^test_dataloader: the features of 1 images are infinite or NaN',
+        ),
     ],
 )
 def test_bad_settings_are_named(tmp_path, stage, options, message):

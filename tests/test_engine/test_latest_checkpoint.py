@@ -1,10 +1,12 @@
 """The newest checkpoint that can be read is resumed."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mmunimoco.engine.hooks import ExactCheckpointHook
 from mmunimoco.engine.latest_checkpoint import find_readable
 
 
@@ -19,12 +21,22 @@ def run_of_three(tmp_path):
     return tmp_path
 
 
-def find(folder):
+def search(folder):
     return find_readable(folder, folder, lambda name: name.startswith('epoch'))
+
+
+def find(folder):
+    return search(folder)[0]
 
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_byte(path, place):
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(data)
 
 
 def test_the_named_one(run_of_three):
@@ -35,10 +47,32 @@ def test_a_truncated_one_is_passed_over(run_of_three):
     cut(run_of_three / 'epoch_3.pth')
     assert find(run_of_three).name == 'epoch_2.pth'
     cut(run_of_three / 'epoch_2.pth')
-    assert find(run_of_three).name == 'epoch_9.pth'
+    found, damaged = search(run_of_three)
+    assert found.name == 'epoch_9.pth'
+    assert [path.name for path in damaged] == ['epoch_3.pth', 'epoch_2.pth']
     cut(run_of_three / 'epoch_9.pth')
     with pytest.raises(ValueError, match='none of the 3 checkpoints'):
         find(run_of_three)
+
+
+@pytest.mark.parametrize('place', [0.2, 0.5, 0.8])
+def test_one_changed_byte_is_found(run_of_three, place):
+    """Torch itself reads such a file without a word."""
+    path = run_of_three / 'epoch_3.pth'
+    torch.save(dict(message_hub={}, weight=torch.zeros(5000)), path)
+    change_byte(path, place)
+    assert torch.load(path, weights_only=True)['weight'].any()
+    assert find(run_of_three).name == 'epoch_2.pth'
+
+
+def test_a_damaged_file_that_is_given_is_refused(run_of_three):
+    path = run_of_three / 'epoch_3.pth'
+    runner = SimpleNamespace(_resume=True, _load_from=str(path))
+    ExactCheckpointHook().before_run(runner)
+    torch.save(dict(message_hub={}, weight=torch.zeros(5000)), path)
+    change_byte(path, 0.5)
+    with pytest.raises(ValueError, match=r'epoch_3\.pth is damaged'):
+        ExactCheckpointHook().before_run(runner)
 
 
 @pytest.mark.parametrize('text', ['', None, 'epoch_7.pth'])
@@ -51,8 +85,10 @@ def test_a_useless_name(run_of_three, text):
 
 def test_weights_alone_are_no_run(run_of_three):
     torch.save(dict(state_dict={}), run_of_three / 'epoch_3.pth')
-    assert find(run_of_three).name == 'epoch_2.pth'
+    found, damaged = search(run_of_three)
+    # They are not damaged: somebody may want them.
+    assert found.name == 'epoch_2.pth' and damaged == []
 
 
 def test_nothing_there(tmp_path):
-    assert find(tmp_path) is None
+    assert search(tmp_path) == (None, [])

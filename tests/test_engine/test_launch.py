@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import mmpretrain
@@ -147,6 +148,30 @@ def test_only_torchrun_works_without_an_accelerator(monkeypatch):
     assert cfg.to_dict() == dict(launcher='none')
     with pytest.raises(ValueError, match='dist_train.sh'):
         prepare_processes(Config(dict(launcher='slurm')))
+
+
+def test_timeout_counts_on_a_cpu_too(monkeypatch):
+    calls = []
+    launch = 'mmunimoco.engine.launch'
+    monkeypatch.setattr(f'{launch}.get_device', lambda: 'cpu')
+    monkeypatch.setattr(
+        f'{launch}.torch_dist.init_process_group',
+        lambda *args, **options: calls.append((args, options)),
+    )
+
+    def prepare(**dist_cfg):
+        env = dict(dist_cfg=dict(backend='nccl', **dist_cfg))
+        prepare_processes(Config(dict(launcher='pytorch', env_cfg=env)))
+
+    prepare()
+    prepare(timeout=7)
+    assert calls == [
+        (('gloo',), {}),
+        (('gloo',), dict(timeout=timedelta(seconds=7))),
+    ]
+    for wrong in (0, -1, '7'):
+        with pytest.raises(ValueError, match='env_cfg.dist_cfg.timeout'):
+            prepare(timeout=wrong)
 
 
 def test_accelerators_are_left_to_mmengine(monkeypatch):

@@ -1,5 +1,11 @@
-import pytest
+from types import SimpleNamespace
 
+import pytest
+from ddp_helpers import run_ddp
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import DataLoader
+
+from mmunimoco.engine.loops import ExactEpochLoop
 from mmunimoco.engine.loops.position import Layout, Position, translate
 
 SAVED = Layout(batches=10, batch_size=4, processes=2, samples=80)
@@ -39,3 +45,23 @@ def test_other_steps():
 def test_no_such_place(now, iteration, steps, message):
     with pytest.raises(ValueError, match=message):
         place(now, iteration=iteration, steps=steps)
+
+
+def _start_loop(rank, world_size, round_up):
+    """Nine images in batches of four: five of rank 0, and four of rank 1."""
+    images = list(range(9))
+    sampler = DefaultSampler(images, shuffle=False, round_up=round_up)
+    loader = DataLoader(images, batch_size=4, sampler=sampler)
+    runner = SimpleNamespace(seed=0, rank=rank, world_size=world_size)
+    try:
+        return len(ExactEpochLoop(runner, loader, max_epochs=1).batches)
+    except ValueError as error:
+        return str(error)
+
+
+def test_all_processes_refuse_unequal_shares(tmp_path):
+    first, second = run_ddp(_start_loop, 2, tmp_path, False)
+    assert first == second
+    assert '2 batches of 9' in first and '1 batches of 9' in first
+    assert 'process 1' in first and 'round_up=True' in first
+    assert run_ddp(_start_loop, 2, tmp_path, True) == [2, 2]

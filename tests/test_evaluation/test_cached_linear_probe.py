@@ -168,6 +168,12 @@ def test_unusable_input_is_named(config, tmp_path):
     message = r"b\.pth starts with .*'backbone\.'.* 'neck\.' \(1 key\)"
     with pytest.raises(ValueError, match=message):
         probe_checkpoint(config, str(tmp_path / 'b.pth'))
+    weights = torch.load(checkpoint, weights_only=True)
+    weights['state_dict']['backbone.conv1.weight'][0] = float('nan')
+    torch.save(weights, tmp_path / 'nan.pth')
+    message = '^test_cfg.bank_dataloader: the features of 24 images are inf'
+    with pytest.raises(ValueError, match=message):
+        probe_checkpoint(config, str(tmp_path / 'nan.pth'))
     bank = config.test_cfg.bank_dataloader
     bank.dataset.with_label = False
     with pytest.raises(ValueError, match='no sample has a label'):

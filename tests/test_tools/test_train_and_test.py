@@ -291,7 +291,10 @@ def test_scripts_name_a_fault_in_one_line(
 def test_scripts_start_torchrun_in_the_order_of_mmpretrain(config, tmp_path):
     """A stand-in for Python shows what would be run."""
     python = tmp_path / 'python'
-    python.write_text('#!/usr/bin/env bash\necho "PYTHON $*"\n')
+    python.write_text(
+        '#!/usr/bin/env bash\n'
+        'echo "$TORCH_DISABLE_SHARE_RDZV_TCP_STORE PYTHON $*"\n'
+    )
     python.chmod(0o755)
     environment = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', PORT='7')
     url = 'https://example.org/a.pth'
@@ -303,6 +306,12 @@ def test_scripts_start_torchrun_in_the_order_of_mmpretrain(config, tmp_path):
         assert output.strip().endswith(
             f'{task}.py {words} --launcher pytorch --amp'
         )
+    # A rendezvous that can be repeated.
+    script = TOOLS / 'dist_train.sh'
+    output = run('bash', script, config, 8, MAX_RESTARTS='3', **environment)
+    assert output.startswith('1 PYTHON') and '--max_restarts=3' in output
+    assert '--rdzv_backend=c10d --rdzv_endpoint=127.0.0.1:7 ' in output
+    assert '--master_port' not in output
 
 
 def test_slurm_goes_on_after_preemption(tmp_path, config):

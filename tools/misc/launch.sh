@@ -34,14 +34,24 @@ CHECKPOINT=${TARGET[1]:-}
 
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
 # Restarted processes go on from the last checkpoint (tools/train.py sees that
-# they were).
-RESTARTS=()
-[ "$TASK" != train ] || RESTARTS=(--max_restarts="${MAX_RESTARTS:-0}")
+# they were). They need a store of their own: in the one that torchrun keeps
+# they may find the addresses of those before them, and wait for these.
+RENDEZVOUS=(
+    --node_rank="${NODE_RANK:-0}"
+    --master_addr="${MASTER_ADDR:-127.0.0.1}"
+    --master_port="${PORT:-29500}"
+)
+if [ "$TASK" = train ] && [ "${MAX_RESTARTS:-0}" != 0 ]; then
+    RENDEZVOUS=(
+        --max_restarts="$MAX_RESTARTS"
+        --rdzv_backend=c10d
+        --rdzv_endpoint="${MASTER_ADDR:-127.0.0.1}:${PORT:-29500}"
+    )
+    [ "${NNODES:-1}" != 1 ] || RENDEZVOUS+=(--local_addr=127.0.0.1)
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+fi
 exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
+    "${RENDEZVOUS[@]}" \
     --nproc_per_node="$PROCESSES" \
-    "${RESTARTS[@]+"${RESTARTS[@]}"}" \
     "$TOOLS/$TASK.py" "${TARGET[@]}" --launcher pytorch "$@"

@@ -16,5 +16,6 @@ train_pipeline = [
 ]
 
 train_dataloader = dict(
+    collate_fn=dict(type='collate_views'),
     dataset=dict(dataset=dict(pipeline=train_pipeline)),
 )

@@ -11,7 +11,14 @@ from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 from torch.nn import functional
 
-from .decoding import decode, jpeg_size, reduced_size
+from .decoding import (
+    decode,
+    decode_whole,
+    fitting_reduction,
+    read_header,
+    reduced_size,
+)
+from .image_checks import MAX_PIXELS
 
 _REDUCTIONS = (8, 4, 2)
 
@@ -51,6 +58,8 @@ class LoadTwoCrops(BaseTransform):
             where one does not load. Defaults to False.
         backend_args (dict, optional): How to read the file, for mmengine's
             ``fileio.get``. Defaults to None.
+        max_pixels (int): The most pixels to decode, see
+            :class:`LoadCheckedImage`. Defaults to 178 956 970.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class LoadTwoCrops(BaseTransform):
         antialias: bool = True,
         ignore_empty: bool = False,
         backend_args: dict | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.crop = RandomResizedCrop(
             scale, crop_ratio_range, aspect_ratio_range, max_attempts
@@ -69,6 +79,7 @@ class LoadTwoCrops(BaseTransform):
         self.resize = resize_antialiased if antialias else resize_bilinear
         self.ignore_empty = ignore_empty
         self.backend_args = backend_args and dict(backend_args)
+        self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict | None:
         """Load and crop.
@@ -82,7 +93,7 @@ class LoadTwoCrops(BaseTransform):
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is no image.
+            BrokenImageError: If it is no image or a broken one.
         """
         if 'img' in results:
             image = results['img']
@@ -111,15 +122,19 @@ class LoadTwoCrops(BaseTransform):
                 f'{path!r} is not in the storage that backend_args '
                 f'{self.backend_args} name'
             )
-        size = jpeg_size(content)
-        if size is not None:
+        header = read_header(content)
+        if header is not None:
+            size = header.size
             boxes = self._draw(size)
             reduction = self._reduction(boxes)
-            image = decode(content, path, reduction)
+            if size[0] * size[1] > self.max_pixels:
+                least = fitting_reduction(content, path, self.max_pixels)
+                reduction = max(reduction, least)
+            image = decode(content, path, reduction, header.plain)
             if image.shape[:2] == reduced_size(size, reduction):
                 return image, size, boxes
         # No JPEG, or one whose header Pillow and OpenCV read differently.
-        image = decode(content, path)
+        image = decode_whole(content, path, self.max_pixels)
         size = image.shape[:2]
         return image, size, self._draw(size)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
@@ -43,21 +43,8 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
             if isinstance(value, torch.Tensor):
                 value = value.detach()
             self._waiting.append((name, value))
-        if self._is_needed(runner, batch_idx):
+        if is_logged(self, runner, batch_idx):
             self._hand_over(runner)
-
-    def _is_needed(self, runner: Runner, batch_idx: int) -> bool:
-        intervals = [
-            hook.interval
-            for hook in runner.hooks
-            if isinstance(hook, LoggerHook)
-        ]
-        return (
-            any(self.every_n_inner_iters(batch_idx, n) for n in intervals)
-            or any(self.every_n_train_iters(runner, n) for n in intervals)
-            or self.end_of_epoch(runner.train_dataloader, batch_idx)
-            or self.is_last_train_iter(runner)
-        )
 
     def _hand_over(self, runner: Runner) -> None:
         tensors = [x for _, x in self._waiting if isinstance(x, torch.Tensor)]
@@ -71,3 +58,27 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
                 value = next(values)
             runner.message_hub.update_scalar(f'train/{name}', value)
         self._waiting = []
+
+
+def is_logged(hook: Hook, runner: Runner, batch_idx: int) -> bool:
+    """Whether values of this step are logged, or the epoch ends.
+
+    Args:
+        hook (Hook): Any hook, for mmengine's counting.
+        runner (Runner): The runner, in ``after_train_iter``.
+        batch_idx (int): Of the batch in its epoch.
+
+    Returns:
+        bool: As the ``LoggerHook`` of the run would have it.
+    """
+    intervals = [
+        other.interval
+        for other in runner.hooks
+        if isinstance(other, LoggerHook)
+    ]
+    return (
+        any(hook.every_n_inner_iters(batch_idx, n) for n in intervals)
+        or any(hook.every_n_train_iters(runner, n) for n in intervals)
+        or hook.end_of_epoch(runner.train_dataloader, batch_idx)
+        or hook.is_last_train_iter(runner)
+    )

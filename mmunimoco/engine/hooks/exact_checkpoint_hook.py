@@ -16,6 +16,7 @@ from mmpretrain.registry import HOOKS
 
 from mmunimoco.utils.atomic import remove_parts, write_atomic
 from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.safe_load import check_content
 
 from ..file_backend import ATOMIC, DeferredRemovals
 from ..latest_checkpoint import LAST, find_readable
@@ -71,12 +72,16 @@ class ExactCheckpointHook(CheckpointHook):
             and '://' not in str(self.out_dir)
         )
         self._failed = 0
+        self._damaged: list[str] = []
         self._state: dict | None = None
         self._loaded: Mapping | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Choose what to resume from, if that is not given."""
-        if not (runner._resume and runner._load_from is None):
+        """Choose what to resume from, or look at what is given."""
+        if not runner._resume:
+            return
+        if runner._load_from is not None:
+            _agreed(lambda: _checked(runner._load_from))
             return
         if not self._is_local:
             return
@@ -84,9 +89,7 @@ class ExactCheckpointHook(CheckpointHook):
         folder = work_dir
         if self.out_dir is not None:
             folder = Path(self.out_dir) / work_dir.name
-        runner._load_from = _agreed(
-            lambda: find_readable(work_dir, folder, self._is_own)
-        )
+        runner._load_from = _agreed(lambda: self._find(work_dir, folder))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take what is to be restored once training begins."""
@@ -112,6 +115,10 @@ class ExactCheckpointHook(CheckpointHook):
             )
             if is_main_process():
                 remove_parts(Path(self.out_dir))
+        if self._damaged and self.max_keep_ckpts > 0:
+            # No checkpoint knows of them: they would stay for good.
+            extra = runner.message_hub.get_info(_EXTRA) or []
+            runner.message_hub.update_info(_EXTRA, [*extra, *self._damaged])
         if self._loaded is not None:
             self._restore(runner, self._loaded)
             self._loaded = None
@@ -185,6 +192,8 @@ class ExactCheckpointHook(CheckpointHook):
         self, runner: Runner, name: str, path: str, meta: dict
     ) -> str | None:
         """Write a checkpoint; why that failed, on every process."""
+        # A method that hooks of this project may have.
+        runner.call_hook('before_collecting_state')
         self._state = self._collect(runner)
         fault = None
         if is_main_process():
@@ -297,6 +306,16 @@ class ExactCheckpointHook(CheckpointHook):
             loop.load_state_dict(state['loop'], random_state)
             self.saved_iter = runner.iter
 
+    def _find(self, work_dir: Path, folder: Path) -> Path | None:
+        """The checkpoint to resume; those that are damaged are remembered."""
+        path, damaged = find_readable(work_dir, folder, self._is_own)
+        self._damaged = [
+            each.name
+            for each in damaged
+            if each.parent == folder and self._is_own(each.name)
+        ]
+        return path
+
     def _is_own(self, name: str) -> bool:
         """Whether a file name is that of a checkpoint of this hook."""
         pattern = re.sub(
@@ -332,6 +351,12 @@ class _BestSaver:
                 logger='current',
                 level=logging.ERROR,
             )
+
+
+def _checked(path: str) -> None:
+    """Refuse a local file that is damaged; others only when they are read."""
+    if Path(path).is_file():
+        check_content(path)
 
 
 def _agreed(find: Any) -> str | None:

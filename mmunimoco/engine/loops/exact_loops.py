@@ -4,15 +4,18 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmpretrain.registry import LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmunimoco.utils.config_errors import named_field
+
 from ..exact_loader import SeededBatches, exact_loader
 from ..random_state import preserved_random_state, restore_random_state
-from .position import Layout, Position, translate
+from .position import Layout, Position, check_equal, translate
 
 
 class ExactLoop:
@@ -32,13 +35,18 @@ class ExactLoop:
         self, runner: Runner, dataloader: DataLoader | dict, **options: Any
     ) -> None:
         if isinstance(dataloader, dict):
-            dataloader = runner.build_dataloader(
-                dataloader,
-                seed=runner.seed,
-                diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed'),
-            )
+            with named_field('train_dataloader'):
+                dataloader = runner.build_dataloader(
+                    dataloader,
+                    seed=runner.seed,
+                    diff_rank_seed=runner._randomness_cfg.get(
+                        'diff_rank_seed'
+                    ),
+                )
+        _check_length(dataloader)
         loader = exact_loader(dataloader, runner.seed, runner.rank)
         super().__init__(runner, loader, **options)
+        check_equal(all_gather_object(self.layout))
         self.random_state: dict | None = None
         self.validated = False
         self._resumed = False
@@ -165,7 +173,8 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
@@ -217,7 +226,8 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
             ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices.
+        ValueError: If the data has no batches of indices, or the processes
+            have not the same number of them.
     """
 
     def _run(self) -> nn.Module:
@@ -265,6 +275,18 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
                 'anew from its weights (load_from without --resume)'
             )
         return Position(self._iter, 0)
+
+
+def _check_length(dataloader: DataLoader) -> None:
+    """Refuse data of which no batch can be made: an epoch of nothing."""
+    is_infinite = hasattr(dataloader.sampler, 'indices')
+    if len(dataloader) == 0 and not is_infinite:
+        raise ValueError(
+            f'train_dataloader.batch_size is {dataloader.batch_size}, but of '
+            f'the {len(dataloader.dataset)} images of train_dataloader.dataset'
+            ' a process has fewer, and drop_last leaves no batch: lower it, '
+            'or give more images'
+        )
 
 
 def _set_epoch(sampler: Any, epoch: int) -> None:

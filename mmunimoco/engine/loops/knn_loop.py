@@ -1,8 +1,10 @@
 """Loops that validate or test a backbone by weighted kNN."""
 
+from typing import Any
+
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.dist import all_reduce, get_dist_info
+from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmpretrain.registry import LOOPS
@@ -11,13 +13,23 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
+from mmunimoco.datasets.skip_broken import (
+    broken_files,
+    check_broken,
+    list_broken,
+    replaced_files,
+    skip_limit,
+)
 from mmunimoco.evaluation.functional import (
     check_k,
+    count_not_finite,
     evaluating,
     extract_batch,
     labels_of,
+    not_finite_text,
     sharded_knn_scores,
 )
+from mmunimoco.utils.config_errors import named_field
 
 
 class KNNLoopMixin:
@@ -69,6 +81,11 @@ class KNNLoopMixin:
         query_chunk: int = 4096,
         bank_chunk: int = 65536,
     ) -> None:
+        with named_field(f'{self.stage}_dataloader'):
+            if isinstance(dataloader, dict):
+                dataloader = runner.build_dataloader(
+                    dataloader, seed=runner.seed
+                )
         super().__init__(runner, dataloader, evaluator, fp16)
         self.k = (k,) if isinstance(k, int) else tuple(k)
         self.temperature = temperature
@@ -81,7 +98,8 @@ class KNNLoopMixin:
                 f'temperature={temperature}.'
             )
         self.bank_dtype = dtypes[bank_dtype]
-        self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        with named_field(f'{self.stage}_cfg.bank_dataloader'):
+            self.bank_dataloader = _build_bank(runner, bank_dataloader)
         # Known now: do not let a first epoch run to find it out.
         self._check_k(len(self.bank_dataloader.dataset))
 
@@ -96,6 +114,8 @@ class KNNLoopMixin:
         with evaluating(self.runner.model):
             bank, bank_labels = self._extract_bank()
             queries, samples = self._extract_queries()
+        self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
+        self._check_finite(queries, f'{self.stage}_dataloader')
         scores = sharded_knn_scores(
             queries,
             bank,
@@ -114,7 +134,7 @@ class KNNLoopMixin:
         """Features (m, D) and labels (m,) of this process' labeled share."""
         loader, seen, kept = self.bank_dataloader, 0, 0
         rank, world_size = get_dist_info()
-        bank, labels = torch.empty(0), []
+        bank, labels, broken = torch.empty(0), [], {}
         for index, data_batch in enumerate(loader):
             features, samples = extract_batch(
                 self.runner.model, data_batch, self.fp16
@@ -125,6 +145,11 @@ class KNNLoopMixin:
             position = torch.arange(seen, seen + len(samples))
             keep = position * world_size + rank < len(loader.dataset)
             keep &= batch_labels >= 0
+            # A sample that stands for a broken one votes in its own place.
+            keep &= ~torch.tensor(
+                [bool(replaced_files(sample)) for sample in samples]
+            )
+            broken.update(broken_files(data_batch))
             if index == 0:
                 bank = torch.empty(
                     (len(loader.sampler), features.shape[1]),
@@ -138,13 +163,29 @@ class KNNLoopMixin:
                 self.runner.logger.info(
                     f'kNN bank: batch {index + 1} of {len(loader)}'
                 )
-        self._report_bank(kept)
+        self._report_bank(kept, broken)
         return bank[:kept], torch.cat(labels)
 
-    def _report_bank(self, kept: int) -> None:
+    @staticmethod
+    def _check_finite(features: Tensor, field: str) -> None:
+        """Refuse NaN, which would be everybody's neighbour or nobody's."""
+        total = _reduced(count_not_finite(features), 'sum')
+        if total:
+            raise ValueError(f'{field}: {not_finite_text(total)}')
+
+    def _report_bank(self, kept: int, broken: dict[str, str]) -> None:
         """Say how large the bank is, and refuse one that is too small."""
-        total = len(self.bank_dataloader.dataset)
+        for found in all_gather_object(broken):
+            broken = broken | found
+        check_broken(broken, skip_limit(self.bank_dataloader.dataset))
+        if broken:
+            self.runner.logger.warning(
+                f'kNN bank: {len(broken)} broken files are left out:'
+                f'{list_broken(broken)}'
+            )
+        total = len(self.bank_dataloader.dataset) - len(broken)
         labeled = _reduced(kept, 'sum')
+        unlabeled = total - labeled
         if labeled == 0:
             raise ValueError(
                 'no sample of the kNN bank has a label: give '
@@ -153,11 +194,7 @@ class KNNLoopMixin:
         self._check_k(labeled)
         self.runner.logger.info(
             f'kNN bank: {labeled} labeled samples'
-            + (
-                f', {total - labeled} without a label left out'
-                if labeled < total
-                else ''
-            )
+            + (f', {unlabeled} without a label left out' if unlabeled else '')
         )
 
     def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
@@ -260,6 +297,7 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
         dataloader.setdefault(
             'sampler', dict(type='DefaultSampler', shuffle=False)
         )
+        dataloader['dataset'] = _skipping(runner, dataloader['dataset'])
     loader = runner.build_dataloader(dataloader, seed=runner.seed)
     _, world_size = get_dist_info()
     if world_size > 1 and not isinstance(loader.sampler, DefaultSampler):
@@ -269,6 +307,21 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
             f'{type(loader.sampler).__name__}.'
         )
     return loader
+
+
+def _skipping(runner: Runner, dataset: Any) -> Any:
+    """The data set of the bank, with ``skip_broken`` of the training data."""
+    # A config still, where nothing is trained.
+    loader = getattr(runner._train_loop, 'dataloader', None)
+    limit = skip_limit(getattr(loader, 'dataset', None))
+    if not limit or not isinstance(dataset, dict):
+        return dataset
+    return dict(
+        type='PartialLabels',
+        label_ratio=1.0,
+        skip_broken=limit,
+        dataset=dataset,
+    )
 
 
 def _reduced(value: int, operation: str = 'max') -> int:

@@ -1,5 +1,6 @@
 """Where in the data a run stands, also for another number of processes."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -49,6 +50,25 @@ class Position:
     iteration: int
     start: int
     repeated: int = 0
+
+
+def check_equal(layouts: Sequence[Layout]) -> None:
+    """See that no process waits for steps that another does not make.
+
+    Args:
+        layouts (Sequence[Layout]): Of all processes, in rank order.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    for rank, layout in enumerate(layouts):
+        if layout != layouts[0]:
+            raise ValueError(
+                f'process 0 has {layouts[0]}, and process {rank} has {layout} '
+                'in train_dataloader, so that they would wait for each other '
+                'without end: give all of them the same data, and an equal '
+                "share by sampler=dict(type='DefaultSampler', round_up=True)"
+            )
 
 
 def translate(

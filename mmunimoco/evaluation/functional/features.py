@@ -100,6 +100,34 @@ def extract_batch(
     return features, list(data_batch['data_samples'])
 
 
+def count_not_finite(features: Tensor) -> int:
+    """Number of rows with an entry that is infinite or NaN.
+
+    Args:
+        features (Tensor): (N, C) float.
+
+    Returns:
+        int: 0 to N.
+    """
+    return int((~features.isfinite().all(dim=1)).sum())
+
+
+def not_finite_text(count: int) -> str:
+    """What to say of images whose features are not finite.
+
+    Args:
+        count (int): How many there are.
+
+    Returns:
+        str: What is wrong and what to look at.
+    """
+    return (
+        f'the features of {count} images are infinite or NaN: weights or BN '
+        'statistics are damaged (try an earlier checkpoint), or fp16 '
+        'overflows (set it False)'
+    )
+
+
 def labels_of(data_samples: Sequence) -> Tensor:
     """Class of each data sample, -1 where there is none.
 

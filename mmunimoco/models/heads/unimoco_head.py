@@ -9,6 +9,8 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 from torch.nn import functional
 
+from mmunimoco.utils.config_errors import check_type
+
 from ..losses import (
     ContrastiveLoss,
     KeyBlock,
@@ -99,7 +101,9 @@ class UniMoCoHead(BaseModule):
                 'UniMoCoHead.multi_label=True needs num_classes, the width of '
                 'the multi-hot label queue'
             )
-        self.loss_module = MODELS.build(loss or dict(type='UniConLoss'))
+        loss = loss or dict(type='UniConLoss')
+        check_type('model.head.loss', loss, MODELS)
+        self.loss_module = MODELS.build(loss)
         self.temperature = temperature
         self.positive_temperature = positive_temperature
         self.num_classes = num_classes
@@ -127,6 +131,11 @@ class UniMoCoHead(BaseModule):
         if self.exclude_own_keys:
             indices = torch.full((queue_len,), UNLABELED)
             self.register_buffer('index_queue', indices)
+
+    @property
+    def feat_dim(self) -> int:
+        """Dimension C of the keys."""
+        return self.queue.shape[1]
 
     @property
     def queue_len(self) -> int:
@@ -274,13 +283,21 @@ class UniMoCoHead(BaseModule):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor, samples: SampleLabels) -> None:
-        """Write the batch over the oldest keys, wrapping around."""
+        """Write the batch over the oldest keys, wrapping around.
+
+        Where a key is not finite the old one stays: it would be a negative of
+        every query, and so poison all losses until it is overwritten.
+        """
         places = torch.arange(len(keys), device=keys.device) + self.queue_ptr
         places = places[-self.queue_len :] % self.queue_len
-        self.queue[places] = keys[-self.queue_len :]
-        self.label_queue[places] = samples.labels[-self.queue_len :]
+        rows = [(self.queue, keys), (self.label_queue, samples.labels)]
         if self.exclude_own_keys:
-            self.index_queue[places] = samples.indices[-self.queue_len :]
+            rows.append((self.index_queue, samples.indices))
+        finite = keys[-self.queue_len :].isfinite().all(dim=1)
+        for queue, new in rows:
+            new = new[-self.queue_len :]
+            mask = finite.reshape(-1, *[1] * (new.dim() - 1))
+            queue[places] = torch.where(mask, new, queue[places])
         self.queue_ptr += len(keys)
         self.queue_ptr %= self.queue_len
 
@@ -318,5 +335,6 @@ def _check_positive(name: str, value: object, kind: type) -> None:
     if not right or not value > 0:
         noun = 'an integer' if kind is Integral else 'a number'
         raise ValueError(
-            f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}'
+            f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}; '
+            f'change model.head.{name}'
         )

@@ -36,7 +36,8 @@ class SupConLoss(ContrastiveLoss):
         if reduction_position not in ('out', 'in'):
             raise ValueError(
                 "SupConLoss.reduction_position must be 'out' or 'in', but "
-                f'got {reduction_position!r}'
+                f'got {reduction_position!r}; change '
+                'model.head.loss.reduction_position'
             )
         self.reduction_position = reduction_position
         if reduction_position == 'out':

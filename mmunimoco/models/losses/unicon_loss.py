@@ -32,7 +32,8 @@ class UniConLoss(ContrastiveLoss):
         if positive_reduction not in ('sum', 'mean'):
             raise ValueError(
                 "UniConLoss.positive_reduction must be 'sum' or 'mean', but "
-                f'got {positive_reduction!r}'
+                f'got {positive_reduction!r}; change '
+                'model.head.loss.positive_reduction'
             )
         self.positive_reduction = positive_reduction
 

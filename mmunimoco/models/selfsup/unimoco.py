@@ -8,6 +8,8 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmunimoco.utils.config_errors import check_type
+
 from ..heads import collect_indices, collect_labels
 from ..utils import (
     MomentumEncoder,
@@ -50,7 +52,8 @@ class UniMoCo(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If a momentum is outside [0, 1].
+        ValueError: If a momentum is outside [0, 1], the type of a part is
+            unknown, or numbers of features do not fit.
     """
 
     def __init__(
@@ -65,6 +68,9 @@ class UniMoCo(BaseSelfSupervisor):
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        parts = dict(backbone=backbone, neck=neck, head=head)
+        for name, config in parts.items():
+            check_type(f'model.{name}', config, MODELS)
         super().__init__(
             backbone=backbone,
             neck=neck,
@@ -73,6 +79,7 @@ class UniMoCo(BaseSelfSupervisor):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
+        self._check_widths(neck)
         keep_samples_on_host(self.data_preprocessor)
         encoder = nn.Sequential(self.backbone, self.neck)
         self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
@@ -125,6 +132,24 @@ class UniMoCo(BaseSelfSupervisor):
         key = plan.restore(key)
         return self.head.loss(query, key, labels, indices, plan.batch_sizes)
 
+    def _check_widths(self, neck: dict) -> None:
+        """Compare the numbers of features, as far as the parts tell them."""
+        pairs = (
+            ('in_channels', _num_features(self.backbone), 'model.backbone'),
+            (
+                'out_channels',
+                getattr(self.head, 'feat_dim', None),
+                'model.head.feat_dim',
+            ),
+        )
+        for name, wanted, other in pairs:
+            given = neck.get(name) if isinstance(neck, dict) else None
+            if None not in (given, wanted) and given != wanted:
+                raise ValueError(
+                    f'model.neck.{name} is {given}, but {other} makes it '
+                    f'{wanted}: change one of them'
+                )
+
     def _draw_shuffle(
         self, batch_size: int, device: torch.device
     ) -> ShufflePlan | None:
@@ -133,6 +158,16 @@ class UniMoCo(BaseSelfSupervisor):
         if not (self.shuffle_bn and useful):
             return None
         return ShufflePlan.draw(batch_size, device)
+
+
+def _num_features(backbone: nn.Module) -> int | None:
+    """Features that a backbone of mmpretrain hands to the neck, if known."""
+    # Of a ResNet this is the last stage's.
+    if hasattr(backbone, 'feat_dim'):
+        stages = getattr(backbone, 'num_stages', None)
+        last = tuple(getattr(backbone, 'out_indices', ()))[-1:]
+        return backbone.feat_dim if last == (stages and stages - 1,) else None
+    return getattr(backbone, 'embed_dims', None)
 
 
 def _normalize(features: Tensor) -> Tensor:

@@ -5,8 +5,13 @@ from math import prod
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor
+
+_LOST = (
+    'rank {} cannot go on without another process, which has ended or does '
+    'not answer: the cause is in the output of that one'
+)
 
 
 def collective_device(device: torch.device) -> torch.device:
@@ -53,7 +58,23 @@ def _control_group() -> tuple[dist.ProcessGroup | None, torch.device]:
 @lru_cache(maxsize=1)
 def _gloo_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
     """One gloo group of all ranks for each default group there has been."""
-    return dist.new_group(backend='gloo')
+    return new_control_group()
+
+
+def new_control_group() -> dist.ProcessGroup:
+    """Make a gloo group of all ranks, for the hosts; a collective call.
+
+    It waits as long as the default group does before it gives up
+    (``env_cfg.dist_cfg.timeout``); by itself gloo would wait half an hour.
+
+    Returns:
+        ProcessGroup: The group.
+    """
+    device = torch.device(next(iter(_backends())))
+    backend = dist.group.WORLD._get_backend(device)
+    timeout = getattr(getattr(backend, 'options', None), '_timeout', None)
+    known = {} if timeout is None else dict(timeout=timeout)
+    return dist.new_group(backend='gloo', **known)
 
 
 def _backends() -> dict[str, str]:
@@ -104,11 +125,17 @@ def exchange_integers(values: list[int]) -> list[list[int]]:
 
     Returns:
         list[list[int]]: The values of each rank, in rank order.
+
+    Raises:
+        RuntimeError: If another rank has ended, or does not answer in time.
     """
     if get_world_size() == 1:
         return [values]
     group, device = _control_group()
     message = torch.tensor(values, dtype=torch.long, device=device)
     messages = [torch.empty_like(message) for _ in range(get_world_size())]
-    dist.all_gather(messages, message, group=group)
+    try:
+        dist.all_gather(messages, message, group=group)
+    except RuntimeError as error:
+        raise RuntimeError(_LOST.format(get_rank())) from error
     return torch.stack(messages).tolist()

@@ -15,11 +15,13 @@ def _checked_momentum(name: str, value: Any) -> float:
     """Return ``value`` as float, or say which config field is wrong."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(
-            f'`{name}` must be a number between 0 and 1, got {value!r}.'
+            f'`{name}` must be a number between 0 and 1, got {value!r} '
+            f'(model.{name} of the config).'
         )
     if not 0 <= value <= 1:
         raise ValueError(
-            f'`{name}` must lie in [0, 1], got {value}. It is the share of '
+            f'`{name}` must lie in [0, 1], got {value} (model.{name} of the '
+            'config). It is the share of '
             'the query encoder that enters the key encoder at each step: a '
             f'published m = 0.999 is written `{name}=0.001`.'
         )

@@ -1,0 +1,11 @@
+# CIFAR-100, all labels, one GPU that holds all images and makes the views.
+_base_ = [
+    '../_base_/models/unimoco_resnet18-cifar.py',
+    '../_base_/datasets/cifar100_bs512_unimoco_fast.py',
+    '../_base_/schedules/cifar_sgd_coslr_200e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(head=dict(num_classes=100))
+
+custom_hooks = [*_base_.custom_hooks, dict(type='ImagesToDeviceHook')]

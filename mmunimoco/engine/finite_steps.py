@@ -1,0 +1,160 @@
+"""Keep what is not finite out of weights and running statistics."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+
+class GradientGuard:
+    """Skips the steps of an optimizer whose gradients are not finite.
+
+    Where the host knows the gradients, on a CPU, such a step does nothing: no
+    weight, momentum buffer or count changes. So it is with torch's fused
+    optimizers on a GPU, which decide by themselves. Any other optimizer on a
+    GPU gets gradients of zero, as the host would have to wait to do better:
+    momentum and weight decay still move the weights.
+
+    Gradients of several processes are averaged before, so all decide alike.
+
+    Args:
+        optimizer (Optimizer): Of torch.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._skipped: Tensor | None = None
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def take(self) -> Tensor | None:
+        """Whether the last step was skipped, once.
+
+        Returns:
+            Tensor | None: Bool, of no dimension, on the device of the
+            gradients; None if there was no step since.
+        """
+        skipped, self._skipped = self._skipped, None
+        return skipped
+
+    def remove(self) -> None:
+        """Leave the optimizer as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, optimizer: Optimizer, *_: object) -> None:
+        parameters = [
+            parameter
+            for group in optimizer.param_groups
+            for parameter in group['params']
+            if parameter.grad is not None and parameter.numel()
+        ]
+        if not parameters:
+            return
+        gradients = [parameter.grad for parameter in parameters]
+        bad = any_not_finite(gradients)
+        self._skipped = bad
+        if bad.device.type == 'cpu':
+            if bad:
+                for parameter in parameters:
+                    parameter.grad = None
+        elif optimizer.defaults.get('fused'):
+            # As torch's GradScaler tells them.
+            optimizer.found_inf = bad.float()
+        else:
+            for gradient in gradients:
+                gradient.masked_fill_(bad, 0)
+
+    def _after(self, optimizer: Optimizer, *_: object) -> None:
+        if hasattr(optimizer, 'found_inf'):
+            del optimizer.found_inf
+
+
+def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:
+    """Whether any entry of any tensor is infinite or NaN.
+
+    Args:
+        tensors (Sequence[Tensor]): At least one, of any floating dtypes, on
+            one device.
+
+    Returns:
+        Tensor: Bool, of no dimension, on that device.
+    """
+    if tensors[0].device.type == 'cpu':
+        # A sum is what is quickest there; one that overflows is looked into.
+        suspects = [x for x in tensors if not x.sum().isfinite()]
+        return torch.tensor(not all(x.isfinite().all() for x in suspects))
+    by_dtype = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
+    # The largest entry is finite if all are, and cannot overflow.
+    finite = [
+        torch.stack(torch._foreach_norm(group, float('inf'))).isfinite().all()
+        for group in by_dtype.values()
+    ]
+    return ~torch.stack(finite).all()
+
+
+def guards_of(wrapper: OptimWrapper | OptimWrapperDict) -> list[GradientGuard]:
+    """Guard all optimizers of a run.
+
+    Args:
+        wrapper (OptimWrapper | OptimWrapperDict): Of the run.
+
+    Returns:
+        list[GradientGuard]: None for those that a ``GradScaler`` in use
+        guards: it looks at all gradients itself, and skips steps as a matter
+        of course to find its scale.
+    """
+    if isinstance(wrapper, OptimWrapperDict):
+        return [guard for x in wrapper.values() for guard in guards_of(x)]
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    if scaler is not None and scaler.is_enabled():
+        return []
+    if not isinstance(wrapper.optimizer, Optimizer):
+        print_log(
+            f'{type(wrapper.optimizer).__name__} is no optimizer of torch: '
+            'its steps are made also where gradients are not finite.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return []
+    return [GradientGuard(wrapper.optimizer)]
+
+
+class RunningStatistics:
+    """The running mean and variance of a model's BN layers, with a backup.
+
+    Training does not read them, so they may wait to be repaired until they
+    are validated or saved.
+
+    Args:
+        model (nn.Module): The model; its values now are the first backup.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._live = [
+            buffer
+            for module in model.modules()
+            if isinstance(module, _NormBase)
+            for buffer in (module.running_mean, module.running_var)
+            if buffer is not None
+        ]
+        self.back_up()
+
+    @torch.no_grad()
+    def back_up(self) -> None:
+        """Remember the values."""
+        self._backup = [buffer.clone() for buffer in self._live]
+
+    @torch.no_grad()
+    def repair(self) -> None:
+        """Put those of the backup where a value is not finite."""
+        for live, backup in zip(self._live, self._backup, strict=True):
+            live.copy_(torch.where(live.isfinite(), live, backup))

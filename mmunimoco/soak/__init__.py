@@ -1,0 +1,1 @@
+"""Pre-training that is disturbed again and again, and what became of it."""

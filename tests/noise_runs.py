@@ -1,0 +1,68 @@
+"""Runs of a small UniMoCo on noise, some of which may be poisoned."""
+
+import torch
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from small_unimoco import SGD, unimoco_config
+from torch.utils.data import Dataset
+
+N, STEPS = 4, 12
+
+
+class Noise(Dataset):
+    """Two views of noise; of some images every pixel is NaN.
+
+    Args:
+        poisoned: Numbers of those images.
+        length: Number of images.
+    """
+
+    def __init__(self, poisoned=(), length=N * STEPS):
+        self.poisoned, self.length = set(poisoned), length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        views = list(torch.randn(2, 3, 32, 32, generator=generator))
+        if index in self.poisoned:
+            views = [view * float('nan') for view in views]
+        sample = DataSample(metainfo=dict(img_path=f'{index}.jpg'))
+        return dict(inputs=views, data_samples=sample.set_gt_label(index % 3))
+
+
+def noise_runner(work_dir, poisoned=(), hooks=(), epochs=1, **changes):
+    """Build a runner: 12 steps of 4 images each, in order.
+
+    Args:
+        work_dir (Path): Its folder.
+        poisoned: Numbers of images to be NaN.
+        hooks: Configs of custom hooks.
+        epochs (int): Epochs.
+        **changes: More of the config.
+    """
+    torch.manual_seed(0)
+    settings = dict(
+        model=unimoco_config(data_preprocessor=dict()),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=Noise(poisoned),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=N,
+            num_workers=0,
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', **SGD)),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=4),
+            checkpoint=dict(type='ExactCheckpointHook', interval=1),
+        ),
+        custom_hooks=list(hooks),
+        default_scope='mmpretrain',
+        randomness=dict(seed=0),
+        log_level='WARNING',
+        experiment_name=str(work_dir).replace('/', '_'),
+    )
+    return Runner(**(settings | changes))

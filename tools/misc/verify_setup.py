@@ -1,0 +1,49 @@
+"""Check in a minute whether a pre-training config would run here.
+
+python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
+
+Prints a table of what was found and what to change; exits with 1 if there is
+a problem. Images, labels, one training step, one checkpoint, disk and memory.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+from rich.console import Console
+
+from mmunimoco.setup_check import print_findings, verify_setup
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--work-dir', help='folder that the run would write to'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change settings of the config: key=value, as for tools/train.py',
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    findings = verify_setup(args.config, args.cfg_options, args.work_dir)
+    print_findings(Console(), findings)
+    problems = [finding.name for finding in findings if finding.ok is False]
+    if problems:
+        print(f'{len(problems)} problems: {", ".join(problems)}')
+        return 1
+    print('No problem found.')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
