@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def launch(folder: Path, kind: str, **environment) -> tuple[int, str, float]:
         sock.bind(('127.0.0.1', 0))
         port = str(sock.getsockname()[1])
     script = ROOT / 'tools/dist_train.sh'
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     job = subprocess.run(
         ['bash', script, config, '2', '--work-dir', folder / 'work'],
         env=os.environ
-        | dict(PYTHONPATH=str(ROOT / 'tests'), PORT=port)
+        | dict(PATH=path, PYTHONPATH=str(ROOT / 'tests'), PORT=port)
         | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
