@@ -4,14 +4,18 @@ import importlib.metadata
 
 import pytest
 import torch
-from hypothesis import settings
 from mmengine.registry import DefaultScope
 
-# The same examples in every run, and none remembered between runs.
-settings.register_profile(
-    'repeatable', deadline=None, derandomize=True, database=None
-)
-settings.load_profile('repeatable')
+try:
+    from hypothesis import settings
+except ImportError:  # the tests of GPUs do without
+    pass
+else:
+    # The same examples in every run, and none remembered between runs.
+    settings.register_profile(
+        'repeatable', deadline=None, derandomize=True, database=None
+    )
+    settings.load_profile('repeatable')
 
 
 @pytest.fixture(scope='module', autouse=True)

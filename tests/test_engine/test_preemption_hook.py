@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
+from mmunimoco.engine.hooks import preemption_hook
 
 
 @pytest.fixture(autouse=True)
@@ -56,10 +57,14 @@ def test_status_out_of_range(status):
         PreemptionHook(exit_code=status)
 
 
-def test_without_the_checkpoint_hook_sigterm_is_as_ever(capfd):
+def test_without_the_checkpoint_hook_sigterm_is_as_ever(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        preemption_hook, 'print_log', lambda text, **_: said.append(text)
+    )
     hook = PreemptionHook()
     hook.before_train(SimpleNamespace(hooks=[]))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     hook.before_val(None)
     hook.after_train_iter(None)
-    assert 'nothing is saved on SIGTERM' in ''.join(capfd.readouterr())
+    assert 'nothing is saved on SIGTERM' in said[0]
