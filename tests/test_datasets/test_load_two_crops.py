@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from mmunimoco.datasets.skip_broken import BrokenImageError
 from mmunimoco.datasets.transforms import decoding
 from mmunimoco.datasets.transforms.decoding import (
     JpegHeader,
@@ -219,6 +220,25 @@ def test_simplejpeg_gives_the_pixels_of_opencv(mode, subsampling, progressive):
     quick = decoding._decode_plain(content)
     assert np.array_equal(quick, decode(content, ''))
     assert np.array_equal(quick, decode(content, '', plain=True))
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+@pytest.mark.parametrize('progressive', [False, True])
+def test_the_quick_header_is_that_of_pillow(mode, progressive):
+    pytest.importorskip('simplejpeg')
+    content = encode(mode, progressive=progressive)
+    quick = decoding._quick_header(content)
+    assert quick == decoding._header_by_pillow(content)
+    assert quick.size == (47, 61)
+    assert decoding._quick_header(encode(exif=exif_of(6))) is None
+
+
+@pytest.mark.parametrize('missing', [1, 2, 3, 50])
+def test_what_was_cut_off_is_refused(missing):
+    """Also by simplejpeg, of which nobody asks whether the file is whole."""
+    content = encode()[:-missing]
+    with pytest.raises(BrokenImageError, match='photo.jpg'):
+        decode(content, 'photo.jpg', plain=True)
 
 
 @pytest.mark.parametrize('installed', [False, True])

@@ -12,6 +12,7 @@ from .image_checks import (
     MAX_PIXELS,
     broken,
     check_whole,
+    first_scan,
     is_animation,
     open_lazily,
     too_large,
@@ -56,6 +57,22 @@ def read_header(content: bytes) -> JpegHeader | None:
     """
     if not content.startswith(JPEG_START):
         return None
+    return _quick_header(content) or _header_by_pillow(content)
+
+
+def _quick_header(content: bytes) -> JpegHeader | None:
+    """The header of a JPEG without EXIF data; None for others."""
+    start = first_scan(content)
+    if simplejpeg is None or start is None or b'Exif\0' in content[:start]:
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    return JpegHeader((height, width), colors in ('YCbCr', 'RGB', 'Gray'))
+
+
+def _header_by_pillow(content: bytes) -> JpegHeader | None:
     try:
         with open_lazily(content) as image:
             width, height = image.size
@@ -142,14 +159,15 @@ def decode(
     Raises:
         BrokenImageError: If it cannot be decoded, or was cut off.
     """
+    image = _decode_plain(content) if plain and reduction == 1 else None
+    if image is not None:
+        return image
     check_whole(content, name)
     if is_animation(content):  # which OpenCV reads since 4.11
         image = _decode_first_frame(content)
     else:
-        image = _decode_plain(content) if plain and reduction == 1 else None
-        if image is None:
-            buffer = np.frombuffer(content, np.uint8)
-            image = cv2.imdecode(buffer, _FLAGS[reduction])
+        buffer = np.frombuffer(content, np.uint8)
+        image = cv2.imdecode(buffer, _FLAGS[reduction])
     if image is None:
         raise broken(
             name,
@@ -160,7 +178,11 @@ def decode(
 
 
 def _decode_plain(content: bytes) -> np.ndarray | None:
-    """Decode by simplejpeg; None where that is for OpenCV to do."""
+    """Decode by simplejpeg; None where that is for OpenCV to do.
+
+    simplejpeg refuses whatever libjpeg would warn of, so what it decodes was
+    not cut off.
+    """
     if simplejpeg is None:
         return None
     try:

@@ -116,7 +116,7 @@ def _is_webp(content: bytes) -> bool:
 
 
 def _jpeg_fault(content: bytes) -> str | None:
-    start = _first_scan(content)
+    start = first_scan(content)
     if start is None:
         return 'is a JPEG that was cut off: it ends before its pixels'
     pixels = np.frombuffer(content, np.uint8)[start + 2 :]
@@ -130,7 +130,7 @@ def _jpeg_fault(content: bytes) -> str | None:
     return None
 
 
-def _first_scan(content: bytes) -> int | None:
+def first_scan(content: bytes) -> int | None:
     """Where the pixels begin, after segments that say how long they are."""
     place = 2
     while place + 4 <= len(content):
