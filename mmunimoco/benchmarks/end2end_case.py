@@ -176,7 +176,7 @@ def draw(axes: Axes, result: dict) -> None:
     draw_rates(
         axes,
         result['images_per_second'],
-        f'JPEG to weights, {result["workers"]} workers, batch '
+        f'JPEG to weights, loaders: {result["workers"]}, batch '
         f'{result["batch"]} at {result["image"]}',
     )
 

@@ -15,6 +15,7 @@ STYLES = {
     MOCO_AMP: dict(color='#E69F00', marker='v'),
 }
 OTHER = dict(color='#555555', marker='x')
+OTHER_MARKERS = ('x', 'o', 's')  # of several lines in one plot
 
 
 def in_time(seconds: dict) -> str:
@@ -55,7 +56,9 @@ def draw_lines(
         lines (Mapping): Points (x, y) by name of the contestant.
     """
     for name, points in lines.items():
-        style = STYLES.get(name, OTHER)
+        style = STYLES.get(name) or dict(
+            OTHER, marker=OTHER_MARKERS[len(axes.lines) % len(OTHER_MARKERS)]
+        )
         xs, ys = zip(*points, strict=True)
         axes.plot(xs, ys, label=name, linewidth=1.8, markersize=4, **style)
     axes.legend(fontsize=8.5)

@@ -210,16 +210,13 @@ def run(
         )
         cases.append(measure(problem, settings.device, rounds, ticker))
     first = cases[0]
+    alike = [x for x in cases if x['queue_len'] == first['queue_len']]
     return dict(
         time_ratio=first['time_ratio']['median'],
         time_ratio_quartiles=[first['time_ratio'][q] for q in ('q1', 'q3')],
         memory_ratio=first['memory_ratio'],
-        time_ratio_worst=max(x['time_ratio']['median'] for x in cases),
-        memory_ratio_worst=max(
-            x['memory_ratio']
-            for x in cases
-            if x['queue_len'] == first['queue_len']
-        ),
+        time_ratio_worst=max(x['time_ratio']['median'] for x in alike),
+        memory_ratio_worst=max(x['memory_ratio'] for x in alike),
         what='forward, backward and enqueue; ours with its log values. The '
         'ratios on top are of the first case; *_worst of all losses and '
         'label shares at its queue length',
