@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-# What is of the clock, or of the folder.
+# What is of the clock, of the folder, or of the commit (mmengine writes it
+# behind its version).
 NOT_COMPARED = (
     *('time', 'eta', 'memory', 'cfg', 'experiment', 'last_ckpt', 'best_ckpt'),
-    *('extra_ckpts', 'timestamp'),
+    *('extra_ckpts', 'timestamp', 'mmengine_version'),
 )
 
 
