@@ -4,7 +4,9 @@ import importlib.metadata
 
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 try:
     from hypothesis import settings
@@ -23,6 +25,13 @@ def scope_of_mmpretrain():
     """The last Runner of the process before may have left mmdet's."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_run():
+    """Runs of one name within a second would share what mmengine keeps."""
+    for kept in (MessageHub, MMLogger, Visualizer):
+        kept._instance_dict.clear()
 
 
 def pytest_collection_modifyitems(items):
