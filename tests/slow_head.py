@@ -65,7 +65,7 @@ class SlowHead:
             positive = bool(label & key_label)
             if head.exclude_own_keys and index == key_index:
                 continue
-            if head.rule.ignore_unlabeled_keys and label and not key_label:
+            if head.ignore_unlabeled_keys and label and not key_label:
                 continue
             tau = head.positive_temperature if positive else head.temperature
             scores.append(float(query @ key) / tau)

@@ -6,6 +6,7 @@ import loss_references as slow
 import pytest
 import torch
 from float64_losses import LOSSES, value_and_gradient
+from matrix_targets import MatrixTargets
 from mmpretrain.registry import MODELS
 from torch.nn import functional
 
@@ -137,10 +138,7 @@ def streamed_wanted(formula, problem, tau):
 
 def streamed(loss, problem, query, tau, chunk_size):
     """Mean loss over the streamed statistics."""
-
-    def targets(part):
-        return problem.others[:, part] if loss.uses_labels else None, None
-
+    targets = MatrixTargets(problem.others if loss.uses_labels else None)
     statistics, _ = streamed_statistics(
         query,
         problem.key,

@@ -14,13 +14,12 @@ from mmunimoco.utils.config_errors import check_type
 from ..losses import (
     ContrastiveLoss,
     KeyBlock,
-    PairList,
     PairMonitor,
     streamed_statistics,
 )
 from ..utils.comm import exchange_integers, upload
 from ..utils.gather import gather_tensors
-from .label_rules import BatchRule, QueueRule
+from .label_rules import BatchTargets, QueueTargets
 from .sample_labels import UNLABELED, SampleLabels, check_labels
 
 
@@ -109,9 +108,9 @@ class UniMoCoHead(BaseModule):
         self.num_classes = num_classes
         self.multi_label = multi_label
         self.in_batch_positives = in_batch_positives
+        self.ignore_unlabeled_keys = ignore_unlabeled_keys
         self.exclude_own_keys = exclude_own_keys
         self.streamed = streamed
-        self.rule = QueueRule(ignore_unlabeled_keys, exclude_own_keys)
         self._create_queues(queue_len, feat_dim)
 
     def _create_queues(self, queue_len: int, feat_dim: int) -> None:
@@ -207,19 +206,19 @@ class UniMoCoHead(BaseModule):
     ) -> list[KeyBlock]:
         """All keys but the own ones, with what each is to each query."""
         indices = self.index_queue if self.exclude_own_keys else None
-        queue = SampleLabels(self.label_queue, indices)
-        blocks = [
-            KeyBlock(self.queue, lambda part: self.rule(samples, queue[part]))
-        ]
+        targets = QueueTargets(
+            samples,
+            SampleLabels(self.label_queue, indices),
+            self.ignore_unlabeled_keys,
+            self.exclude_own_keys,
+        )
+        blocks = [KeyBlock(self.queue, targets)]
         if self.in_batch_positives and samples.any_known:
             offset = sum(batch_sizes[: get_rank()])
-            rule = BatchRule(offset, self.exclude_own_keys)
-            blocks.append(
-                KeyBlock(
-                    batch_key,
-                    lambda part: rule(samples, batch[part], part.start),
-                )
+            targets = BatchTargets(
+                samples, batch, offset, self.exclude_own_keys
             )
+            blocks.append(KeyBlock(batch_key, targets))
         return blocks
 
     def _streamed_loss(
@@ -248,12 +247,14 @@ class UniMoCoHead(BaseModule):
                 # A copy: the queue is written to before the backward pass.
                 keys = block.keys.to(dtype, copy=True)
                 similarity.append(query @ keys.T)
-                masks = list(block.targets(slice(0, len(block.keys))))
                 nothing = torch.zeros_like(similarity[-1], dtype=torch.bool)
-                if isinstance(masks[0], PairList):
-                    masks[0] = masks[0].matrix(*nothing.shape)
-                positives.append(nothing if masks[0] is None else masks[0])
-                ignored.append(nothing if masks[1] is None else masks[1])
+                whole = slice(0, len(block.keys))
+                for marked, mark in (
+                    (positives, block.targets.positives),
+                    (ignored, block.targets.ignored),
+                ):
+                    mask = mark(whole)
+                    marked.append(nothing if mask is None else mask)
             similarity = torch.cat(similarity, dim=1)
             positives = torch.cat(positives, dim=1)
             ignored = torch.cat(ignored, dim=1)

@@ -2,7 +2,7 @@ from .base import ContrastiveLoss
 from .info_nce_loss import InfoNCELoss
 from .monitor import PairMonitor
 from .statistics import PairList, PairStatistics, dense_statistics
-from .streamed import KeyBlock, streamed_statistics
+from .streamed import KeyBlock, Targets, streamed_statistics
 from .supcon_loss import SupConLoss
 from .unicon_loss import UniConLoss
 
@@ -14,6 +14,7 @@ __all__ = [
     'PairMonitor',
     'PairStatistics',
     'SupConLoss',
+    'Targets',
     'UniConLoss',
     'dense_statistics',
     'streamed_statistics',

@@ -54,7 +54,7 @@ class RunningLogSum:
         """Add single entries of a chunk, the sparse form of :meth:`add`.
 
         Args:
-            pairs (PairList): E pairs.
+            pairs (PairList): E pairs, in the order of their queries.
             scores (Tensor): Of each pair, shape (E,).
             keys (Tensor): Of the chunk, shape (B, C).
         """

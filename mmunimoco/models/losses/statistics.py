@@ -6,6 +6,7 @@ whole matrix of logits (here: short, readable, the reference) or chunk by
 chunk over the queue (``streamed.py``: no matrix is kept).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ class PairList:
     """Pairs of queries and keys, listed: the sparse form of a bool matrix.
 
     Attributes:
-        rows (Tensor): Query of each pair, shape (E,), int64, ascending.
+        rows (Tensor): Query of each pair, shape (E,), int64.
         columns (Tensor): Key of each pair, shape (E,), int64.
     """
 
@@ -28,18 +29,38 @@ class PairList:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def matrix(self, num_rows: int, num_columns: int) -> Tensor:
-        """Return the pairs as a matrix, shape (N, M), bool."""
-        matrix = torch.zeros(
-            num_rows, num_columns, dtype=torch.bool, device=self.rows.device
-        )
-        matrix[self.rows, self.columns] = True
-        return matrix
+    def by_row(self) -> tuple['PairList', Tensor]:
+        """Sort the pairs by their queries.
+
+        Returns:
+            tuple[PairList, Tensor]: The pairs, and the place of each before,
+            shape (E,), int64.
+        """
+        rows, order = self.rows.sort(stable=True)
+        return PairList(rows, self.columns[order]), order
+
+    def split(self, starts: Sequence[int]) -> list['PairList']:
+        """Cut pairs in the order of their keys into those of chunks of keys.
+
+        Args:
+            starts (Sequence[int]): First key of each chunk, ascending.
+
+        Returns:
+            list[PairList]: Of each chunk, its keys counted from its first.
+        """
+        cuts = torch.searchsorted(self.columns, torch.tensor(starts))
+        cuts = [*cuts.tolist(), len(self)]
+        return [
+            PairList(self.rows[a:b], self.columns[a:b] - start)
+            for start, a, b in zip(starts, cuts, cuts[1:], strict=False)
+        ]
 
     def sum_keys(
         self, keys: Tensor, num_rows: int, weights: Tensor | None = None
     ) -> Tensor:
         """Sum the keys of each query without gathering them first.
+
+        The pairs must be in the order of their queries.
 
         Args:
             keys (Tensor): Shape (M, C).

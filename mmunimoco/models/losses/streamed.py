@@ -7,8 +7,9 @@ MoCo.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,30 @@ from .statistics import PairList, PairStatistics
 
 # Scores held at a time: fits a CPU's cache, and fills a GPU.
 CHUNK_ELEMENTS = defaultdict(lambda: 2**23, cpu=2**20)
+# Pairs of queries and keys of which the positives are listed at once. What a
+# list costs besides its entries is paid once for so many.
+LISTED_ELEMENTS = 2**24
+
+
+class Targets(Protocol):
+    """What some keys are to some queries; no key may be two things at once."""
+
+    def pairs(self, part: slice) -> PairList | None:
+        """List the positives among a part of the keys.
+
+        Args:
+            part (slice): Of the M keys.
+
+        Returns:
+            PairList | None: In the order of the keys, which are counted from
+            the first of the part. None where listing them does not pay.
+        """
+
+    def positives(self, part: slice) -> Tensor | None:
+        """Mark the positives, shape (N, part), bool; None for "none"."""
+
+    def ignored(self, part: slice) -> Tensor | None:
+        """Mark what is neither positive nor negative, in the same way."""
 
 
 @dataclass
@@ -27,14 +52,11 @@ class KeyBlock:
 
     Attributes:
         keys (Tensor): Shape (M, C).
-        targets (Callable): Takes a slice of the keys and returns which of
-            them are positives, as a bool tensor of shape (N, slice) or a
-            :class:`PairList`, and which are neither positive nor negative, a
-            bool tensor; either may be None for "none". No key may be both.
+        targets (Targets): Of the N queries and these keys.
     """
 
     keys: Tensor
-    targets: Callable[[slice], tuple[Tensor | PairList | None, Tensor | None]]
+    targets: Targets
 
 
 def streamed_statistics(
@@ -79,10 +101,9 @@ def streamed_statistics(
                 positive_temperature,
             )
             for block in blocks:
-                for start in range(0, len(block.keys), step):
-                    chunk = slice(start, min(start + step, len(block.keys)))
-                    keys = block.keys[chunk].to(query.dtype)
-                    sums.add(keys, *block.targets(chunk))
+                span = max(LISTED_ELEMENTS // max(len(query), 1), step)
+                for part in _parts(slice(0, len(block.keys)), span):
+                    sums.add_block(block, part, step)
         return sums.statistics(query, positive_temperature), sums.monitor()
 
 
@@ -123,44 +144,73 @@ class _Accumulator:
         self.num_ignored = torch.zeros_like(self.own)
         self.ignored_sum = torch.zeros_like(self.own)
 
-    def add(
+    def add_block(self, block: KeyBlock, span: slice, step: int) -> None:
+        """Add a part of a block, ``step`` keys at a time."""
+        chunks = _parts(span, step)
+        pairs = block.targets.pairs(span)
+        if pairs is None:
+            for chunk in chunks:
+                keys = block.keys[chunk].to(self.query.dtype)
+                positives = block.targets.positives(chunk)
+                self._add(keys, positives, block.targets.ignored(chunk))
+            return
+        lists = pairs.split([chunk.start - span.start for chunk in chunks])
+        picked = [
+            self._add(
+                block.keys[chunk].to(self.query.dtype),
+                part,
+                block.targets.ignored(chunk),
+            )
+            for chunk, part in zip(chunks, lists, strict=True)
+        ]
+        pairs, order = pairs.by_row()
+        keys = block.keys[span].to(self.query.dtype)
+        self._add_pairs(pairs, torch.cat(picked)[order], keys)
+
+    def _add(
         self,
         keys: Tensor,
         positives: Tensor | PairList | None,
         ignored: Tensor | None,
-    ) -> None:
-        """Add a chunk of keys (B, C) with its targets."""
-        scores = self.query @ keys.T
+    ) -> Tensor | None:
+        """Add a chunk of keys (B, C).
+
+        Of listed positives only the scores are taken out, and returned.
+        """
+        scores, picked = self.query @ keys.T, None
         self.num_keys += len(keys)
         # Gives the sum of all similarities without touching them.
         self.key_sum += keys.sum(dim=0)
-        if positives is not None:
+        if isinstance(positives, PairList):
+            picked = _take_out(scores, positives)
+        elif positives is not None:
             self._add_positives(scores, keys, positives)
         if ignored is not None:
             self.num_ignored += ignored.sum(dim=1)
             self.ignored_sum += scores.masked_fill(~ignored, 0).sum(dim=1)
             scores.masked_fill_(ignored, float('-inf'))
         self.log_sums['negative'].add(scores, keys)
+        return picked
 
     def _add_positives(
-        self, scores: Tensor, keys: Tensor, positives: Tensor | PairList
+        self, scores: Tensor, keys: Tensor, positives: Tensor
     ) -> None:
         """Count the positives in, and take them out of the scores."""
         # Positives are few, and picking them out is cheap on a CPU. On a GPU
         # their number is unknown to the host, which would have to wait.
-        if isinstance(positives, Tensor) and _is_sparse(positives):
-            positives = PairList(*positives.nonzero(as_tuple=True))
-        if isinstance(positives, Tensor):
+        if _is_sparse(positives):
+            pairs = PairList(*positives.nonzero(as_tuple=True))
+            self._add_pairs(pairs, _take_out(scores, pairs), keys)
+        else:
             self._add_matrix(scores, keys, positives)
             scores.masked_fill_(positives, float('-inf'))
-        elif len(positives):
-            picked = positives.rows, positives.columns
-            self._add_pairs(positives, scores[picked], keys)
-            scores[picked] = float('-inf')
 
     def _add_pairs(
         self, pairs: PairList, scores: Tensor, keys: Tensor
     ) -> None:
+        """Count in listed positives, in the order of their queries."""
+        if not len(pairs):
+            return
         rows = pairs.rows
         for name, scale in self.scales.items():
             values = scores * (scale * self.temperature)
@@ -227,6 +277,23 @@ class _Accumulator:
             negative_sum=negative_sum * self.temperature,
             num_negatives=self.num_keys - num_others,
         )
+
+
+def _parts(span: slice, step: int) -> list[slice]:
+    """Cut a slice into slices of ``step``, of which the last may be less."""
+    return [
+        slice(start, min(start + step, span.stop))
+        for start in range(span.start, span.stop, step)
+    ]
+
+
+def _take_out(scores: Tensor, pairs: PairList) -> Tensor:
+    """Return the scores (E,) of pairs; they are no scores any more."""
+    flat, places = scores.view(-1), pairs.rows * scores.shape[1]
+    places += pairs.columns
+    picked = flat.index_select(0, places)
+    flat.index_fill_(0, places, float('-inf'))
+    return picked
 
 
 def _is_sparse(mask: Tensor) -> bool:

@@ -10,7 +10,8 @@ from slow_head import SlowHead
 from torch import nn
 from torch.nn import functional
 
-import mmunimoco  # noqa: F401
+from mmunimoco.models.heads.label_rules import QueueTargets
+from mmunimoco.models.losses import streamed as streamed_module
 
 DIM = 6
 
@@ -94,6 +95,35 @@ def test_dense_and_streamed_have_the_same_gradient_and_log(options):
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
         for name in results[0]:
             torch.testing.assert_close(results[0][name], results[1][name])
+
+
+@pytest.mark.parametrize('options', [{}, OPTIONS['exclude-own']])
+@pytest.mark.parametrize('chunk', [64, 2**20])
+def test_few_positives_are_listed(options, chunk, monkeypatch):
+    """With the result of the whole matrix, over one chunk and over many."""
+    monkeypatch.setitem(streamed_module.CHUNK_ELEMENTS, 'cpu', chunk)
+    listed = []
+    whole = QueueTargets.pairs
+
+    def pairs(*args):
+        listed.append(whole(*args))
+        return listed[-1]
+
+    monkeypatch.setattr(QueueTargets, 'pairs', pairs)
+    heads = [
+        build_head(queue_len=300, streamed=streamed, **options)
+        for streamed in (True, False)
+    ]
+    for _ in range(20):
+        query, key = unit_vectors(23).requires_grad_(), unit_vectors(23)
+        labels, indices = draw_labels(23, classes=50), torch.randint(90, (23,))
+        results = [head.loss(query, key, labels, indices) for head in heads]
+        gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
+        for name in results[0]:
+            torch.testing.assert_close(results[0][name], results[1][name])
+    assert len(listed) == 20
+    assert all(len(pairs) > 20 for pairs in listed[-5:])
 
 
 @pytest.mark.parametrize('streamed', [True, False])

@@ -5,6 +5,7 @@ import torch
 from cpu_autocast import CPU_AUTOCAST
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrix_targets import MatrixTargets
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -16,6 +17,7 @@ from mmunimoco.models.losses import (
     UniConLoss,
     streamed_statistics,
 )
+from mmunimoco.models.losses import streamed as streamed_module
 
 LOSSES = [
     UniConLoss(),
@@ -41,29 +43,30 @@ class Problem:
         self.positives = draw < share
         self.ignored = draw > 0.9
 
-    def targets(self, part):
-        return self.positives[:, part], self.ignored[:, part]
-
-    def blocks(self, splits=1):
+    def blocks(self, splits=1, listed=False):
         """The keys as one block or several."""
         width = -(-len(self.keys) // splits)
-        starts = range(0, len(self.keys), width)
+        parts = [
+            slice(start, start + width)
+            for start in range(0, len(self.keys), width)
+        ]
         return [
             KeyBlock(
-                self.keys[i : i + width],
-                lambda part, i=i: self.targets(
-                    slice(i + part.start, i + part.stop)
+                self.keys[part],
+                MatrixTargets(
+                    self.positives[:, part], self.ignored[:, part], listed
                 ),
             )
-            for i in starts
+            for part in parts
         ]
 
     def streamed(self, loss, tau, positive_tau=None, **kwargs):
-        blocks = self.blocks(kwargs.pop('splits', 1))
+        blocks = self.blocks(
+            kwargs.pop('splits', 1), kwargs.pop('listed', False)
+        )
         if not loss.uses_labels:
-            blocks = [
-                KeyBlock(self.keys, lambda part: (None, self.ignored[:, part]))
-            ]
+            targets = MatrixTargets(ignored=self.ignored)
+            blocks = [KeyBlock(self.keys, targets)]
         statistics, monitor = streamed_statistics(
             self.query,
             self.key,
@@ -111,10 +114,11 @@ def assert_same(problem, streamed, dense, tolerance):
 )
 # On a CPU few positives take the sparse path, many the dense one.
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5])
+@pytest.mark.parametrize('listed', [False, True])
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
-def test_equals_dense(loss, share, dtype, tolerance, tau):
+def test_equals_dense(loss, listed, share, dtype, tolerance, tau):
     problem = Problem(7, 300, share=share, dtype=dtype)
-    streamed = problem.streamed(loss, tau, chunk_size=64)
+    streamed = problem.streamed(loss, tau, chunk_size=64, listed=listed)
     assert_same(problem, streamed, problem.dense(loss, tau), tolerance)
 
 
@@ -124,6 +128,8 @@ def test_equals_dense(loss, share, dtype, tolerance, tau):
     m=st.integers(1, 70),
     chunk=st.integers(1, 80),
     splits=st.integers(1, 3),
+    span=st.integers(1, 400),
+    listed=st.booleans(),
     share=st.sampled_from([0.0, 0.02, 0.3, 0.9]),
     tau=st.floats(0.01, 1.0),
     positive_tau=st.floats(0.01, 1.0),
@@ -131,12 +137,14 @@ def test_equals_dense(loss, share, dtype, tolerance, tau):
     seed=st.integers(0, 10**6),
 )
 def test_equals_dense_for_any_shape(
-    n, m, chunk, splits, share, tau, positive_tau, which, seed
+    n, m, chunk, splits, span, listed, share, tau, positive_tau, which, seed
 ):
     problem, loss = Problem(n, m, share=share, seed=seed), LOSSES[which]
-    streamed = problem.streamed(
-        loss, tau, positive_tau, chunk_size=chunk, splits=splits
-    )
+    options = dict(chunk_size=chunk, splits=splits, listed=listed)
+    with pytest.MonkeyPatch.context() as patch:
+        # Positives are listed for a span of several chunks, or of one.
+        patch.setattr(streamed_module, 'LISTED_ELEMENTS', span)
+        streamed = problem.streamed(loss, tau, positive_tau, **options)
     assert_same(
         problem, streamed, problem.dense(loss, tau, positive_tau), 1e-9
     )
@@ -229,12 +237,18 @@ def _storage(x):
     return x.untyped_storage().data_ptr()
 
 
+@pytest.mark.parametrize('listed', [False, True])
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5])
-def test_no_matrix_of_queries_times_keys_is_made(share):
+def test_no_matrix_of_queries_times_keys_is_made(share, listed, monkeypatch):
     n, dim, chunk = 16, 8, 128
+    # However dense: the positives of one chunk are listed at a time.
+    monkeypatch.setattr(streamed_module, 'LISTED_ELEMENTS', n * chunk)
     for m in (1024, 4096):
         problem = Problem(n, m, dim, share)
         with _LargestTensor() as largest:
-            value = problem.streamed(UniConLoss(), 0.2, chunk_size=chunk)[0]
+            value = problem.streamed(
+                UniConLoss(), 0.2, chunk_size=chunk, listed=listed
+            )[0]
             problem.gradient(value)
-        assert largest.elements <= n * chunk
+        # A pair is a row and a column.
+        assert largest.elements <= (2 if listed else 1) * n * chunk

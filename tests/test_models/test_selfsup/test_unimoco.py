@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from mmunimoco.benchmarks.published import PublishedUniMoCo
+from mmunimoco.models.heads.label_rules import QueueTargets
 from mmunimoco.models.heads.sample_labels import SampleLabels
 from mmunimoco.models.utils import ShufflePlan
 
@@ -219,11 +220,13 @@ def test_older_keys_of_the_same_image_are_left_out():
     model(views, unlabeled, mode='loss')
     assert (model.head.index_queue[:8] == torch.arange(8)).all()
     # What is left: the negatives of query 0 are all keys but its own.
-    rule, queries = model.head.rule, model.head.index_queue[:8]
-    _, ignored = rule(
-        SampleLabels(torch.full((8,), -1), queries, any_known=False),
-        SampleLabels(model.head.label_queue, model.head.index_queue),
+    indices = model.head.index_queue
+    targets = QueueTargets(
+        SampleLabels(torch.full((8,), -1), indices[:8], any_known=False),
+        SampleLabels(model.head.label_queue, indices),
+        exclude_own_keys=True,
     )
+    ignored = targets.ignored(slice(0, len(indices)))
     assert ignored.sum(dim=1).tolist() == [1] * 8
     assert ignored[:, :8].diagonal().all()
 
