@@ -20,6 +20,8 @@ from .statistics import PairList, PairStatistics
 
 # Scores held at a time: fits a CPU's cache, and fills a GPU.
 CHUNK_ELEMENTS = defaultdict(lambda: 2**23, cpu=2**20)
+# Keys at a time, however few queries: they are read three times.
+CHUNK_KEYS = defaultdict(lambda: 2**23, cpu=2**13)
 # Pairs of queries and keys of which the positives are listed at once. What a
 # list costs besides its entries is paid once for so many.
 LISTED_ELEMENTS = 2**24
@@ -80,7 +82,7 @@ def streamed_statistics(
             Defaults to ``temperature``.
         statistics (Sequence[str]): Optional fields to compute.
         chunk_size (int, optional): Keys at a time. Defaults to what
-            ``CHUNK_ELEMENTS`` allows.
+            ``CHUNK_ELEMENTS`` and ``CHUNK_KEYS`` allow.
 
     Returns:
         tuple[PairStatistics, PairMonitor]: The statistics, differentiable
@@ -90,7 +92,7 @@ def streamed_statistics(
         positive_temperature = temperature
     query = query.to(torch.promote_types(query.dtype, torch.float32))
     device = query.device.type
-    step = chunk_size or max(CHUNK_ELEMENTS[device] // max(len(query), 1), 1)
+    step = chunk_size or _chunk_size(len(query), device)
     with torch.autocast(device_type=device, enabled=False):
         with torch.no_grad():
             sums = _Accumulator(
@@ -138,7 +140,7 @@ class _Accumulator:
             self.log_sums[name].start(self.own * (scale * temperature), key)
         self.wants_mean = 'positive_mean' in names
         self.positive_key_sum = key.clone()
-        self.key_sum, self.num_keys = torch.zeros_like(query[0]), 0
+        self.score_sum, self.num_keys = torch.zeros_like(self.own), 0
         self.nearest_positive = self.positive_sum = self.own
         self.num_positives = torch.ones_like(self.own)
         self.num_ignored = torch.zeros_like(self.own)
@@ -179,8 +181,7 @@ class _Accumulator:
         """
         scores, picked = self.query @ keys.T, None
         self.num_keys += len(keys)
-        # Gives the sum of all similarities without touching them.
-        self.key_sum += keys.sum(dim=0)
+        self.score_sum += scores.sum(dim=1)
         if isinstance(positives, PairList):
             picked = _take_out(scores, positives)
         elif positives is not None:
@@ -266,7 +267,7 @@ class _Accumulator:
         """Return the similarities for the log."""
         # The own keys are positives, but none of the keys added.
         others = self.positive_sum - self.own + self.ignored_sum
-        negative_sum = self.query @ self.key_sum - others
+        negative_sum = self.score_sum - others
         num_others = self.num_positives - 1 + self.num_ignored
         nearest_negative = self.log_sums['negative'].maximum
         return PairMonitor(
@@ -277,6 +278,11 @@ class _Accumulator:
             negative_sum=negative_sum * self.temperature,
             num_negatives=self.num_keys - num_others,
         )
+
+
+def _chunk_size(num_queries: int, device: str) -> int:
+    fitting = max(CHUNK_ELEMENTS[device] // max(num_queries, 1), 1)
+    return min(fitting, CHUNK_KEYS[device])
 
 
 def _parts(span: slice, step: int) -> list[slice]:
