@@ -35,5 +35,7 @@ if [ ${#pytest_arguments[@]} -eq 0 ]; then
     # The processes would get in each other's way with threads of their own.
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
     pytest_arguments=(-n auto --maxprocesses 4 --dist loadfile)
+    # In the order of tests/conftest.py, not by the number of tests.
+    pytest_arguments+=(--no-loadscope-reorder)
 fi
 exec "$environment/bin/python" -m pytest "${pytest_arguments[@]}"

@@ -1,4 +1,4 @@
-"""tools/benchmarks/soak.py, for real but short."""
+"""tools/benchmarks/soak.py, for real."""
 
 import json
 import runpy
@@ -10,55 +10,54 @@ import pytest
 import torch
 
 from mmunimoco.soak.comparison import differences
-from mmunimoco.soak.plan import Fault, Plan
+from mmunimoco.soak.plan import KINDS, STOPS, Plan
 from mmunimoco.utils.safe_load import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/benchmarks/soak.py'
+PUBLISHED = ROOT / 'docs/benchmarks/soak_cpu.json'
 
 
 @pytest.mark.slow
 def test_a_real_run_outlives_what_happens_to_it(tmp_path):
-    faults = (
-        Fault(25, 'full_disk', 0.2, 0, None, 0.5),
-        Fault(62, 'kill_saving', 0.1, 0, 'corrupted', 0.7),
-        Fault(94, 'sigterm', 0.7, 0, 'truncated', 0.6),
-    )
-    plan = Plan(0, 1, 1, 131, 20, faults)
-    earlier = tmp_path / 'earlier.json'
-    earlier.write_text(json.dumps(dict(plan=plan.as_dict())))
-    out = tmp_path / 'out.json'
-    work_dir = tmp_path / 'work'
+    """Five minutes: the faults of the soak that the documentation shows."""
+    out, work_dir = tmp_path / 'out.json', tmp_path / 'work'
     done = subprocess.run(
         [
-            *(sys.executable, TOOL, '--repeat', earlier),
+            *(sys.executable, TOOL, '--repeat', PUBLISHED),
             *('--out', out, '--work-dir', work_dir),
         ],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'Verdict' in done.stdout and 'NO' not in done.stdout
     results = json.loads(out.read_text())
-    assert results['passed'] and results['restarts'] == 2
-    assert Plan.from_dict(results['plan']) == plan
+    plan = Plan.from_dict(results['plan'])
+    assert plan == Plan.from_dict(json.loads(PUBLISHED.read_text())['plan'])
+    assert {fault.kind for fault in plan.faults} == set(KINDS)
+    stops = [fault for fault in plan.faults if fault.kind in STOPS]
+    assert results['passed'] and results['restarts'] == len(stops) == 8
     record = results['record']
-    assert record['starts'][0]['failed_saves'] == [40]
-    saving, preempted = record['faults'][1:]
-    for fault in (saving, preempted):
-        start, after = record['starts'][fault['start'] :][:2]
-        assert after['told_damaged'] and after['damaged']
-        assert fault['lost'] == start['last'] - after['first']
-        # By whole intervals, though SIGTERM saved between them.
-        assert after['first'] % 20 == 0
-    assert 0 < preempted['lost'] <= preempted['bound'] == 20
-    assert record['checkpoints_left'][0] == 'iter_131.pth'
+    assert all(fault['had_effect'] for fault in record['faults'])
+    for fault in record['faults']:
+        start, *later = record['starts'][fault['start'] :]
+        if fault['kind'] == 'full_disk':
+            assert fault['step'] in start['failed_saves']
+            continue
+        assert fault['lost'] == start['last'] - later[0]['first']
+        assert fault['lost'] <= fault['bound'] <= 2 * plan.interval
+        if fault['damage'] in ('truncated', 'corrupted'):
+            assert later[0]['told_damaged'] and later[0]['damaged']
+            # By whole intervals, though SIGTERM saved between them.
+            assert later[0]['first'] % plan.interval == 0
+    assert record['checkpoints_left'][0] == 'iter_393.pth'
     assert results['memory_samples']['undisturbed']
     # One bit of one weight would have been another verdict.
     last, other = (
         read_checkpoint(str(path))
-        for path in sorted(work_dir.glob('*/*disturbed/work/iter_131.pth'))
+        for path in sorted(work_dir.glob('*/*disturbed/work/iter_393.pth'))
     )
     assert list(differences(last['state_dict'], other['state_dict'])) == []
     name = 'encoder_k.module.0.layer1.1.bn2.weight'
