@@ -26,16 +26,21 @@ class RunningLogSum:
         self.total = like.new_zeros(num_rows)
         self.weighted = like.new_zeros(num_rows, dim)
 
-    def add(self, scores: Tensor, keys: Tensor) -> None:
+    def add(self, scores: Tensor, keys: Tensor, scale: float = 1.0) -> None:
         """Add a chunk of keys.
 
         Args:
-            scores (Tensor): Shape (N, B); ``-inf`` leaves an entry out.
-                Overwritten: the chunk is the largest tensor around.
+            scores (Tensor): Shape (N, B); an entry that ``scale`` turns into
+                ``-inf`` is left out. Overwritten: the chunk is the largest
+                tensor around.
             keys (Tensor): Shape (B, C).
+            scale (float): Multiplies the scores. Defaults to 1.
         """
-        shift = self._raise_maximum(scores.amax(dim=1))
-        weights = scores.sub_(shift.unsqueeze(1)).exp_()
+        largest = scores.amax(dim=1) if scale > 0 else scores.amin(dim=1)
+        shift = self._raise_maximum(largest * scale)
+        # One pass for both.
+        torch.add(-shift.unsqueeze(1), scores, alpha=scale, out=scores)
+        weights = scores.exp_()
         self.total += weights.sum(dim=1)
         self.weighted.addmm_(weights, keys)
 

@@ -10,7 +10,7 @@ class PairMonitor:
     """Similarities for the log, without gradient; all of shape (N,).
 
     Attributes:
-        nearest_positive (Tensor): Largest similarity of a positive.
+        nearest (Tensor): Largest similarity of all keys.
         nearest_negative (Tensor): Largest similarity of a negative, ``-inf``
             without negatives.
         num_positives (Tensor): Number of positives.
@@ -19,7 +19,7 @@ class PairMonitor:
         num_negatives (Tensor): Number of negatives.
     """
 
-    nearest_positive: Tensor
+    nearest: Tensor
     nearest_negative: Tensor
     positive_sum: Tensor
     negative_sum: Tensor
@@ -42,9 +42,7 @@ class PairMonitor:
         negatives = ~(positives | ignored)
         lowest = float('-inf')
         return cls(
-            nearest_positive=similarity.masked_fill(~positives, lowest).amax(
-                1
-            ),
+            nearest=similarity.masked_fill(ignored, lowest).amax(1),
             nearest_negative=similarity.masked_fill(~negatives, lowest).amax(
                 1
             ),
@@ -76,7 +74,8 @@ class PairMonitor:
             ``negative_similarity``: mean over pairs, 0 if no query has a
             negative.
         """
-        hits = 100.0 * (self.nearest_positive > self.nearest_negative)
+        # The nearest key is a positive if no negative is as near.
+        hits = 100.0 * (self.nearest > self.nearest_negative)
         values = {}
         if any_known:
             values['positives_per_labeled_query'] = _mean(

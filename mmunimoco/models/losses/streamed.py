@@ -19,7 +19,7 @@ from .monitor import PairMonitor
 from .statistics import PairList, PairStatistics
 
 # Scores held at a time: fits a CPU's cache, and fills a GPU.
-CHUNK_ELEMENTS = defaultdict(lambda: 2**23, cpu=2**20)
+CHUNK_ELEMENTS = defaultdict(lambda: 2**22, cpu=2**20)
 # Keys at a time, however few queries: they are read three times.
 CHUNK_KEYS = defaultdict(lambda: 2**23, cpu=2**13)
 # Pairs of queries and keys of which the positives are listed at once. What a
@@ -141,7 +141,7 @@ class _Accumulator:
         self.wants_mean = 'positive_mean' in names
         self.positive_key_sum = key.clone()
         self.score_sum, self.num_keys = torch.zeros_like(self.own), 0
-        self.nearest_positive = self.positive_sum = self.own
+        self.nearest = self.positive_sum = self.own
         self.num_positives = torch.ones_like(self.own)
         self.num_ignored = torch.zeros_like(self.own)
         self.ignored_sum = torch.zeros_like(self.own)
@@ -152,9 +152,7 @@ class _Accumulator:
         pairs = block.targets.pairs(span)
         if pairs is None:
             for chunk in chunks:
-                keys = block.keys[chunk].to(self.query.dtype)
-                positives = block.targets.positives(chunk)
-                self._add(keys, positives, block.targets.ignored(chunk))
+                self._add_chunk(block, chunk)
             return
         lists = pairs.split([chunk.start - span.start for chunk in chunks])
         picked = [
@@ -169,6 +167,18 @@ class _Accumulator:
         keys = block.keys[span].to(self.query.dtype)
         self._add_pairs(pairs, torch.cat(picked)[order], keys)
 
+    def _add_chunk(self, block: KeyBlock, chunk: slice) -> None:
+        """Add a chunk of which nothing is listed."""
+        keys = block.keys[chunk].to(self.query.dtype)
+        positives = block.targets.positives(chunk)
+        # Positives are few, and picking them out is cheap on a CPU. On a GPU
+        # their number is unknown to the host, which would have to wait.
+        if positives is not None and _is_sparse(positives):
+            positives = PairList(*positives.nonzero(as_tuple=True))
+        picked = self._add(keys, positives, block.targets.ignored(chunk))
+        if picked is not None:
+            self._add_pairs(positives, picked, keys)
+
     def _add(
         self,
         keys: Tensor,
@@ -177,34 +187,27 @@ class _Accumulator:
     ) -> Tensor | None:
         """Add a chunk of keys (B, C).
 
-        Of listed positives only the scores are taken out, and returned.
+        Of listed positives only the scores are taken out, and returned; the
+        caller counts them in.
         """
         scores, picked = self.query @ keys.T, None
         self.num_keys += len(keys)
         self.score_sum += scores.sum(dim=1)
-        if isinstance(positives, PairList):
-            picked = _take_out(scores, positives)
+        marked = isinstance(positives, Tensor)
+        if marked:
+            self._add_matrix(scores, keys, positives)
         elif positives is not None:
-            self._add_positives(scores, keys, positives)
+            picked = _take_out(scores, positives)
         if ignored is not None:
-            self.num_ignored += ignored.sum(dim=1)
-            self.ignored_sum += scores.masked_fill(~ignored, 0).sum(dim=1)
+            number, total = _count_and_sum(ignored, scores)
+            self.num_ignored += number
+            self.ignored_sum += total
             scores.masked_fill_(ignored, float('-inf'))
+        if marked:
+            self.nearest = torch.maximum(self.nearest, scores.amax(dim=1))
+            scores.masked_fill_(positives, float('-inf'))
         self.log_sums['negative'].add(scores, keys)
         return picked
-
-    def _add_positives(
-        self, scores: Tensor, keys: Tensor, positives: Tensor
-    ) -> None:
-        """Count the positives in, and take them out of the scores."""
-        # Positives are few, and picking them out is cheap on a CPU. On a GPU
-        # their number is unknown to the host, which would have to wait.
-        if _is_sparse(positives):
-            pairs = PairList(*positives.nonzero(as_tuple=True))
-            self._add_pairs(pairs, _take_out(scores, pairs), keys)
-        else:
-            self._add_matrix(scores, keys, positives)
-            scores.masked_fill_(positives, float('-inf'))
 
     def _add_pairs(
         self, pairs: PairList, scores: Tensor, keys: Tensor
@@ -221,25 +224,27 @@ class _Accumulator:
         ones = torch.ones_like(scores)
         self.num_positives = self.num_positives.index_add(0, rows, ones)
         self.positive_sum = self.positive_sum.index_add(0, rows, scores)
-        self.nearest_positive = self.nearest_positive.scatter_reduce(
-            0, rows, scores, 'amax'
-        )
+        self.nearest = self.nearest.scatter_reduce(0, rows, scores, 'amax')
 
     def _add_matrix(
         self, scores: Tensor, keys: Tensor, positives: Tensor
     ) -> None:
-        others = ~positives
+        """Count in marked positives.
+
+        Each pass over the chunk, and each tensor of its size, is what labels
+        cost on a GPU: so one copy at a time, and few passes.
+        """
         for name, scale in self.scales.items():
-            values = scores * (scale * self.temperature)
-            values.masked_fill_(others, float('-inf'))
-            self.log_sums[name].add(values, keys)
+            scale *= self.temperature
+            left_out = float('-inf') if scale > 0 else float('inf')
+            values = torch.where(positives, scores, left_out)
+            self.log_sums[name].add(values, keys, scale)
+            del values
         if self.wants_mean:
             self.positive_key_sum.addmm_(positives.to(keys.dtype), keys)
-        total = scores.masked_fill(others, 0).sum(dim=1)
-        self.num_positives = self.num_positives + positives.sum(dim=1)
+        number, total = _count_and_sum(positives, scores)
+        self.num_positives = self.num_positives + number
         self.positive_sum = self.positive_sum + total
-        nearest = scores.masked_fill(others, float('-inf')).amax(dim=1)
-        self.nearest_positive = torch.maximum(self.nearest_positive, nearest)
 
     def statistics(
         self, query: Tensor, positive_temperature: float
@@ -270,8 +275,9 @@ class _Accumulator:
         negative_sum = self.score_sum - others
         num_others = self.num_positives - 1 + self.num_ignored
         nearest_negative = self.log_sums['negative'].maximum
+        nearest = torch.maximum(self.nearest, nearest_negative)
         return PairMonitor(
-            nearest_positive=self.nearest_positive * self.temperature,
+            nearest=nearest * self.temperature,
             nearest_negative=nearest_negative * self.temperature,
             num_positives=self.num_positives,
             positive_sum=self.positive_sum * self.temperature,
@@ -300,6 +306,13 @@ def _take_out(scores: Tensor, pairs: PairList) -> Tensor:
     picked = flat.index_select(0, places)
     flat.index_fill_(0, places, float('-inf'))
     return picked
+
+
+def _count_and_sum(mask: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the marked scores of each row: how many, and their sum."""
+    # In the dtype of the scores: as integers the mask would be twice as large.
+    number = mask.sum(dim=1, dtype=scores.dtype)
+    return number, torch.where(mask, scores, 0).sum(dim=1)
 
 
 def _is_sparse(mask: Tensor) -> bool:

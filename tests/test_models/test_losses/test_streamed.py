@@ -9,6 +9,7 @@ from matrix_targets import MatrixTargets
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmunimoco.benchmarks.peak_memory import peak_extra_bytes
 from mmunimoco.models.losses import (
     InfoNCELoss,
     KeyBlock,
@@ -252,3 +253,18 @@ def test_no_matrix_of_queries_times_keys_is_made(share, listed, monkeypatch):
             problem.gradient(value)
         # A pair is a row and a column.
         assert largest.elements <= (2 if listed else 1) * n * chunk
+
+
+@pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
+def test_marked_positives_cost_one_more_chunk(loss):
+    """As on a GPU, where nothing is listed: scores and one copy of them."""
+    n, chunk = 64, 1024
+    problem = Problem(n, 4 * chunk, share=0.5, dtype=torch.float32)
+
+    def compute():
+        problem.gradient(problem.streamed(loss, 0.2, chunk_size=chunk)[0])
+
+    compute()
+    peak = peak_extra_bytes(compute, 'cpu')
+    scores = 4 * n * chunk
+    assert scores < peak < 2.2 * scores + n * chunk
