@@ -2,6 +2,9 @@
 
 import logging
 from collections.abc import Sequence
+from functools import wraps
+from types import MethodType
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -27,11 +30,21 @@ class GradientGuard:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._skipped: Tensor | None = None
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        ]
+        self._optimizer, self._skipped = optimizer, None
+        step, self._active = optimizer.step, True
+
+        # Not a step hook: torch 2.1 calls none any more once it has compiled.
+        @wraps(step)
+        def guarded_step(_: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            if not self._active:
+                return step(*args, **kwargs)
+            self._before()
+            try:
+                return step(*args, **kwargs)
+            finally:
+                self._after()
+
+        optimizer.step = MethodType(guarded_step, optimizer)
 
     def take(self) -> Tensor | None:
         """Whether the last step was skipped, once.
@@ -44,11 +57,11 @@ class GradientGuard:
         return skipped
 
     def remove(self) -> None:
-        """Leave the optimizer as it was."""
-        for handle in self._handles:
-            handle.remove()
+        """Let the optimizer alone."""
+        self._active = False
 
-    def _before(self, optimizer: Optimizer, *_: object) -> None:
+    def _before(self) -> None:
+        optimizer = self._optimizer
         parameters = [
             parameter
             for group in optimizer.param_groups
@@ -71,9 +84,9 @@ class GradientGuard:
             for gradient in gradients:
                 gradient.masked_fill_(bad, 0)
 
-    def _after(self, optimizer: Optimizer, *_: object) -> None:
-        if hasattr(optimizer, 'found_inf'):
-            del optimizer.found_inf
+    def _after(self) -> None:
+        if hasattr(self._optimizer, 'found_inf'):
+            del self._optimizer.found_inf
 
 
 def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:

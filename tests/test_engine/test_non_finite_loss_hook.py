@@ -225,7 +225,10 @@ def test_gradient_scaler_is_left_to_itself(loss):
     wrapper = SimpleNamespace(loss_scaler=scaler, optimizer=optimizer)
     (guard,) = guards_of(wrapper)
     guard.remove()
-    assert not optimizer._optimizer_step_pre_hooks
+    weight = optimizer.param_groups[0]['params'][0]
+    weight.grad = torch.full((1,), float('nan'))
+    optimizer.step()
+    assert weight.isnan().all() and guard.take() is None
     hook = NonFiniteLossHook()
     runner = SimpleNamespace(epoch=0, iter=0)
     hook._note(runner, None, torch.tensor(loss))
@@ -234,6 +237,20 @@ def test_gradient_scaler_is_left_to_itself(loss):
         [True, False],
         [False, False],
     ]
+
+
+def test_steps_are_guarded_after_a_compilation():
+    """Torch 2.1 then calls no step hooks, without a word."""
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1)
+    (guard,) = guards_of(SimpleNamespace(optimizer=optimizer))
+    torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1))
+    weight.grad = torch.full((1,), float('nan'))
+    optimizer.step()
+    assert weight.item() == 1 and guard.take()
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert weight.item() == 0 and not guard.take()
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,15 @@ def train(model, batches, counts=1, lr=SGD['lr'], share=slice(None)):
     wrapper = OptimWrapper(optimizer, accumulative_counts=counts)
     wrapper.initialize_count_status(bare, 0, len(batches))
     result = dict(losses=[], queues=[], gradients=[])
-    optimizer.register_step_pre_hook(
-        lambda *_: result['gradients'].append(
-            torch.cat([p.grad.flatten() for p in parameters])
-        )
-    )
+    step = optimizer.step
+
+    # Not a step hook: torch 2.1 calls none any more once it has compiled.
+    def recorded_step():
+        gradient = torch.cat([p.grad.flatten() for p in parameters])
+        result['gradients'].append(gradient)
+        step()
+
+    optimizer.step = recorded_step
     for views, labels in batches:
         data = dict(
             inputs=[view[share] for view in views],
