@@ -78,6 +78,16 @@ def test_equals_slow_head(options, loss, streamed):
         slow.check_queues(head)
 
 
+def assert_same_step(heads, query, *batch):
+    """The same loss, gradient and log values of both heads."""
+    results = [head.loss(query, *batch) for head in heads]
+    # Backward after the queue was written to, as in training.
+    gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name])
+
+
 @pytest.mark.parametrize('options', OPTIONS)
 def test_dense_and_streamed_have_the_same_gradient_and_log(options):
     heads = [
@@ -87,14 +97,7 @@ def test_dense_and_streamed_have_the_same_gradient_and_log(options):
     for _ in range(4):
         query, key = unit_vectors(9).requires_grad_(), unit_vectors(9)
         labels = draw_labels(9, multi_label=heads[0].multi_label)
-        results = [
-            head.loss(query, key, labels, torch.arange(9)) for head in heads
-        ]
-        # Backward after the queue was written to, as in training.
-        gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
-        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
-        for name in results[0]:
-            torch.testing.assert_close(results[0][name], results[1][name])
+        assert_same_step(heads, query, key, labels, torch.arange(9))
 
 
 @pytest.mark.parametrize('options', [{}, OPTIONS['exclude-own']])
@@ -117,11 +120,7 @@ def test_few_positives_are_listed(options, chunk, monkeypatch):
     for _ in range(20):
         query, key = unit_vectors(23).requires_grad_(), unit_vectors(23)
         labels, indices = draw_labels(23, classes=50), torch.randint(90, (23,))
-        results = [head.loss(query, key, labels, indices) for head in heads]
-        gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
-        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
-        for name in results[0]:
-            torch.testing.assert_close(results[0][name], results[1][name])
+        assert_same_step(heads, query, key, labels, indices)
     assert len(listed) == 20
     assert all(len(pairs) > 20 for pairs in listed[-5:])
 
