@@ -10,7 +10,7 @@ class PairMonitor:
     """Similarities for the log, without gradient; all of shape (N,).
 
     Attributes:
-        nearest (Tensor): Largest similarity of all keys.
+        nearest (Tensor): Largest similarity of all keys not left out.
         nearest_negative (Tensor): Largest similarity of a negative, ``-inf``
             without negatives.
         num_positives (Tensor): Number of positives.
