@@ -1,9 +1,13 @@
 """Running log-sum-exp over chunks of keys, with its gradient."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from .statistics import PairList
+
+LOG2_E = math.log2(math.e)
 
 
 class RunningLogSum:
@@ -38,9 +42,11 @@ class RunningLogSum:
         """
         largest = scores.amax(dim=1) if scale > 0 else scores.amin(dim=1)
         shift = self._raise_maximum(largest * scale)
-        # One pass for both.
-        torch.add(-shift.unsqueeze(1), scores, alpha=scale, out=scores)
-        weights = scores.exp_()
+        # Scaled and shifted in one pass, to base 2: on a CPU, torch's exp2
+        # takes a third of the time of its exp.
+        offset = (-LOG2_E * shift).unsqueeze(1)
+        torch.add(offset, scores, alpha=LOG2_E * scale, out=scores)
+        weights = scores.exp2_()
         self.total += weights.sum(dim=1)
         self.weighted.addmm_(weights, keys)
 

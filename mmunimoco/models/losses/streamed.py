@@ -125,6 +125,7 @@ class _Accumulator:
         positive_temperature: float,
     ) -> None:
         self.query, self.temperature = query / temperature, temperature
+        self.buffer = query.new_empty(0)
         # Positive scores: d(score) / d(similarity) of each wanted log-sum.
         scales = {
             'positive': 1 / positive_temperature,
@@ -190,9 +191,10 @@ class _Accumulator:
         Of listed positives only the scores are taken out, and returned; the
         caller counts them in.
         """
-        scores, picked = self.query @ keys.T, None
+        scores, picked = self._scores(keys), None
         self.num_keys += len(keys)
-        self.score_sum += scores.sum(dim=1)
+        # Summed as keys: C numbers a key, not N.
+        self.score_sum += self.query @ keys.sum(dim=0)
         marked = isinstance(positives, Tensor)
         if marked:
             self._add_matrix(scores, keys, positives)
@@ -208,6 +210,19 @@ class _Accumulator:
             scores.masked_fill_(positives, float('-inf'))
         self.log_sums['negative'].add(scores, keys)
         return picked
+
+    def _scores(self, keys: Tensor) -> Tensor:
+        """Return the scores (N, B); those of the chunk before are gone.
+
+        All chunks share their memory: given back and taken again, it is taken
+        from the system page by page, which can cost a CPU a quarter of the
+        time.
+        """
+        size = len(self.query) * len(keys)
+        if self.buffer.numel() < size:
+            self.buffer = keys.new_empty(size)
+        scores = self.buffer[:size].view(len(self.query), len(keys))
+        return torch.mm(self.query, keys.T, out=scores)
 
     def _add_pairs(
         self, pairs: PairList, scores: Tensor, keys: Tensor
