@@ -75,6 +75,6 @@ class Ticker:
         self._tell, self._total = tell, max(total, 1)
         self._done, self.text = 0, ''
 
-    def __call__(self) -> None:
-        self._done += 1
+    def __call__(self, count: int = 1) -> None:
+        self._done += count
         self._tell(min(self._done / self._total, 1.0), self.text)

@@ -1,8 +1,9 @@
 """The head: ours, streamed over the queue, against the published form."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,92 +126,131 @@ class Heads:
 
 
 def measure(
-    problem: Problem, device: str, repeats: int, tick: Callable[[], Any]
-) -> dict[str, Any]:
-    """Measure both heads.
+    problems: Sequence[Problem],
+    device: str,
+    repeats: int,
+    tick: Callable[[], Any],
+) -> list[dict[str, Any]]:
+    """Measure both heads at each of some problems.
+
+    The problems take turns too: what else a machine does can last longer than
+    all rounds of one problem.
 
     Args:
-        problem (Problem): What they are asked.
+        problems (Sequence[Problem]): What they are asked.
         device (str): 'cpu' or 'cuda'.
         repeats (int): Rounds that are timed.
         tick (Callable): Called after each round, of which there is one more.
 
     Returns:
-        dict: Fields of the problem; ``ours`` and ``published``, each with
-        ``seconds`` (median, quartiles) and ``peak_bytes``; ``time_ratio``
-        (median, quartiles); ``memory_ratio``; ``loss_difference``, relative.
+        list[dict]: Of each problem its fields; ``ours`` and ``published``,
+        each with ``seconds`` (median, quartiles) and ``peak_bytes``;
+        ``time_ratio`` (median, quartiles); ``memory_ratio``;
+        ``loss_difference``, relative.
 
     Raises:
-        RuntimeError: If the two losses differ.
+        RuntimeError: If two losses differ.
     """
-    heads = Heads(problem, device)
-    steps = {OURS: heads.step_ours, PUBLISHED: heads.step_published}
-    ours, theirs = (step().item() for step in steps.values())
+    results, steps = [], {}
+    for problem in problems:
+        heads = Heads(problem, device)
+        pair = {OURS: heads.step_ours, PUBLISHED: heads.step_published}
+        steps |= {(problem, name): step for name, step in pair.items()}
+        results.append(
+            dict(
+                asdict(problem),
+                loss_difference=_difference(problem, heads),
+                memory=[peak_extra_bytes(s, device) for s in pair.values()],
+            )
+        )
+    seconds = time_interleaved(steps, repeats, device, tick=tick)
+    for problem, result in zip(problems, results, strict=True):
+        ours, theirs = (seconds[problem, x] for x in (OURS, PUBLISHED))
+        peak, their_peak = result.pop('memory')
+        result |= dict(
+            ours=dict(seconds=spread(ours), peak_bytes=peak),
+            published=dict(seconds=spread(theirs), peak_bytes=their_peak),
+            time_ratio=ratio_spread(ours, theirs),
+            memory_ratio=round(peak / their_peak, 5),
+        )
+    return results
+
+
+def _difference(problem: Problem, heads: Heads) -> float:
+    """How far the two losses are apart."""
+    ours, theirs = heads.step_ours().item(), heads.step_published().item()
     difference = abs(ours / theirs - 1)
     # bf16 logits are good to 8 bits; the published form computes with them.
     if problem.precision == 'fp32' and not difference < LARGEST_DIFFERENCE:
         raise RuntimeError(f'{problem}: losses differ, {ours} and {theirs}')
-    seconds = time_interleaved(steps, repeats, device, tick=tick)
-    peaks = {name: peak_extra_bytes(steps[name], device) for name in steps}
-    return asdict(problem) | dict(
-        ours=dict(seconds=spread(seconds[OURS]), peak_bytes=peaks[OURS]),
-        published=dict(
-            seconds=spread(seconds[PUBLISHED]), peak_bytes=peaks[PUBLISHED]
-        ),
-        time_ratio=ratio_spread(seconds[OURS], seconds[PUBLISHED]),
-        memory_ratio=round(peaks[OURS] / peaks[PUBLISHED], 5),
-        loss_difference=difference,
-    )
+    return difference
 
 
-def plan(settings: Settings) -> list[tuple[Problem, int]]:
-    """List the problems, each with its number of rounds.
+@dataclass(frozen=True)
+class Group:
+    """Problems that take turns.
 
-    The first is the one whose ratios are quoted.
+    Attributes:
+        what (str): They have in common.
+        problems (list[Problem]): The group.
+        rounds (int): That are timed.
+    """
+
+    what: str
+    problems: list[Problem]
+    rounds: int
+
+
+def plan(settings: Settings) -> list[Group]:
+    """List the problems.
+
+    The first of the first group is the one whose ratios are quoted.
     """
     first = Problem()
     if settings.quick:
         first = replace(first, queue_len=1024, batch=16, dim=16)
-    others = [
+    on_gpu = settings.device == 'cuda'
+    alike = [
         replace(first, loss=loss, label_share=share)
         for loss in LOSSES
         for share in LABEL_SHARES
-        if (loss, share) != ('UniCon', 1.0)
     ]
+    alike.sort(key=lambda problem: problem != first)
     lengths = QUEUE_LENGTHS[:1] if settings.quick else QUEUE_LENGTHS
-    others += [
+    longer = [
         replace(first, queue_len=length)
         for length in lengths
         if length != first.queue_len
     ]
-    if settings.device == 'cuda':
-        others += [
+    rounds = settings.repeats(20 if on_gpu else 7)
+    groups = [
+        Group('all losses', alike, rounds),
+        Group('queue lengths', longer, rounds if on_gpu else min(rounds, 3)),
+    ]
+    if on_gpu:
+        halves = [
             replace(first, precision='bf16', label_share=share)
             for share in LABEL_SHARES
         ]
-        return [(first, 50), *((problem, 20) for problem in others)]
-    few = settings.repeats(3)
-    return [
-        (first, settings.repeats(9)),
-        *((problem, few) for problem in others),
-    ]
+        groups.append(Group('bf16', halves, rounds))
+    return [group for group in groups if group.problems]
 
 
 def run(
     settings: Settings, tell: Callable[[float, str], None]
 ) -> dict[str, Any]:
     """Measure all problems; see :class:`Case`."""
-    problems = plan(settings)
-    ticker = Ticker(tell, sum(rounds + 1 for _, rounds in problems))
+    groups = plan(settings)
+    ticker = Ticker(
+        tell, sum(len(g.problems) * (g.rounds + 1) for g in groups)
+    )
     cases = []
-    for problem, rounds in problems:
-        ticker.text = (
-            f'{problem.loss}, {100 * problem.label_share:g} % labels, '
-            f'K = {problem.queue_len}'
-        )
-        cases.append(measure(problem, settings.device, rounds, ticker))
+    for group in groups:
+        ticker.text = group.what
+        tick = partial(ticker, len(group.problems))
+        cases += measure(group.problems, settings.device, group.rounds, tick)
     first = cases[0]
-    alike = [x for x in cases if x['queue_len'] == first['queue_len']]
+    alike = cases[: len(groups[0].problems)]
     return dict(
         time_ratio=first['time_ratio']['median'],
         time_ratio_quartiles=[first['time_ratio'][q] for q in ('q1', 'q3')],

@@ -79,25 +79,29 @@ def test_head_refuses_to_time_what_computes_something_else(monkeypatch):
     monkeypatch.setitem(head_case.LOSSES, 'UniCon', (config, wrong))
     problem = head_case.Problem(queue_len=64, batch=4, dim=8)
     with pytest.raises(RuntimeError, match='losses differ'):
-        head_case.measure(problem, 'cpu', 1, lambda: None)
+        head_case.measure([problem], 'cpu', 1, lambda: None)
 
 
 def test_head_plan_has_the_stated_sizes(images, tmp_path):
-    problems = head_case.plan(Settings('cpu', images, tmp_path))
-    first = problems[0][0]
-    assert (first.batch, first.dim, first.queue_len) == (256, 128, 65536)
-    lengths = {p.queue_len for p, _ in problems}
+    groups = head_case.plan(Settings('cpu', images, tmp_path))
+    first = groups[0].problems[0]
+    assert first == head_case.Problem(
+        loss='UniCon', label_share=1, batch=256, dim=128, queue_len=65536
+    )
+    # What takes turns with it asks the other losses the same.
+    assert {p.queue_len for p in groups[0].problems} == {65536}
+    lengths = {p.queue_len for group in groups for p in group.problems}
     assert lengths == {1024, 4096, 16384, 65536, 262144}
 
 
 def test_memory_of_the_head_is_flat_in_the_queue():
-    peaks = {}
-    for length in (8192, 32768):
-        problem = head_case.Problem(queue_len=length, batch=128)
-        found = head_case.measure(problem, 'cpu', 1, lambda: None)
-        peaks[length] = found['ours']['peak_bytes'], found['memory_ratio']
-    assert peaks[32768][0] < 1.5 * peaks[8192][0]
-    assert peaks[32768][1] <= 0.10
+    problems = [
+        head_case.Problem(queue_len=length, batch=128)
+        for length in (8192, 32768)
+    ]
+    short, long = head_case.measure(problems, 'cpu', 1, lambda: None)
+    assert long['ours']['peak_bytes'] < 1.5 * short['ours']['peak_bytes']
+    assert long['memory_ratio'] <= 0.10
 
 
 def test_step(run_case):
