@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..losses import PairList
-from .sample_labels import UNLABELED, SampleLabels
+from .sample_labels import SampleLabels
 
 # Listing pairs pays if they are fewer than one in so many.
 SPARSE = 32
@@ -33,13 +33,7 @@ def same_class(queries: SampleLabels, keys: SampleLabels) -> Tensor:
         # Number of shared classes; float32 counts up to 2**24 exactly.
         shared = queries.labels.float() @ keys.labels.float().T
         return shared > 0
-    labels = _labels_to_match(queries)
-    return labels.unsqueeze(1) == keys.labels.unsqueeze(0)
-
-
-def _labels_to_match(queries: SampleLabels) -> Tensor:
-    """Labels (N,) where an unlabeled query equals no unlabeled key."""
-    return queries.labels.masked_fill(~queries.known, UNLABELED - 1)
+    return queries.labels_to_match.unsqueeze(1) == keys.labels.unsqueeze(0)
 
 
 def list_same_class(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from zlib import crc32
 
 import torch
@@ -41,6 +42,14 @@ class SampleLabels:
         if self.labels.dim() == 2:
             return self.labels.any(dim=1)
         return self.labels != UNLABELED
+
+    @cached_property
+    def labels_to_match(self) -> Tensor:
+        """Labels (N,) of which an unlabeled one equals none of others.
+
+        Made once for all chunks of the queue.
+        """
+        return self.labels.masked_fill(~self.known, UNLABELED - 1)
 
 
 def collect_labels(

@@ -26,7 +26,9 @@ class RunningLogSum:
     """
 
     def __init__(self, num_rows: int, dim: int, like: Tensor) -> None:
-        self.maximum = like.new_full((num_rows,), float('-inf'))
+        # Finite, to base 2 too: a row that has seen nothing stays without NaN.
+        lowest = torch.finfo(like.dtype).min / 2
+        self._maximum = like.new_full((num_rows,), lowest)
         self.total = like.new_zeros(num_rows)
         self.weighted = like.new_zeros(num_rows, dim)
 
@@ -57,7 +59,7 @@ class RunningLogSum:
             scores (Tensor): Shape (N,).
             keys (Tensor): Shape (N, C).
         """
-        self.maximum = scores.clone()
+        self._maximum = scores.clone()
         self.total.fill_(1)
         self.weighted.copy_(keys)
 
@@ -70,30 +72,33 @@ class RunningLogSum:
             keys (Tensor): Of the chunk, shape (B, C).
         """
         rows = pairs.rows
-        maximum = self.maximum.scatter_reduce(0, rows, scores, 'amax')
+        maximum = self._maximum.scatter_reduce(0, rows, scores, 'amax')
         shift = self._raise_maximum(maximum)
         weights = (scores - shift[rows]).exp_()
         self.total.index_add_(0, rows, weights)
         self.weighted += pairs.sum_keys(keys, len(maximum), weights)
 
     def _raise_maximum(self, maximum: Tensor) -> Tensor:
-        """Rescale the sums to a new maximum; return the shift, never inf."""
-        maximum = torch.maximum(self.maximum, maximum)
-        # A row that has seen nothing yet: -inf - (-inf) would be NaN.
-        shift = maximum.masked_fill(maximum == float('-inf'), 0)
-        scale = (self.maximum - shift).exp_()
+        """Rescale the sums to a new maximum, and return it; never inf."""
+        maximum = torch.maximum(self._maximum, maximum)
+        scale = (self._maximum - maximum).exp_()
         self.total *= scale
         self.weighted *= scale.unsqueeze(1)
-        self.maximum = maximum
-        return shift
+        self._maximum = maximum
+        return maximum
+
+    @property
+    def maximum(self) -> Tensor:
+        """Largest score, shape (N,); ``-inf`` where nothing was added."""
+        return self._maximum.masked_fill(self.total == 0, float('-inf'))
 
     @property
     def value(self) -> Tensor:
         """The log-sum, shape (N,); ``-inf`` where nothing was added."""
-        return self.total.log() + self.maximum
+        return self.total.log() + self._maximum
 
     @property
     def mean_key(self) -> Tensor:
         """Weighted mean key, shape (N, C); zero where nothing was added."""
-        total = self.total.unsqueeze(1)
-        return torch.where(total > 0, self.weighted / total, 0)
+        # The largest has weight 1, so a total below is that of nothing.
+        return self.weighted / self.total.clamp(min=1).unsqueeze(1)

@@ -150,6 +150,10 @@ class _Accumulator:
     def add_block(self, block: KeyBlock, span: slice, step: int) -> None:
         """Add a part of a block, ``step`` keys at a time."""
         chunks = _parts(span, step)
+        self.num_keys += span.stop - span.start
+        # Summed as keys: C numbers a key, not N.
+        total = block.keys[span].sum(dim=0, dtype=self.query.dtype)
+        self.score_sum += self.query @ total
         pairs = block.targets.pairs(span)
         if pairs is None:
             for chunk in chunks:
@@ -192,9 +196,6 @@ class _Accumulator:
         caller counts them in.
         """
         scores, picked = self._scores(keys), None
-        self.num_keys += len(keys)
-        # Summed as keys: C numbers a key, not N.
-        self.score_sum += self.query @ keys.sum(dim=0)
         marked = isinstance(positives, Tensor)
         if marked:
             self._add_matrix(scores, keys, positives)
@@ -265,10 +266,11 @@ class _Accumulator:
         self, query: Tensor, positive_temperature: float
     ) -> PairStatistics:
         """Return the statistics as differentiable functions of ``query``."""
+        zero = query - query.detach()
 
         def attach(value: Tensor, gradient: Tensor) -> Tensor:
             # Adds zero, whose gradient with respect to the query is known.
-            return value + ((query - query.detach()) * gradient).sum(dim=1)
+            return value + (zero * gradient).sum(dim=1)
 
         scales = {'negative': 1 / self.temperature, **self.scales}
         fields = {
