@@ -222,7 +222,7 @@ def plan(settings: Settings) -> list[Group]:
         for length in lengths
         if length != first.queue_len
     ]
-    rounds = settings.repeats(20 if on_gpu else 7)
+    rounds = settings.repeats(20 if on_gpu else 5)
     groups = [
         Group('all losses', alike, rounds),
         Group('queue lengths', longer, rounds if on_gpu else min(rounds, 3)),
@@ -320,7 +320,7 @@ def draw(axes: Axes, result: dict) -> None:
 CASE = Case(
     name='head',
     title='loss and queue',
-    seconds=dict(cpu=85, cuda=60),
+    seconds=dict(cpu=95, cuda=60),
     run=run,
     rows=rows,
     draw=draw,
