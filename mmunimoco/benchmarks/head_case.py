@@ -140,7 +140,7 @@ def measure(
         problems (Sequence[Problem]): What they are asked.
         device (str): 'cpu' or 'cuda'.
         repeats (int): Rounds that are timed.
-        tick (Callable): Called after each round, of which there is one more.
+        tick (Callable): Called after each round.
 
     Returns:
         list[dict]: Of each problem its fields; ``ours`` and ``published``,
@@ -163,7 +163,8 @@ def measure(
                 memory=[peak_extra_bytes(s, device) for s in pair.values()],
             )
         )
-    seconds = time_interleaved(steps, repeats, device, tick=tick)
+    # Warm by now: each has computed its loss, and shown its memory.
+    seconds = time_interleaved(steps, repeats, device, warmup=0, tick=tick)
     for problem, result in zip(problems, results, strict=True):
         ours, theirs = (seconds[problem, x] for x in (OURS, PUBLISHED))
         peak, their_peak = result.pop('memory')
@@ -222,7 +223,7 @@ def plan(settings: Settings) -> list[Group]:
         for length in lengths
         if length != first.queue_len
     ]
-    rounds = settings.repeats(20 if on_gpu else 5)
+    rounds = settings.repeats(20 if on_gpu else 7)
     groups = [
         Group('all losses', alike, rounds),
         Group('queue lengths', longer, rounds if on_gpu else min(rounds, 3)),
@@ -241,9 +242,7 @@ def run(
 ) -> dict[str, Any]:
     """Measure all problems; see :class:`Case`."""
     groups = plan(settings)
-    ticker = Ticker(
-        tell, sum(len(g.problems) * (g.rounds + 1) for g in groups)
-    )
+    ticker = Ticker(tell, sum(len(g.problems) * g.rounds for g in groups))
     cases = []
     for group in groups:
         ticker.text = group.what
