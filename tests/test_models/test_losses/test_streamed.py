@@ -31,9 +31,18 @@ NAMES = ['unicon', 'unicon-mean', 'supcon-out', 'supcon-in', 'info-nce']
 
 
 class Problem:
-    """Random queries, keys and targets."""
+    """Random queries, keys and targets, some of them ignored or none."""
 
-    def __init__(self, n, m, dim=8, share=0.1, dtype=torch.float64, seed=0):
+    def __init__(
+        self,
+        n,
+        m,
+        dim=8,
+        share=0.1,
+        dtype=torch.float64,
+        seed=0,
+        ignores=True,
+    ):
         torch.manual_seed(seed)
         self.query, self.key, self.keys = (
             functional.normalize(torch.randn(rows, dim, dtype=dtype), dim=1)
@@ -42,7 +51,8 @@ class Problem:
         self.query.requires_grad_()
         draw = torch.rand(n, m)
         self.positives = draw < share
-        self.ignored = draw > 0.9
+        self.ignored = draw > (0.9 if ignores else 1.0)
+        self.ignores = ignores
 
     def blocks(self, splits=1, listed=False):
         """The keys as one block or several."""
@@ -55,7 +65,9 @@ class Problem:
             KeyBlock(
                 self.keys[part],
                 MatrixTargets(
-                    self.positives[:, part], self.ignored[:, part], listed
+                    self.positives[:, part],
+                    self.ignored[:, part] if self.ignores else None,
+                    listed,
                 ),
             )
             for part in parts
@@ -66,7 +78,8 @@ class Problem:
             kwargs.pop('splits', 1), kwargs.pop('listed', False)
         )
         if not loss.uses_labels:
-            targets = MatrixTargets(ignored=self.ignored)
+            ignored = self.ignored if self.ignores else None
+            targets = MatrixTargets(ignored=ignored)
             blocks = [KeyBlock(self.keys, targets)]
         statistics, monitor = streamed_statistics(
             self.query,
@@ -116,9 +129,11 @@ def assert_same(problem, streamed, dense, tolerance):
 # On a CPU few positives take the sparse path, many the dense one.
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5])
 @pytest.mark.parametrize('listed', [False, True])
+# Without a mask a CPU has the scores of a key together.
+@pytest.mark.parametrize('ignores', [False, True])
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
-def test_equals_dense(loss, listed, share, dtype, tolerance, tau):
-    problem = Problem(7, 300, share=share, dtype=dtype)
+def test_equals_dense(loss, ignores, listed, share, dtype, tolerance, tau):
+    problem = Problem(7, 300, share=share, dtype=dtype, ignores=ignores)
     streamed = problem.streamed(loss, tau, chunk_size=64, listed=listed)
     assert_same(problem, streamed, problem.dense(loss, tau), tolerance)
 
@@ -131,6 +146,7 @@ def test_equals_dense(loss, listed, share, dtype, tolerance, tau):
     splits=st.integers(1, 3),
     span=st.integers(1, 400),
     listed=st.booleans(),
+    ignores=st.booleans(),
     share=st.sampled_from([0.0, 0.02, 0.3, 0.9]),
     tau=st.floats(0.01, 1.0),
     positive_tau=st.floats(0.01, 1.0),
@@ -138,9 +154,21 @@ def test_equals_dense(loss, listed, share, dtype, tolerance, tau):
     seed=st.integers(0, 10**6),
 )
 def test_equals_dense_for_any_shape(
-    n, m, chunk, splits, span, listed, share, tau, positive_tau, which, seed
+    n,
+    m,
+    chunk,
+    splits,
+    span,
+    listed,
+    ignores,
+    share,
+    tau,
+    positive_tau,
+    which,
+    seed,
 ):
-    problem, loss = Problem(n, m, share=share, seed=seed), LOSSES[which]
+    problem = Problem(n, m, share=share, seed=seed, ignores=ignores)
+    loss = LOSSES[which]
     options = dict(chunk_size=chunk, splits=splits, listed=listed)
     with pytest.MonkeyPatch.context() as patch:
         # Positives are listed for a span of several chunks, or of one.
@@ -253,6 +281,30 @@ def test_no_matrix_of_queries_times_keys_is_made(share, listed, monkeypatch):
             problem.gradient(value)
         # A pair is a row and a column.
         assert largest.elements <= (2 if listed else 1) * n * chunk
+
+
+class _Operators(TorchDispatchMode):
+    """Counts operators, but for views: what a GPU has to be told."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_operators_of_a_chunk_are_few():
+    """Telling a GPU takes the host longer than a chunk takes the GPU."""
+    counts = []
+    for chunks in (1, 5):
+        problem = Problem(16, 64 * chunks, share=0.5, ignores=False)
+        with _Operators() as operators:
+            problem.streamed(UniConLoss(), 0.2, chunk_size=64)
+        counts.append(operators.count)
+    assert counts[0] < 100
+    assert counts[1] - counts[0] <= 4 * 40
 
 
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
