@@ -25,6 +25,8 @@ CHUNK_KEYS = defaultdict(lambda: 2**23, cpu=2**13)
 # Pairs of queries and keys of which the positives are listed at once. What a
 # list costs besides its entries is paid once for so many.
 LISTED_ELEMENTS = 2**24
+# From here on a CPU multiplies faster with the scores of a key together.
+MANY_QUERIES = 64
 
 
 class Targets(Protocol):
@@ -125,7 +127,8 @@ class _Accumulator:
         positive_temperature: float,
     ) -> None:
         self.query, self.temperature = query / temperature, temperature
-        self.buffer, self.on_cpu = query.new_empty(0), query.is_cpu
+        self.buffer = query.new_empty(0)
+        self.keys_first = query.is_cpu and len(query) >= MANY_QUERIES
         # Positive scores: d(score) / d(similarity) of each wanted log-sum.
         scales = {
             'positive': 1 / positive_temperature,
@@ -151,9 +154,6 @@ class _Accumulator:
         """Add a part of a block, ``step`` keys at a time."""
         chunks = _parts(span, step)
         self.num_keys += span.stop - span.start
-        # Summed as keys: C numbers a key, not N.
-        total = block.keys[span].sum(dim=0, dtype=self.query.dtype)
-        self.score_sum += self.query @ total
         pairs = block.targets.pairs(span)
         if pairs is None:
             for chunk in chunks:
@@ -197,7 +197,8 @@ class _Accumulator:
         """
         marked, picked = isinstance(positives, Tensor), None
         masked = marked or ignored is not None
-        scores = self._scores(keys, self.on_cpu and not masked)
+        scores = self._scores(keys, self.keys_first and not masked)
+        self.score_sum += scores.sum(dim=1)
         if marked:
             self._add_matrix(scores, keys, positives)
         elif positives is not None:
@@ -223,8 +224,9 @@ class _Accumulator:
         Args:
             keys (Tensor): Shape (B, C).
             keys_first (bool): Whether the scores of a key lie together. A
-                CPU takes a fifth less time for that product; but to a mask,
-                of which those of a query lie together, they do not fit.
+                CPU takes a fifth less time for that product, if queries are
+                many; but to a mask, of which those of a query lie together,
+                they do not fit.
         """
         size = len(self.query) * len(keys)
         if self.buffer.numel() < size:

@@ -129,11 +129,13 @@ def assert_same(problem, streamed, dense, tolerance):
 # On a CPU few positives take the sparse path, many the dense one.
 @pytest.mark.parametrize('share', [0.0, 0.01, 0.5])
 @pytest.mark.parametrize('listed', [False, True])
-# Without a mask a CPU has the scores of a key together.
-@pytest.mark.parametrize('ignores', [False, True])
+# Without a mask a CPU has the scores of a key together, if queries are many.
+@pytest.mark.parametrize(
+    ('n', 'ignores'), [(7, True), (7, False), (64, False)]
+)
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
-def test_equals_dense(loss, ignores, listed, share, dtype, tolerance, tau):
-    problem = Problem(7, 300, share=share, dtype=dtype, ignores=ignores)
+def test_equals_dense(loss, n, ignores, listed, share, dtype, tolerance, tau):
+    problem = Problem(n, 300, share=share, dtype=dtype, ignores=ignores)
     streamed = problem.streamed(loss, tau, chunk_size=64, listed=listed)
     assert_same(problem, streamed, problem.dense(loss, tau), tolerance)
 
@@ -147,6 +149,7 @@ def test_equals_dense(loss, ignores, listed, share, dtype, tolerance, tau):
     span=st.integers(1, 400),
     listed=st.booleans(),
     ignores=st.booleans(),
+    many=st.integers(1, 9),
     share=st.sampled_from([0.0, 0.02, 0.3, 0.9]),
     tau=st.floats(0.01, 1.0),
     positive_tau=st.floats(0.01, 1.0),
@@ -161,6 +164,7 @@ def test_equals_dense_for_any_shape(
     span,
     listed,
     ignores,
+    many,
     share,
     tau,
     positive_tau,
@@ -173,6 +177,7 @@ def test_equals_dense_for_any_shape(
     with pytest.MonkeyPatch.context() as patch:
         # Positives are listed for a span of several chunks, or of one.
         patch.setattr(streamed_module, 'LISTED_ELEMENTS', span)
+        patch.setattr(streamed_module, 'MANY_QUERIES', many)
         streamed = problem.streamed(loss, tau, positive_tau, **options)
     assert_same(
         problem, streamed, problem.dense(loss, tau, positive_tau), 1e-9
@@ -304,7 +309,7 @@ def test_operators_of_a_chunk_are_few():
             problem.streamed(UniConLoss(), 0.2, chunk_size=64)
         counts.append(operators.count)
     assert counts[0] < 100
-    assert counts[1] - counts[0] <= 4 * 40
+    assert counts[1] - counts[0] < 4 * 48
 
 
 @pytest.mark.parametrize('loss', LOSSES, ids=NAMES)
