@@ -331,7 +331,7 @@ def _parts(span: slice, step: int) -> list[slice]:
 def _take_out(scores: Tensor, pairs: PairList) -> Tensor:
     """Return the scores (E,) of pairs; they are no scores any more."""
     to_row, to_column = scores.stride()
-    places = pairs.rows * to_row + pairs.columns * to_column
+    places = torch.add(pairs.columns * to_column, pairs.rows, alpha=to_row)
     flat = scores.as_strided((scores.numel(),), (1,))
     picked = flat.index_select(0, places)
     flat.index_fill_(0, places, float('-inf'))
