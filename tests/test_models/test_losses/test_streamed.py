@@ -296,7 +296,8 @@ class _Operators(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += not func.is_view
+        results = [x.alias_info for x in func._schema.returns]
+        self.count += not any(x and not x.is_write for x in results)
         return func(*args, **(kwargs or {}))
 
 
