@@ -100,5 +100,5 @@ class RunningLogSum:
     @property
     def mean_key(self) -> Tensor:
         """Weighted mean key, shape (N, C); zero where nothing was added."""
-        # The largest has weight 1, so a total below is that of nothing.
-        return self.weighted / self.total.clamp(min=1).unsqueeze(1)
+        # The largest has weight 1, but for rounding: less is that of nothing.
+        return self.weighted / self.total.clamp(min=0.5).unsqueeze(1)

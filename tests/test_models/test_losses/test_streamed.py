@@ -302,7 +302,7 @@ class _Operators(TorchDispatchMode):
 
 
 def test_operators_of_a_chunk_are_few():
-    """Telling a GPU takes the host longer than a chunk takes the GPU."""
+    """Each is a kernel that the host has to launch on a GPU."""
     counts = []
     for chunks in (1, 5):
         problem = Problem(16, 64 * chunks, share=0.5, ignores=False)
