@@ -130,10 +130,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={
-        '': ['*.css', '*.html', '*.json', '*.md', '*.txt', '*.yml'],
-        f'{PACKAGE}.datasets': ['data/*'],
-    },
+    package_data={'': ['*.css', '*.html', '*.json', '*.md', '*.txt', '*.yml']},
     include_package_data=False,
     python_requires='>=3.10',
     install_requires=read_requirements('runtime'),

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from mmunimoco.demo import DemoSettings, run_demo
-from mmunimoco.demo.settings import LINEAR_CONFIG, PRETRAIN_CONFIGS
+from demo.settings import LINEAR_CONFIG, PRETRAIN_CONFIGS, DemoSettings
+from demo.workflow import run_demo
 
 TINY_PRETRAIN = """
 _base_ = [{base!r}]
@@ -76,7 +76,7 @@ def run_captured(settings: DemoSettings, **options) -> tuple[int, str]:
     out = io.StringIO()
     # A thread a process, whatever the machine: this one has computed, and
     # OpenMP's threads do not survive a fork.
-    with patch('mmunimoco.demo.pool.CORES', 2):
+    with patch('demo.pool.CORES', 2):
         status = run_demo(
             settings, Console(file=out, width=100), jobs=2, **options
         )

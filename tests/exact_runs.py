@@ -152,8 +152,8 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     The points are functions; the signal comes before what they do.
     """
     import mmunimoco.utils.atomic as atomic
-    from mmunimoco.engine.loops import KNNValLoop
-    from mmunimoco.engine.loops.exact_loops import ExactLoop
+    from mmunimoco.engine.exact_loops import ExactLoop
+    from mmunimoco.engine.knn_loop import KNNValLoop
 
     owner, name = {
         'step': (ExactLoop, 'run_iter'),

@@ -6,10 +6,10 @@ import signal
 import time
 from pathlib import Path
 
-from mmunimoco.demo import DemoSettings
-from mmunimoco.demo.interrupt import SafeInterrupt
-from mmunimoco.demo.stages import Stage
-from mmunimoco.demo.store import StageStore
+from demo.interrupt import SafeInterrupt
+from demo.settings import DemoSettings
+from demo.stages import Stage
+from demo.store import StageStore
 
 
 def waiting_stages(settings: DemoSettings) -> list[Stage]:

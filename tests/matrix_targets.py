@@ -1,6 +1,6 @@
 """Targets of random problems, given as whole matrices."""
 
-from mmunimoco.models.losses import PairList
+from mmunimoco.models.statistics import PairList
 
 
 class MatrixTargets:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from mmunimoco.utils.config_errors import named_field
 
-from .functional import (
+from .features import (
     count_not_finite,
     evaluating,
     extract_batch,

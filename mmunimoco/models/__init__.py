@@ -1,8 +1,11 @@
-from . import heads, losses, preprocessors, selfsup, utils
-from .heads import UniMoCoHead
-from .losses import InfoNCELoss, SupConLoss, UniConLoss
-from .preprocessors import TwoViewAugment
-from .selfsup import UniMoCo
+"""UniMoCo with its head, losses and data preprocessor."""
+
+from .info_nce_loss import InfoNCELoss
+from .supcon_loss import SupConLoss
+from .two_view_augment import TwoViewAugment
+from .unicon_loss import UniConLoss
+from .unimoco import UniMoCo
+from .unimoco_head import UniMoCoHead
 
 __all__ = [
     'InfoNCELoss',
@@ -11,9 +14,4 @@ __all__ = [
     'UniConLoss',
     'UniMoCo',
     'UniMoCoHead',
-    'heads',
-    'losses',
-    'preprocessors',
-    'selfsup',
-    'utils',
 ]

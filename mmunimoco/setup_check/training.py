@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from mmunimoco.benchmarks.saved_tensors import saved_bytes
-from mmunimoco.benchmarks.trainer import SteppedTrainLoop
+from benchmarks.saved_tensors import saved_bytes
+from benchmarks.trainer import SteppedTrainLoop
 from mmunimoco.engine.launch import build_runner
 from mmunimoco.utils.checkpoint import bare_model
 

@@ -13,13 +13,13 @@ from mmengine.config import Config
 from PIL import Image
 
 import mmunimoco  # noqa: F401
-from mmunimoco.benchmarks import head_case, shuffle_case
-from mmunimoco.benchmarks.case import FAST, MOCO, OURS, PUBLISHED, Settings
-from mmunimoco.benchmarks.cost_model import Step, step_cost
-from mmunimoco.benchmarks.images import draw_images
-from mmunimoco.benchmarks.run import NAMES, load_cases
-from mmunimoco.benchmarks.step_case import AUGMENTED
-from mmunimoco.benchmarks.trainer import for_cpu, set_view_size
+from benchmarks import head_case, shuffle_case
+from benchmarks.case import FAST, MOCO, OURS, PUBLISHED, Settings
+from benchmarks.cost_model import Step, step_cost
+from benchmarks.images import draw_images
+from benchmarks.run import NAMES, load_cases
+from benchmarks.step_case import AUGMENTED
+from benchmarks.trainer import for_cpu, set_view_size
 
 ROOT = Path(__file__).resolve().parents[2]
 

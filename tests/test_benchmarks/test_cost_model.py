@@ -13,10 +13,10 @@ from mmpretrain.registry import MODELS
 from torch.nn import functional
 
 import mmunimoco  # noqa: F401
-from mmunimoco.benchmarks.cost_model import Step, step_cost
-from mmunimoco.benchmarks.cost_times import HARDWARE, link_rates, step_times
-from mmunimoco.benchmarks.flops import count_flops
-from mmunimoco.benchmarks.saved_tensors import saved_bytes
+from benchmarks.cost_model import Step, step_cost
+from benchmarks.cost_times import HARDWARE, link_rates, step_times
+from benchmarks.flops import count_flops
+from benchmarks.saved_tensors import saved_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = dict(gpus=1, batch=2, image=64, activation_bytes=4)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmunimoco.benchmarks import timing
-from mmunimoco.benchmarks.flops import count_flops, matmul_rate
-from mmunimoco.benchmarks.formats import in_bytes, in_rate, in_ratio, in_time
-from mmunimoco.benchmarks.images import (
+from benchmarks import timing
+from benchmarks.flops import count_flops, matmul_rate
+from benchmarks.formats import in_bytes, in_rate, in_ratio, in_time
+from benchmarks.images import (
     HEIGHT,
     WIDTH,
     choose_images,
@@ -15,10 +15,10 @@ from mmunimoco.benchmarks.images import (
     find_images,
     link_images,
 )
-from mmunimoco.benchmarks.peak_memory import peak_extra_bytes, running_peak
-from mmunimoco.benchmarks.saved_tensors import saved_bytes
-from mmunimoco.benchmarks.timing import ratio_spread, spread, time_interleaved
-from mmunimoco.benchmarks.trainer import rate_of_epoch
+from benchmarks.peak_memory import peak_extra_bytes, running_peak
+from benchmarks.saved_tensors import saved_bytes
+from benchmarks.timing import ratio_spread, spread, time_interleaved
+from benchmarks.trainer import rate_of_epoch
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-from mmunimoco.benchmarks.shuffle_bytes import (
-    measure_shuffle_bytes,
-    shuffle_bytes_table,
-)
+from benchmarks.shuffle_bytes import measure_shuffle_bytes, shuffle_bytes_table
 
 
 def test_all_to_all_sends_no_more_on_more_processes():

@@ -9,12 +9,7 @@ from statistics import mean, stdev
 import pytest
 from image_folders import write_image_folder
 
-from mmunimoco.benchmarks.view_comparison import (
-    Size,
-    build_config,
-    compare,
-    summarize,
-)
+from benchmarks.view_comparison import Size, build_config, compare, summarize
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,7 +71,7 @@ def test_command(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_order_puts_pairs_first(monkeypatch, tmp_path):
-    module = 'mmunimoco.benchmarks.view_comparison'
+    module = 'benchmarks.view_comparison'
     monkeypatch.setattr(f'{module}.build_config', lambda *args: args)
     monkeypatch.setattr(f'{module}.train', lambda *args: dict(knn_top1=1.0))
     done = [dict(views='published', labels=0.0, seed=4, knn_top1=9.0)]

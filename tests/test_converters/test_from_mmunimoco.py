@@ -12,11 +12,7 @@ from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 from torch import nn
 
-from mmunimoco.converters import (
-    IMAGENET,
-    TimmModel,
-    to_mmunimoco,
-)
+from mmunimoco.converters import IMAGENET, TimmModel, to_mmunimoco
 from mmunimoco.converters.command import export
 from mmunimoco.converters.hugging_face import config_of
 from mmunimoco.converters.resnet import read_resnet

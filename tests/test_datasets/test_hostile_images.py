@@ -13,9 +13,9 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
+from mmunimoco.datasets.decoding import decode, decode_whole
+from mmunimoco.datasets.image_checks import MAX_PIXELS
 from mmunimoco.datasets.skip_broken import BrokenImageError
-from mmunimoco.datasets.transforms.decoding import decode, decode_whole
-from mmunimoco.datasets.transforms.image_checks import MAX_PIXELS
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (40, 50, 3), np.uint8)

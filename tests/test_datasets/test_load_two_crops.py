@@ -13,13 +13,9 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from mmunimoco.datasets import decoding
+from mmunimoco.datasets.decoding import JpegHeader, decode, read_header
 from mmunimoco.datasets.skip_broken import BrokenImageError
-from mmunimoco.datasets.transforms import decoding
-from mmunimoco.datasets.transforms.decoding import (
-    JpegHeader,
-    decode,
-    read_header,
-)
 
 CROP = dict(scale=24, crop_ratio_range=(0.2, 1.0))
 
@@ -122,9 +118,7 @@ def test_reduced_as_far_as_the_crops_allow(
         used.append(reduction)
         return decode(content, name, reduction, plain)
 
-    monkeypatch.setattr(
-        'mmunimoco.datasets.transforms.load_two_crops.decode', record
-    )
+    monkeypatch.setattr('mmunimoco.datasets.load_two_crops.decode', record)
     path = tmp_path / 'photo.jpg'
     draw_picture(size).save(path, quality=95)
     transform = fast(scale=scale)
@@ -178,7 +172,7 @@ def test_a_header_that_misleads_does_no_harm(tmp_path, monkeypatch):
     path = tmp_path / 'photo.jpg'
     draw_picture((400, 240)).save(path)
     monkeypatch.setattr(
-        'mmunimoco.datasets.transforms.load_two_crops.read_header',
+        'mmunimoco.datasets.load_two_crops.read_header',
         lambda content: JpegHeader((400, 240), True),
     )
     result = run(fast(), path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from demo_helpers import run_captured, write_tiny_configs
 
-from mmunimoco.demo import DemoSettings
+from demo.settings import DemoSettings
 
 
 @pytest.fixture(scope='session')

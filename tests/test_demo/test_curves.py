@@ -1,6 +1,6 @@
 import json
 
-from mmunimoco.demo.curves import read_curves
+from demo.curves import read_curves
 
 
 def _write_log(work_dir, name, lines):

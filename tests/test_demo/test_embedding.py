@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmunimoco.demo.configs import pretrain_config
-from mmunimoco.demo.embedding import embed, extract_features
-from mmunimoco.demo.stages import backbone_file
-from mmunimoco.evaluation.functional import knn_scores
+from demo.configs import pretrain_config
+from demo.embedding import embed, extract_features
+from demo.stages import backbone_file
+from mmunimoco.evaluation.knn import knn_scores
 
 
 @pytest.mark.parametrize('index', [0, 2])

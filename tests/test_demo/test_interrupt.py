@@ -12,15 +12,15 @@ import pytest
 import torch
 from demo_helpers import run_captured, write_tiny_configs
 
-from mmunimoco.demo import DemoSettings
-from mmunimoco.demo.interrupt import SafeInterrupt
+from demo.interrupt import SafeInterrupt
+from demo.settings import DemoSettings
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from mmunimoco.demo import DemoSettings, run_demo
+from demo import DemoSettings, run_demo
 work_dir, config_dir = map(Path, sys.argv[1:])
 settings = DemoSettings(work_dir, config_dir=config_dir)
 sys.exit(run_demo(settings, Console(file=sys.stdout, width=200), jobs=2))

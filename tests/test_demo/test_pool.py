@@ -10,8 +10,8 @@ import fake_stages
 import pytest
 from rich.console import Console
 
-from mmunimoco.demo import DemoSettings
-from mmunimoco.demo.pool import StageError, StagePool
+from demo.pool import StageError, StagePool
+from demo.settings import DemoSettings
 from mmunimoco.utils.progress import ProgressDisplay
 
 

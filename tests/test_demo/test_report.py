@@ -6,13 +6,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mmunimoco.demo import DemoSettings
-from mmunimoco.demo.plots import CLASS_COLORS, plot_curves, plot_embedding
-from mmunimoco.demo.report import html_report, markdown_report
-from mmunimoco.demo.settings import PRETRAIN_CONFIGS
-from mmunimoco.demo.stages import label_name
-from mmunimoco.demo.summary import build_summary, expectations
-from mmunimoco.demo.tables import (
+from demo.plots import CLASS_COLORS, plot_curves, plot_embedding
+from demo.report import html_report, markdown_report
+from demo.settings import PRETRAIN_CONFIGS, DemoSettings
+from demo.stages import label_name
+from demo.summary import build_summary, expectations
+from demo.tables import (
     COLUMNS,
     TRANSFER_COLUMNS,
     finding_lines,

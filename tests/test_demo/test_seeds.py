@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmunimoco.demo.seeds import collect_seeds
+from demo.seeds import collect_seeds
 
 ROOT = Path(__file__).parents[2]
 RATIOS = (0.0, 0.1, 1.0)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mmunimoco.demo.store import StageStore, fingerprint
+from demo.store import StageStore, fingerprint
 
 
 def test_fingerprint_depends_on_every_part_and_not_on_key_order():

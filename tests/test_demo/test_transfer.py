@@ -11,11 +11,11 @@ import torch
 from demo_helpers import run_captured, write_tiny_configs
 from PIL import Image
 
-from mmunimoco.demo import DemoSettings, transfer_configs
-from mmunimoco.demo.outputs import TRANSFER_FILES
-from mmunimoco.demo.settings import DETECTION_CONFIG, SEGMENTATION_CONFIG
-from mmunimoco.demo.stages import training_stages
-from mmunimoco.demo.transfer import (
+from demo import transfer_configs
+from demo.outputs import TRANSFER_FILES
+from demo.settings import DETECTION_CONFIG, SEGMENTATION_CONFIG, DemoSettings
+from demo.stages import training_stages
+from demo.transfer import (
     DETECTION,
     INITS,
     SEGMENTATION,
@@ -23,7 +23,7 @@ from mmunimoco.demo.transfer import (
     task_stage_name,
     transfer_stages,
 )
-from mmunimoco.demo.transfer_configs import (
+from demo.transfer_configs import (
     detection_config,
     require_transfer,
     scenes_dir,
@@ -198,7 +198,7 @@ def test_fresh_removes_the_pictures_too(copy_of_demo, monkeypatch):
         raise KeyboardInterrupt
 
     (copy_of_demo.work_dir / 'notes').touch()
-    monkeypatch.setattr('mmunimoco.demo.workflow.plan_stages', stop)
+    monkeypatch.setattr('demo.workflow.plan_stages', stop)
     run_captured(copy_of_demo, fresh=True)
     left = [path.name for path in copy_of_demo.work_dir.iterdir()]
     assert left == ['notes']

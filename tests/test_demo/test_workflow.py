@@ -8,11 +8,10 @@ import pytest
 import torch
 from demo_helpers import run_captured
 
-from mmunimoco.demo import DemoSettings
-from mmunimoco.demo.configs import linear_config, pretrain_config
-from mmunimoco.demo.outputs import OUTPUT_FILES
-from mmunimoco.demo.settings import PRETRAIN_CONFIGS
-from mmunimoco.demo.stages import training_stages
+from demo.configs import linear_config, pretrain_config
+from demo.outputs import OUTPUT_FILES
+from demo.settings import PRETRAIN_CONFIGS, DemoSettings
+from demo.stages import training_stages
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def test_changed_probe_repeats_probes_and_what_follows(copy_of_demo, tmp_path):
 
 def test_fresh_removes_results_and_only_those(copy_of_demo, monkeypatch):
     (copy_of_demo.work_dir / 'my notes').touch()
-    monkeypatch.setattr('mmunimoco.demo.workflow.plan_stages', _stop)
+    monkeypatch.setattr('demo.workflow.plan_stages', _stop)
     run_captured(copy_of_demo, fresh=True)
     left = [path.name for path in copy_of_demo.work_dir.iterdir()]
     assert left == ['my notes']

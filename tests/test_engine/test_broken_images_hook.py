@@ -12,9 +12,9 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
+from benchmarks.soak.comparison import differences
 from mmunimoco.datasets.skip_broken import BrokenImageError
-from mmunimoco.engine.hooks import BrokenImagesHook
-from mmunimoco.soak.comparison import differences
+from mmunimoco.engine.broken_images_hook import BrokenImagesHook
 from mmunimoco.utils.safe_load import read_checkpoint
 
 LOAD, PACK = dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')

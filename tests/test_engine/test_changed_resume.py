@@ -14,7 +14,7 @@ from exact_runs import (
 )
 from mmengine.config import Config
 
-from mmunimoco.soak.comparison import differences
+from benchmarks.soak.comparison import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

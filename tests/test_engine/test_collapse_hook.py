@@ -9,7 +9,7 @@ from small_unimoco import unimoco_config
 from torch.nn import functional
 
 from mmunimoco.engine import CollapseHook
-from mmunimoco.engine.hooks.collapse_hook import feature_std
+from mmunimoco.engine.collapse_hook import feature_std
 
 
 @pytest.fixture(autouse=True)

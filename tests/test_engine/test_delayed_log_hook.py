@@ -8,8 +8,7 @@ from mmengine.hooks import RuntimeInfoHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
-from mmunimoco.engine import DelayedRuntimeInfoHook
-from mmunimoco.engine.hooks import delayed_log_hook
+from mmunimoco.engine import DelayedRuntimeInfoHook, delayed_log_hook
 
 
 class Toy(BaseModel):

@@ -14,8 +14,8 @@ from exact_runs import (
     write_config,
 )
 
-from mmunimoco.engine.hooks.preemption_hook import REQUEUE
-from mmunimoco.soak.comparison import differences
+from benchmarks.soak.comparison import differences
+from mmunimoco.engine.preemption_hook import REQUEUE
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

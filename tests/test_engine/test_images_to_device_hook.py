@@ -12,7 +12,7 @@ from toy_dataset import Toy
 
 from mmunimoco.datasets import PartialLabels
 from mmunimoco.engine import ImagesToDeviceHook
-from mmunimoco.engine.hooks.images_to_device_hook import stack_images
+from mmunimoco.engine.images_to_device_hook import stack_images
 
 
 def draw_images(n=5, shape=(8, 9, 3), seed=0):

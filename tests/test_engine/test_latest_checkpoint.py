@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmunimoco.engine.hooks import ExactCheckpointHook
+from mmunimoco.engine.exact_checkpoint_hook import ExactCheckpointHook
 from mmunimoco.engine.latest_checkpoint import find_readable
 
 

@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
-from mmunimoco.engine.hooks import preemption_hook
+from mmunimoco.engine import (
+    ExactCheckpointHook,
+    PreemptionHook,
+    preemption_hook,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,7 @@ import pytest
 import torch
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco
 
-from mmunimoco.engine.hooks.queue_resume_hook import (
-    QueueResumeHook,
-    fit_queues,
-)
+from mmunimoco.engine.queue_resume_hook import QueueResumeHook, fit_queues
 
 
 def queues(length, pointer=0, labels=True):
@@ -65,7 +62,7 @@ def test_moco_of_mmpretrain_goes_on(monkeypatch):
     checkpoint = dict(state_dict=moco)
     said = []
     monkeypatch.setattr(
-        'mmunimoco.engine.hooks.queue_resume_hook.print_log',
+        'mmunimoco.engine.queue_resume_hook.print_log',
         lambda text, **_: said.append(text),
     )
     runner = SimpleNamespace(model=model)

@@ -3,11 +3,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from mmunimoco.evaluation.functional import (
-    knn_scores,
-    topk_neighbours,
-    vote,
-)
+from mmunimoco.evaluation.knn import knn_scores, topk_neighbours, vote
 
 
 def _data(queries=37, bank=211, dims=16, classes=7, seed=0):

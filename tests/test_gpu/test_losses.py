@@ -10,7 +10,7 @@ from matrix_targets import MatrixTargets
 from mmpretrain.registry import MODELS
 from torch.nn import functional
 
-from mmunimoco.models.losses import KeyBlock, streamed_statistics
+from mmunimoco.models.pair_statistics import KeyBlock, streamed_statistics
 
 TEMPERATURES = [1.0, 0.2, 0.07, 0.01]
 QUEUE_LENGTHS = [1, 1000, 65536]

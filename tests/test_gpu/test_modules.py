@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmunimoco.models.utils import (
-    MomentumEncoder,
-    ShufflePlan,
-    SplitBatchNorm,
-    gather_tensors,
-)
+from mmunimoco.models.batch_shuffle import ShufflePlan
+from mmunimoco.models.gather import gather_tensors
+from mmunimoco.models.momentum_encoder import MomentumEncoder
+from mmunimoco.models.split_batch_norm import SplitBatchNorm
 
 HALF = pytest.mark.parametrize(
     'dtype', [torch.float16, torch.bfloat16], ids=str

@@ -14,7 +14,7 @@ from small_unimoco import (
 )
 from torch import nn
 
-from mmunimoco.benchmarks.published import PublishedUniMoCo
+from benchmarks.published import PublishedUniMoCo
 
 SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
 TAU, MOMENTUM = 0.2, 0.01

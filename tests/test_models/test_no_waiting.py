@@ -23,8 +23,7 @@ from small_unimoco import (
 from step_options import HEADS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmunimoco.models.heads import unimoco_head
-from mmunimoco.models.utils import batch_shuffle, comm
+from mmunimoco.models import batch_shuffle, comm, unimoco_head
 
 META = torch.device('meta')
 SPLIT = dict(type='SplitBatchNorm', num_splits=4)

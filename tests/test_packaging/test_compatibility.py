@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmunimoco.compatibility import (
-    REQUIRED,
-    check_dependencies,
-    find_version,
-)
+from mmunimoco.compatibility import REQUIRED, check_dependencies, find_version
 
 ROOT = Path(__file__).parents[2]
 

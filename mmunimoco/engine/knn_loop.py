@@ -1,0 +1,331 @@
+"""Loops that validate or test a backbone by weighted kNN."""
+
+from typing import Any
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import all_gather_object, all_reduce, get_dist_info
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, TestLoop, ValLoop
+from mmpretrain.registry import LOOPS
+from mmpretrain.structures import DataSample
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.utils.data import DataLoader
+
+from mmunimoco.datasets.skip_broken import (
+    broken_files,
+    check_broken,
+    list_broken,
+    replaced_files,
+    skip_limit,
+)
+from mmunimoco.evaluation.features import (
+    count_not_finite,
+    evaluating,
+    extract_batch,
+    labels_of,
+    not_finite_text,
+)
+from mmunimoco.evaluation.knn import check_k
+from mmunimoco.evaluation.sharded_knn import sharded_knn_scores
+from mmunimoco.utils.config_errors import named_field
+
+
+class KNNLoopMixin:
+    """What :class:`KNNValLoop` and :class:`KNNTestLoop` share.
+
+    Features are the globally averaged last stage of the backbone (for a ViT
+    what its ``out_type`` says), L2-normalised. Each process extracts its
+    share of the bank and of the queries; the bank stays distributed, the
+    queries are gathered once. Bank samples without a label are left out.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (DataLoader | dict): The queries, all of them labeled.
+        evaluator (Evaluator | dict | list): Gets data samples with
+            ``gt_label``, ``pred_score`` and ``pred_label``; mmpretrain's
+            ``Accuracy``, say.
+        bank_dataloader (DataLoader | dict): The labeled samples that vote.
+            ``collate_fn`` and an unshuffled ``sampler`` are added where they
+            are missing.
+        k (int | Sequence[int]): Number of neighbours. Several are done in
+            one pass: metrics of the first keep their name (``knn/top1``),
+            those of the others get a suffix (``knn/top1_k200``).
+            Defaults to 20.
+        temperature (float): A neighbour votes with exp(cos / temperature).
+            Defaults to 0.07.
+        fp16 (bool): Extract features under autocast. Defaults to False.
+        bank_dtype (str): Type in which the bank is kept on the CPU,
+            'float32' or 'float16'. Defaults to 'float32'.
+        query_chunk (int): Queries compared at a time. Defaults to 4096.
+        bank_chunk (int): Bank entries compared at a time. Defaults to 65536.
+
+    Raises:
+        ValueError: If k is larger than the bank, the bank has no labeled
+            sample, a query has no label, or an option is out of range.
+    """
+
+    stage: str
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        evaluator: Evaluator | dict | list,
+        bank_dataloader: DataLoader | dict,
+        k: int | list[int] | tuple[int, ...] = 20,
+        temperature: float = 0.07,
+        fp16: bool = False,
+        bank_dtype: str = 'float32',
+        query_chunk: int = 4096,
+        bank_chunk: int = 65536,
+    ) -> None:
+        with named_field(f'{self.stage}_dataloader'):
+            if isinstance(dataloader, dict):
+                dataloader = runner.build_dataloader(
+                    dataloader, seed=runner.seed
+                )
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.k = (k,) if isinstance(k, int) else tuple(k)
+        self.temperature = temperature
+        self.chunks = dict(query_chunk=query_chunk, bank_chunk=bank_chunk)
+        dtypes = dict(float32=torch.float32, float16=torch.float16)
+        if bank_dtype not in dtypes or temperature <= 0:
+            raise ValueError(
+                f'{self.stage}_cfg needs bank_dtype in {tuple(dtypes)} and a '
+                f'positive temperature, got bank_dtype={bank_dtype!r} and '
+                f'temperature={temperature}.'
+            )
+        self.bank_dtype = dtypes[bank_dtype]
+        with named_field(f'{self.stage}_cfg.bank_dataloader'):
+            self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        # Known now: do not let a first epoch run to find it out.
+        self._check_k(len(self.bank_dataloader.dataset))
+
+    def run(self) -> dict:
+        """Extract, vote, evaluate.
+
+        Returns:
+            dict: The metrics, as handed to the hooks.
+        """
+        self.runner.call_hook(f'before_{self.stage}')
+        self.runner.call_hook(f'before_{self.stage}_epoch')
+        with evaluating(self.runner.model):
+            bank, bank_labels = self._extract_bank()
+            queries, samples = self._extract_queries()
+        self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
+        self._check_finite(queries, f'{self.stage}_dataloader')
+        scores = sharded_knn_scores(
+            queries,
+            bank,
+            bank_labels,
+            self._num_classes(bank_labels),
+            self.k,
+            self.temperature,
+            **self.chunks,
+        )
+        metrics = self._evaluate(samples, scores)
+        self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
+        self.runner.call_hook(f'after_{self.stage}')
+        return metrics
+
+    def _extract_bank(self) -> tuple[Tensor, Tensor]:
+        """Features (m, D) and labels (m,) of this process' labeled share."""
+        loader, seen, kept = self.bank_dataloader, 0, 0
+        rank, world_size = get_dist_info()
+        bank, labels, broken = torch.empty(0), [], {}
+        for index, data_batch in enumerate(loader):
+            features, samples = extract_batch(
+                self.runner.model, data_batch, self.fp16
+            )
+            batch_labels = labels_of(samples)
+            # The sampler repeats samples until the processes have equal
+            # shares; a repeated one would vote twice.
+            position = torch.arange(seen, seen + len(samples))
+            keep = position * world_size + rank < len(loader.dataset)
+            keep &= batch_labels >= 0
+            # A sample that stands for a broken one votes in its own place.
+            keep &= ~torch.tensor(
+                [bool(replaced_files(sample)) for sample in samples]
+            )
+            broken.update(broken_files(data_batch))
+            if index == 0:
+                bank = torch.empty(
+                    (len(loader.sampler), features.shape[1]),
+                    dtype=self.bank_dtype,
+                )
+            chosen = normalize(features, dim=1)[keep.to(features.device)]
+            bank[kept : kept + len(chosen)] = chosen.to('cpu', self.bank_dtype)
+            labels.append(batch_labels[keep])
+            seen, kept = seen + len(samples), kept + len(chosen)
+            if (index + 1) % 100 == 0:
+                self.runner.logger.info(
+                    f'kNN bank: batch {index + 1} of {len(loader)}'
+                )
+        self._report_bank(kept, broken)
+        return bank[:kept], torch.cat(labels)
+
+    @staticmethod
+    def _check_finite(features: Tensor, field: str) -> None:
+        """Refuse NaN, which would be everybody's neighbour or nobody's."""
+        total = _reduced(count_not_finite(features), 'sum')
+        if total:
+            raise ValueError(f'{field}: {not_finite_text(total)}')
+
+    def _report_bank(self, kept: int, broken: dict[str, str]) -> None:
+        """Say how large the bank is, and refuse one that is too small."""
+        for found in all_gather_object(broken):
+            broken = broken | found
+        check_broken(broken, skip_limit(self.bank_dataloader.dataset))
+        if broken:
+            self.runner.logger.warning(
+                f'kNN bank: {len(broken)} broken files are left out:'
+                f'{list_broken(broken)}'
+            )
+        total = len(self.bank_dataloader.dataset) - len(broken)
+        labeled = _reduced(kept, 'sum')
+        unlabeled = total - labeled
+        if labeled == 0:
+            raise ValueError(
+                'no sample of the kNN bank has a label: give '
+                f'{self.stage}_cfg.bank_dataloader a labeled data set.'
+            )
+        self._check_k(labeled)
+        self.runner.logger.info(
+            f'kNN bank: {labeled} labeled samples'
+            + (f', {unlabeled} without a label left out' if unlabeled else '')
+        )
+
+    def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
+        """Features (n, D) and data samples of this process' queries."""
+        features, samples = [], []
+        for index, data_batch in enumerate(self.dataloader):
+            self.runner.call_hook(
+                f'before_{self.stage}_iter',
+                batch_idx=index,
+                data_batch=data_batch,
+            )
+            batch_features, outputs = extract_batch(
+                self.runner.model, data_batch, self.fp16
+            )
+            if (labels_of(outputs) < 0).any():
+                raise ValueError(
+                    'kNN accuracy needs labeled queries, but '
+                    f'{self.stage}_dataloader gives some without a label.'
+                )
+            features.append(normalize(batch_features, dim=1))
+            samples.extend(outputs)
+            self.runner.call_hook(
+                f'after_{self.stage}_iter',
+                batch_idx=index,
+                data_batch=data_batch,
+                outputs=outputs,
+            )
+        return torch.cat(features), samples
+
+    def _num_classes(self, bank_labels: Tensor) -> int:
+        """Classes of the bank: its metainfo's, else the largest label's."""
+        largest = _reduced(int(bank_labels.max()) if len(bank_labels) else -1)
+        dataset = self.bank_dataloader.dataset
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        if classes is None:
+            return largest + 1
+        if largest >= len(classes):
+            raise ValueError(
+                f'the kNN bank has label {largest} but only {len(classes)} '
+                f'classes; check {self.stage}_cfg.bank_dataloader.dataset.'
+            )
+        return len(classes)
+
+    def _evaluate(
+        self, samples: list[DataSample], scores: dict[int, Tensor]
+    ) -> dict:
+        """Run the evaluator once for each k."""
+        metrics = {}
+        # The first k comes last: what metrics leave behind (a file of
+        # predictions, say) then is that of the k which names the metrics.
+        for k in reversed(self.k):
+            for sample, score in zip(samples, scores[k].cpu(), strict=True):
+                # A view would drag the whole score matrix along when the
+                # samples of all processes are collected.
+                sample.set_pred_score(score.clone())
+                sample.set_pred_label(score.argmax())
+            self.evaluator.process(data_samples=samples)
+            results = self.evaluator.evaluate(len(self.dataloader.dataset))
+            suffix = '' if k == self.k[0] else f'_k{k}'
+            results = {name + suffix: v for name, v in results.items()}
+            metrics = {**results, **metrics}
+        return metrics
+
+    def _check_k(self, bank_size: int) -> None:
+        check_k(self.k, bank_size, field=f'{self.stage}_cfg.k')
+
+
+@LOOPS.register_module()
+class KNNValLoop(KNNLoopMixin, ValLoop):
+    """Validation by weighted kNN during pre-training.
+
+    The interval is the train loop's ``val_interval``::
+
+        val_cfg = dict(type='KNNValLoop', k=(20, 200), temperature=0.07,
+                       bank_dataloader=dict(...))
+        val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')
+        default_hooks = dict(checkpoint=dict(save_best='knn/top1'))
+
+    For the arguments see :class:`KNNLoopMixin`.
+    """
+
+    stage = 'val'
+
+
+@LOOPS.register_module()
+class KNNTestLoop(KNNLoopMixin, TestLoop):
+    """Weighted kNN of a checkpoint, by ``tools/test.py``.
+
+    For the arguments see :class:`KNNLoopMixin`.
+    """
+
+    stage = 'test'
+
+
+def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
+    """Build the loader of the bank, with a sampler this module can undo."""
+    if isinstance(dataloader, dict):
+        dataloader = dict(dataloader)
+        dataloader.setdefault('collate_fn', dict(type='default_collate'))
+        dataloader.setdefault(
+            'sampler', dict(type='DefaultSampler', shuffle=False)
+        )
+        dataloader['dataset'] = _skipping(runner, dataloader['dataset'])
+    loader = runner.build_dataloader(dataloader, seed=runner.seed)
+    _, world_size = get_dist_info()
+    if world_size > 1 and not isinstance(loader.sampler, DefaultSampler):
+        raise ValueError(
+            'with several processes the kNN bank needs '
+            "sampler=dict(type='DefaultSampler', shuffle=False), got "
+            f'{type(loader.sampler).__name__}.'
+        )
+    return loader
+
+
+def _skipping(runner: Runner, dataset: Any) -> Any:
+    """The data set of the bank, with ``skip_broken`` of the training data."""
+    # A config still, where nothing is trained.
+    loader = getattr(runner._train_loop, 'dataloader', None)
+    limit = skip_limit(getattr(loader, 'dataset', None))
+    if not limit or not isinstance(dataset, dict):
+        return dataset
+    return dict(
+        type='PartialLabels',
+        label_ratio=1.0,
+        skip_broken=limit,
+        dataset=dataset,
+    )
+
+
+def _reduced(value: int, operation: str = 'max') -> int:
+    """Reduce one integer over all processes."""
+    tensor = torch.tensor(value)
+    all_reduce(tensor, operation)
+    return int(tensor)

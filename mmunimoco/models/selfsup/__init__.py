@@ -1,3 +1,0 @@
-from .unimoco import UniMoCo
-
-__all__ = ['UniMoCo']

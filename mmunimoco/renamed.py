@@ -1,0 +1,39 @@
+"""Names that older configs use, each with what replaces it.
+
+Building one raises an error that says what to write instead; the registry
+alone would only say that it does not know the name.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from mmengine.registry import Registry
+from mmpretrain.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
+
+RENAMED: dict[Registry, dict[str, str]] = {
+    # Models.
+    MODELS: {},
+    # Datasets and their transforms.
+    DATASETS: {},
+    TRANSFORMS: {},
+    # Hooks.
+    HOOKS: {},
+}
+
+
+def _refuse(name: str, replacement: str) -> Callable[..., NoReturn]:
+    def build(**_: object) -> NoReturn:
+        raise ValueError(
+            f"type='{name}' was renamed: use {replacement} (see CHANGELOG.md)"
+        )
+
+    return build
+
+
+def register_renamed() -> None:
+    """Register every old name with an error that names its replacement."""
+    for registry, names in RENAMED.items():
+        for name, replacement in names.items():
+            registry.register_module(
+                name=name, module=_refuse(name, replacement)
+            )

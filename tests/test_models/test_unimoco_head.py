@@ -1,0 +1,403 @@
+"""UniMoCoHead against a head written with Python lists."""
+
+import loss_references as ref
+import pytest
+import torch
+import torch.distributed as dist
+from ddp_helpers import run_ddp
+from mmpretrain.registry import MODELS
+from slow_head import SlowHead
+from torch import nn
+from torch.nn import functional
+
+from mmunimoco.models import pair_statistics as streamed_module
+from mmunimoco.models.label_rules import QueueTargets
+
+DIM = 6
+
+
+def build_head(**kwargs):
+    torch.manual_seed(0)
+    kwargs = dict(feat_dim=DIM, queue_len=20, temperature=0.3) | kwargs
+    return MODELS.build(dict(type='UniMoCoHead', **kwargs)).double()
+
+
+def unit_vectors(n, generator=None):
+    x = torch.randn(n, DIM, dtype=torch.float64, generator=generator)
+    return functional.normalize(x, dim=1)
+
+
+def draw_labels(n, classes=3, unlabeled=0.4, multi_label=False):
+    if multi_label:
+        return torch.rand(n, classes) < 0.3
+    labels = torch.randint(classes, (n,))
+    return labels.masked_fill(torch.rand(n) < unlabeled, -1)
+
+
+OPTIONS = {
+    'published': {},
+    'in-batch': dict(in_batch_positives=True),
+    'ignore-unlabeled': dict(ignore_unlabeled_keys=True),
+    'exclude-own': dict(exclude_own_keys=True),
+    'two-temperatures': dict(positive_temperature=0.7),
+    'multi-label': dict(multi_label=True, num_classes=3),
+    'everything': dict(
+        in_batch_positives=True,
+        ignore_unlabeled_keys=True,
+        exclude_own_keys=True,
+        positive_temperature=0.5,
+        multi_label=True,
+        num_classes=3,
+    ),
+}
+LOSSES = {
+    'unicon': (dict(type='UniConLoss'), ref.unicon),
+    'supcon-out': (dict(type='SupConLoss'), ref.supcon_out),
+    'supcon-in': (
+        dict(type='SupConLoss', reduction_position='in'),
+        ref.supcon_in,
+    ),
+}
+
+
+@pytest.mark.parametrize('streamed', [True, False])
+@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize('options', OPTIONS)
+def test_equals_slow_head(options, loss, streamed):
+    """Six steps that wrap around, with sample indices that come back."""
+    options, (loss, reference) = OPTIONS[options], LOSSES[loss]
+    head = build_head(loss=loss, streamed=streamed, **options)
+    slow = SlowHead(head, reference)
+    for _ in range(6):
+        query, key = unit_vectors(7), unit_vectors(7)
+        labels = draw_labels(7, multi_label=head.multi_label)
+        indices = torch.randint(15, (7,))
+        wanted = slow.loss(query, key, labels, indices)
+        losses = head.loss(query, key, labels, indices)
+        assert losses['loss'].item() == pytest.approx(wanted, rel=1e-10)
+        slow.check_queues(head)
+
+
+def assert_same_step(heads, query, *batch):
+    """The same loss, gradient and log values of both heads."""
+    results = [head.loss(query, *batch) for head in heads]
+    # Backward after the queue was written to, as in training.
+    gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name])
+
+
+@pytest.mark.parametrize('options', OPTIONS)
+def test_dense_and_streamed_have_the_same_gradient_and_log(options):
+    heads = [
+        build_head(streamed=streamed, **OPTIONS[options])
+        for streamed in (True, False)
+    ]
+    for _ in range(4):
+        query, key = unit_vectors(9).requires_grad_(), unit_vectors(9)
+        labels = draw_labels(9, multi_label=heads[0].multi_label)
+        assert_same_step(heads, query, key, labels, torch.arange(9))
+
+
+@pytest.mark.parametrize('options', [{}, OPTIONS['exclude-own']])
+@pytest.mark.parametrize('chunk', [64, 2**20])
+def test_few_positives_are_listed(options, chunk, monkeypatch):
+    """With the result of the whole matrix, over one chunk and over many."""
+    monkeypatch.setitem(streamed_module.CHUNK_ELEMENTS, 'cpu', chunk)
+    listed = []
+    whole = QueueTargets.pairs
+
+    def pairs(*args):
+        listed.append(whole(*args))
+        return listed[-1]
+
+    monkeypatch.setattr(QueueTargets, 'pairs', pairs)
+    heads = [
+        build_head(queue_len=300, streamed=streamed, **options)
+        for streamed in (True, False)
+    ]
+    for _ in range(20):
+        query, key = unit_vectors(23).requires_grad_(), unit_vectors(23)
+        labels, indices = draw_labels(23, classes=50), torch.randint(90, (23,))
+        assert_same_step(heads, query, key, labels, indices)
+    assert len(listed) == 20
+    assert all(len(pairs) > 20 for pairs in listed[-5:])
+
+
+@pytest.mark.parametrize('streamed', [True, False])
+def test_info_nce_ignores_labels_but_keeps_them(streamed):
+    head = build_head(loss=dict(type='InfoNCELoss'), streamed=streamed)
+    for _ in range(3):
+        query, key = unit_vectors(5), unit_vectors(5)
+        logits = torch.cat(
+            [(query * key).sum(1, keepdim=True), query @ head.queue.T], 1
+        )
+        wanted = functional.cross_entropy(
+            logits / 0.3, torch.zeros(5, dtype=torch.long)
+        )
+        loss = head.loss(query, key, torch.zeros(5).long())['loss']
+        torch.testing.assert_close(loss, wanted)
+    assert head.label_queue[:15].tolist() == [0] * 15
+
+
+def test_no_labels_is_info_nce():
+    unicon, info_nce = build_head(), build_head(loss=dict(type='InfoNCELoss'))
+    for _ in range(5):
+        query, key = unit_vectors(6), unit_vectors(6)
+        labels = torch.full((6,), -1)
+        losses = [
+            h.loss(query, key, labels)['loss'] for h in (unicon, info_nce)
+        ]
+        torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
+
+
+class PlainLoss(nn.Module):
+    """A loss from outside, which knows only the contract."""
+
+    def forward(self, logits, positives):
+        assert positives[:, 0].all() and positives.dtype == torch.bool
+        negative = logits.masked_fill(positives, float('-inf')).exp().sum(1)
+        positive = (-logits).exp().masked_fill(~positives, 0).sum(1)
+        return (1 + negative * positive).log().mean()
+
+
+def test_a_loss_from_elsewhere_is_called_with_logits_and_positives():
+    head, wanted = build_head(), build_head()
+    head.loss_module = PlainLoss()
+    for _ in range(3):
+        query, key, labels = unit_vectors(8), unit_vectors(8), draw_labels(8)
+        torch.testing.assert_close(
+            head.loss(query, key, labels)['loss'],
+            wanted.loss(query, key, labels)['loss'],
+        )
+
+
+@pytest.mark.parametrize('queue_len', [1, 2, 5, 7, 64])
+@pytest.mark.parametrize('batch', [1, 3, 7, 20])
+def test_any_batch_fits_any_queue(queue_len, batch):
+    head = build_head(queue_len=queue_len, num_classes=3)
+    slow = SlowHead(head, ref.unicon)
+    for _ in range(4):
+        query, key = unit_vectors(batch), unit_vectors(batch)
+        labels = draw_labels(batch)
+        wanted = slow.loss(query, key, labels)
+        loss = head.loss(query, key, labels)['loss']
+        assert loss.item() == pytest.approx(wanted, rel=1e-10)
+        slow.check_queues(head)
+
+
+def test_buffers_are_as_promised():
+    head = MODELS.build(
+        dict(type='UniMoCoHead', feat_dim=16, queue_len=50, temperature=0.2)
+    )
+    state = head.state_dict()
+    assert set(state) == {'queue', 'label_queue', 'queue_ptr'}
+    assert state['queue'].shape == (50, 16)
+    torch.testing.assert_close(state['queue'].norm(dim=1), torch.ones(50))
+    assert state['label_queue'].dtype == torch.int64
+    assert state['label_queue'].tolist() == [-1] * 50
+    assert state['queue_ptr'].tolist() == [0]
+    multi = build_head(multi_label=True, num_classes=4, exclude_own_keys=True)
+    assert multi.label_queue.shape == (20, 4) and not multi.label_queue.any()
+    assert multi.index_queue.tolist() == [-1] * 20
+
+
+def test_checkpoint_carries_the_queues():
+    head, other = build_head(), build_head()
+    for _ in range(2):
+        head.loss(unit_vectors(7), unit_vectors(7), draw_labels(7))
+    other.load_state_dict(head.state_dict())
+    query, key, labels = unit_vectors(7), unit_vectors(7), draw_labels(7)
+    losses = [h.loss(query, key, labels)['loss'] for h in (head, other)]
+    assert losses[0] == losses[1]
+    assert torch.equal(head.queue, other.queue)
+
+
+def test_keys_get_no_gradient_and_the_queue_no_graph():
+    head = build_head(in_batch_positives=True)
+    query = unit_vectors(5).requires_grad_()
+    key = unit_vectors(5).requires_grad_()
+    head.loss(query, key, torch.zeros(5).long())['loss'].backward()
+    assert query.grad.norm() > 0 and key.grad is None
+    assert not head.queue.requires_grad
+
+
+def test_log_values_of_a_hand_made_batch():
+    head = build_head(queue_len=4, feat_dim=DIM)
+    x, y, z = torch.eye(DIM, dtype=torch.float64)[:3]
+    head.queue.copy_(torch.stack([x, y, z, z]))
+    head.label_queue.copy_(torch.tensor([0, 1, -1, -1]))
+    # Labeled 0: own key at right angles, but a queue key of its class equal.
+    # Unlabeled: own key at right angles, an unlabeled queue key nearest.
+    query = torch.stack([x, z])
+    key = torch.stack([y, x])
+    values = head.loss(query, key, torch.tensor([0, -1]))
+    values = {name: value.item() for name, value in values.items()}
+    assert values['positives_per_labeled_query'] == 2
+    assert values['top1_labeled'] == 100 and values['top1_unlabeled'] == 0
+    # Positive pairs: (x, y), (x, x), (z, x); negatives: 3 of x, 4 of z.
+    assert values['positive_similarity'] == pytest.approx(1 / 3)
+    assert values['negative_similarity'] == pytest.approx(2 / 7)
+    # After the batch is enqueued over the first two: 0, -1, -1, -1.
+    assert values['labeled_queue_share'] == 25
+
+
+@pytest.mark.parametrize('multi_label', [False, True])
+@pytest.mark.parametrize(
+    ('classes', 'absent'),
+    [
+        ([0, 2], {'top1_unlabeled'}),
+        ([-1, -1], {'positives_per_labeled_query', 'top1_labeled'}),
+        ([0, -1], set()),
+    ],
+)
+def test_nothing_is_logged_of_queries_that_are_not_there(
+    classes, absent, multi_label
+):
+    """A zero would enter the mean over the steps."""
+    head = build_head(multi_label=multi_label, num_classes=3)
+    labels = torch.tensor(classes)
+    if multi_label:
+        labels = functional.one_hot(labels + 1, 4)[:, 1:]
+    values = head.loss(unit_vectors(2), unit_vectors(2), labels)
+    always = {'loss', 'labeled_queue_share'}
+    always |= {'positive_similarity', 'negative_similarity'}
+    of_some = {'positives_per_labeled_query', 'top1_labeled', 'top1_unlabeled'}
+    assert set(values) == (always | of_some) - absent
+    assert all(value.isfinite() for value in values.values())
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'field'),
+    [
+        (dict(queue_len=0), 'queue_len'),
+        (dict(feat_dim=0), 'feat_dim'),
+        (dict(temperature=0), 'temperature'),
+        (dict(temperature=float('nan')), 'temperature'),
+        (dict(positive_temperature=-0.1), 'positive_temperature'),
+        (dict(num_classes=0), 'num_classes'),
+        (dict(queue_len=4096.0), 'queue_len must be an integer'),
+        (dict(queue_len=True), 'queue_len'),
+        (dict(feat_dim='128'), 'feat_dim'),
+        (dict(num_classes=[10]), 'num_classes'),
+        (dict(temperature='0.2'), 'temperature must be a number'),
+        (dict(positive_temperature=True), 'positive_temperature'),
+        (dict(multi_label=True), 'num_classes'),
+    ],
+)
+def test_wrong_arguments_are_named(kwargs, field):
+    with pytest.raises(ValueError, match=field):
+        build_head(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'labels', 'message'),
+    [
+        (dict(num_classes=3), torch.tensor([0, 3]), r'\[0, 3\].*\[-1, 2\]'),
+        (dict(num_classes=3), torch.tensor([-2, 1]), r'\[-2, 1\]'),
+        ({}, torch.tensor([-7, 1]), 'num_classes - 1'),
+        ({}, torch.tensor([0.0, 1.0]), 'integers'),
+        ({}, torch.tensor([0]), 'shape'),
+        ({}, torch.zeros(2, 3).long(), 'shape'),
+        (
+            dict(multi_label=True, num_classes=3),
+            torch.full((2, 3), 2),
+            r'\[0, 1\]',
+        ),
+        (dict(exclude_own_keys=True), torch.tensor([0, 1]), 'indices'),
+    ],
+)
+def test_wrong_labels_are_named_and_nothing_is_enqueued(
+    kwargs, labels, message
+):
+    head = build_head(**kwargs)
+    before = head.queue.clone()
+    with pytest.raises(ValueError, match=message):
+        head.loss(unit_vectors(2), unit_vectors(2), labels)
+    assert torch.equal(head.queue, before)
+
+
+def test_wrong_features_are_named():
+    head, labels = build_head(), torch.zeros(2).long()
+    wide = torch.zeros(2, DIM + 1).double()
+    for query, key in [
+        (wide, unit_vectors(2)),
+        (unit_vectors(2), wide),
+        (unit_vectors(2), unit_vectors(3)),
+        (unit_vectors(0), unit_vectors(0)),
+    ]:
+        with pytest.raises(ValueError, match='feat_dim'):
+            head.loss(query, key, labels[: len(query)])
+
+
+def _share(rank, sizes, x):
+    return x.split(sizes)[rank]
+
+
+def _run_rank(rank, world_size, options, sizes, batches):
+    """Steps of one rank on its share; returns losses, gradients, queues."""
+    head = build_head(**options)
+    results = []
+    for query, key, labels, indices in batches:
+        query, key, labels, indices = (
+            _share(rank, sizes, x) for x in (query, key, labels, indices)
+        )
+        query = query.clone().requires_grad_()
+        loss = head.loss(query, key, labels, indices)['loss']
+        results.append((loss.item(), torch.autograd.grad(loss, query)[0]))
+    return results, head.state_dict()
+
+
+# Even, uneven, and all labels on one rank; a batch longer than the queue.
+@pytest.mark.parametrize(
+    ('sizes', 'queue_len'),
+    [([4, 4], 20), ([5, 2], 20), ([3, 4, 1, 2], 8)],
+)
+@pytest.mark.parametrize('options', ['published', 'everything'])
+def test_ranks_equal_one_process(tmp_path, options, sizes, queue_len):
+    options = OPTIONS[options] | dict(queue_len=queue_len)
+    head = build_head(**options)
+    n, multi_label = sum(sizes), head.multi_label
+    batches = []
+    for _ in range(4):
+        labels = draw_labels(n, multi_label=multi_label)
+        labels[sizes[0] :] = 0 if multi_label else -1
+        batches.append(
+            (unit_vectors(n), unit_vectors(n), labels, torch.arange(n))
+        )
+    ranks = run_ddp(_run_rank, len(sizes), tmp_path, options, sizes, batches)
+    for step, (query, key, labels, indices) in enumerate(batches):
+        query = query.clone().requires_grad_()
+        loss = head.loss(query, key, labels, indices)['loss']
+        gradient = torch.autograd.grad(loss, query)[0] * n
+        shares = [results[step] for results, _ in ranks]
+        mean = sum(x * w for (x, _), w in zip(shares, sizes, strict=True)) / n
+        assert mean == pytest.approx(loss.item(), rel=1e-10)
+        gradients = [g * w for (_, g), w in zip(shares, sizes, strict=True)]
+        torch.testing.assert_close(torch.cat(gradients), gradient)
+    for _, state in ranks:
+        assert set(state) == set(head.state_dict())
+        for name, value in head.state_dict().items():
+            assert torch.equal(state[name], value), name
+
+
+def _count_collectives(rank, world_size):
+    calls = []
+    original = dist.all_gather
+
+    def counted(output, tensor, *args, **kwargs):
+        calls.append(tensor.numel())
+        return original(output, tensor, *args, **kwargs)
+
+    dist.all_gather = counted
+    head = build_head(exclude_own_keys=True)
+    args = unit_vectors(4), unit_vectors(4), draw_labels(4), torch.arange(4)
+    head.loss(*args, batch_sizes=[4] * world_size)
+    return calls
+
+
+def test_keys_labels_and_indices_travel_in_one_gather(tmp_path):
+    for calls in run_ddp(_count_collectives, 2, tmp_path):
+        # 4 rows of 6 float64, one int64 label and one int64 index, as bytes.
+        assert calls == [4 * (6 + 1 + 1) * 8]
