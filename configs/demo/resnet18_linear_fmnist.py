@@ -100,7 +100,7 @@ default_hooks = dict(
 # On a CPU this layout takes 40 % off a step.
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='ChannelsLastHook'),
+    dict(type='StepOptionsHook', channels_last=True),
 ]
 randomness = dict(seed=0)
 
