@@ -8,21 +8,13 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from . import color_ops
-from .spatial_ops import gaussian_blur, resized_crop
-from .view_parameters import (
-    draw_boxes,
-    draw_chosen,
-    draw_generator,
-    draw_orders,
-    draw_uniform,
-)
+from . import view_operations as ops
 
 _JITTER = (
-    color_ops.adjust_brightness,
-    color_ops.adjust_contrast,
-    color_ops.adjust_saturation,
-    color_ops.adjust_hue,
+    ops.adjust_brightness,
+    ops.adjust_contrast,
+    ops.adjust_saturation,
+    ops.adjust_hue,
 )
 _SIGMAS = 4  # a Gaussian has 6e-5 of its weight farther out
 
@@ -177,7 +169,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         """
         if not training:
             return super().forward(data, training)
-        generator = draw_generator()
+        generator = ops.draw_generator()
         # mmengine calls this inside the autocast of the model.
         with torch.autocast(self.device.type, enabled=False):
             views = self._two_crops(data['inputs'], generator)
@@ -224,7 +216,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         images = torch.cat([inputs, inputs])
         boxes = self.crop.draw(images.shape, generator)
         boxes = self._upload(boxes)
-        return resized_crop(images.float(), boxes, self.crop.scale)
+        return ops.resized_crop(images.float(), boxes, self.crop.scale)
 
     def _augment(self, views: Tensor, generator: torch.Generator) -> Tensor:
         """All but normalisation; (M, 3, h, w) float32, RGB."""
@@ -232,7 +224,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         if self.input_order == 'bgr':
             views = views.flip(1)
         # Mirroring commutes with all that follows, and bytes are fewest now.
-        flipped = draw_chosen(count, self.flip_prob, generator)
+        flipped = ops.draw_chosen(count, self.flip_prob, generator)
         (rows,) = self._upload_rows([flipped])
         views = views.index_copy(0, rows, views[rows].flip(3)).float()
         self._jitter(views, generator)
@@ -242,10 +234,13 @@ class TwoViewAugment(SelfSupDataPreprocessor):
     def _jitter(self, views: Tensor, generator: torch.Generator) -> None:
         """Colour jitter, in place: each operation of those it is due for."""
         count, steps = len(views), len(_JITTER)
-        jittered = draw_chosen(count, self.jitter_prob, generator)
-        orders = draw_orders(count, steps, generator)
+        jittered = ops.draw_chosen(count, self.jitter_prob, generator)
+        orders = ops.draw_orders(count, steps, generator)
         factors = torch.stack(
-            [draw_uniform(count, bounds, generator) for bounds in self.jitter]
+            [
+                ops.draw_uniform(count, bounds, generator)
+                for bounds in self.jitter
+            ]
         )
         factors = self._upload(factors)
         due = [
@@ -263,16 +258,16 @@ class TwoViewAugment(SelfSupDataPreprocessor):
     ) -> None:
         """Gray, then blur, in place."""
         count = len(views)
-        gray = draw_chosen(count, self.gray_prob, generator)
-        blurred = draw_chosen(count, self.blur_prob, generator)
-        sigma = draw_uniform(count, self.blur_sigma, generator)
+        gray = ops.draw_chosen(count, self.gray_prob, generator)
+        blurred = ops.draw_chosen(count, self.blur_prob, generator)
+        sigma = ops.draw_uniform(count, self.blur_sigma, generator)
         sigma = self._upload(sigma)
         gray, blurred = self._upload_rows([gray, blurred])
-        value = color_ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
+        value = ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
         views.index_copy_(0, gray, value)
         radius = math.ceil(_SIGMAS * self.blur_sigma[1])
         radius = min(radius, *(side - 1 for side in views.shape[2:]))
-        soft = gaussian_blur(views[blurred], sigma[blurred], radius)
+        soft = ops.gaussian_blur(views[blurred], sigma[blurred], radius)
         views.index_copy_(0, blurred, soft)
 
     def _finish(self, views: Tensor) -> Tensor:
@@ -312,7 +307,7 @@ class _CropOptions:
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Boxes for images (M, 3, H, W)."""
-        return draw_boxes(
+        return ops.draw_boxes(
             shape[0],
             tuple(shape[2:]),
             self.area,
