@@ -212,7 +212,8 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             if self.images is None:
                 raise ValueError(
                     'TwoViewAugment got indices of images but has no images; '
-                    "add dict(type='ImagesToDeviceHook') to custom_hooks"
+                    "add dict(type='StepOptionsHook', images_on_device=True) "
+                    'to custom_hooks'
                 )
             inputs = self.images[inputs]
         images = torch.cat([inputs, inputs])

@@ -197,7 +197,7 @@ def test_crops_whole_images():
 def test_indices_stand_for_images():
     images = torch.cat(draw_views(5, (32, 32)))
     preprocessor = build(crop=dict(scale=32))
-    with pytest.raises(ValueError, match='ImagesToDeviceHook'):
+    with pytest.raises(ValueError, match='images_on_device'):
         augment(preprocessor, torch.arange(3))
     preprocessor.keep_images(images)
     chosen = torch.tensor([7, 0, 9, 7])
