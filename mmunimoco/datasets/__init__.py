@@ -4,6 +4,7 @@ from .labeled_samples import LabeledSubset, RepeatLabeled
 from .load_two_crops import LoadTwoCrops
 from .loading import CheckedLoadImageFromFile
 from .mask_folders import MaskFolders
+from .npz_images import NpzImages
 from .partial_labels import PartialLabels
 from .shared_collate import collate_views
 from .skip_broken import SkipBrokenImages
@@ -17,6 +18,7 @@ __all__ = [
     'LabeledSubset',
     'LoadTwoCrops',
     'MaskFolders',
+    'NpzImages',
     'PartialLabels',
     'RepeatLabeled',
     'SkipBrokenImages',
