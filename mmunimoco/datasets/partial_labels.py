@@ -97,7 +97,9 @@ class PartialLabels(DatasetWrapper):
             self.label_list = (
                 None if label_list is None else check_list_path(label_list)
             )
-            if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+            if isinstance(seed, bool) or not isinstance(
+                seed, numbers.Integral
+            ):
                 raise TypeError(f'seed must be an integer, got {seed!r}')
             self.seed = int(seed)
             super().__init__(dataset)
