@@ -131,11 +131,8 @@ def for_cpu(cfg: Config) -> Config:
     for option in ('dtype', 'loss_scale', 'constructor'):
         wrapper.pop(option, None)
     wrapper.optimizer.pop('fused', None)
-    cfg.custom_hooks = [
-        hook
-        for hook in cfg.get('custom_hooks') or []
-        if not hook['type'].endswith('CompileEncodersHook')
-    ]
+    for hook in cfg.get('custom_hooks') or []:
+        hook.pop('compile', None)  # of StepOptionsHook
     cfg.pop('compile', None)
     return cfg
 

@@ -19,7 +19,24 @@ RENAMED: dict[Registry, dict[str, str]] = {
     },
     TRANSFORMS: {},
     # Hooks.
-    HOOKS: {},
+    HOOKS: {
+        **dict.fromkeys(
+            [
+                'CheckpointCheckHook',
+                'ClassNamesCheckHook',
+                'LabelCheckHook',
+                'SegmentationCheckHook',
+                'TransferCheckHook',
+            ],
+            'PreflightHook (once, it does what the five did)',
+        ),
+        'ChannelsLastHook': 'StepOptionsHook with channels_last=True',
+        'CompileEncodersHook': 'StepOptionsHook with compile=True',
+        'GradientCheckpointHook': (
+            'StepOptionsHook with gradient_checkpointing=True'
+        ),
+        'ImagesToDeviceHook': 'StepOptionsHook with images_on_device=True',
+    },
 }
 
 
