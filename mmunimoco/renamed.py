@@ -14,7 +14,9 @@ RENAMED: dict[Registry, dict[str, str]] = {
     # Models.
     MODELS: {},
     # Datasets and their transforms.
-    DATASETS: {},
+    DATASETS: {
+        'DemoFashionMNIST': "type='NpzImages' with ann_file=<.npz file>",
+    },
     TRANSFORMS: {},
     # Hooks.
     HOOKS: {

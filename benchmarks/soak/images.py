@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.fashion_mnist_archive import DEFAULT_ARCHIVE, read_archive
+from demo import DATA_FILE
+from mmunimoco.datasets.npz_images import read_npz_split
 
 # Of each kind.
 _BROKEN = 3
@@ -24,7 +25,7 @@ def write_images(folder: Path, seed: int) -> list[str]:
     Returns:
         list[str]: Names of the broken ones.
     """
-    images, labels, indices = read_archive('train', DEFAULT_ARCHIVE)
+    images, labels, indices, _ = read_npz_split(DATA_FILE, 'train')
     paths = []
     for image, label, index in zip(images, labels, indices, strict=True):
         path = folder / str(label) / f'{index:05d}.png'

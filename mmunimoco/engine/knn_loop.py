@@ -315,9 +315,8 @@ def _skipping(runner: Runner, dataset: Any) -> Any:
     if not limit or not isinstance(dataset, dict):
         return dataset
     return dict(
-        type='PartialLabels',
-        label_ratio=1.0,
-        skip_broken=limit,
+        type='SkipBrokenImages',
+        max_broken=limit,
         dataset=dataset,
     )
 

@@ -132,7 +132,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
         runpy.run_path(tool, run_name='__main__')
     text = capsys.readouterr().out
     assert ended.value.code == 0 and 'No problem found' in text
-    assert '6000 images of DemoFashionMNIST' in text
+    assert '6000 images of NpzImages' in text
     option = 'train_dataloader.dataset.dataset.split=gone'
     monkeypatch.setattr(sys, 'argv', [*command, '--cfg-options', option])
     with pytest.raises(SystemExit) as ended:
@@ -164,9 +164,15 @@ def test_broken_files(config, tmp_path):
     found = results(verify_setup(config))
     assert 'samples' in problems(found)
     assert str(path) in found['samples'][1]
-    assert 'skip_broken' in found['samples'][2]
+    assert 'SkipBrokenImages' in found['samples'][2]
+    skipping = dict(
+        _delete_=True,
+        type='SkipBrokenImages',
+        max_broken=1,
+        dataset=Config.fromfile(config).train_dataloader.dataset,
+    )
     found = results(
-        verify_setup(config, {'train_dataloader.dataset.skip_broken': 1})
+        verify_setup(config, {'train_dataloader.dataset': skipping})
     )
     assert not problems(found)
     assert str(path) in found['samples'][1]

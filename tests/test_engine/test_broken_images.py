@@ -19,7 +19,7 @@ from mmunimoco.engine import BrokenImagesHook
 from mmunimoco.utils.safe_load import read_checkpoint
 
 LOAD, PACK = dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')
-WHOLE = [dict(type='LoadImageFromFile'), PACK]
+WHOLE = [dict(type='CheckedLoadImageFromFile'), PACK]
 BROKEN = ('class_0/1.png', 'class_1/0.png', 'class_2/3.png')
 
 
@@ -47,11 +47,10 @@ def loader(dataset, workers=0):
     )
 
 
-def config(folder, work_dir, skip_broken, **changes):
+def config(folder, work_dir, max_broken, **changes):
     dataset = dict(
-        type='PartialLabels',
-        label_ratio=1.0,
-        skip_broken=skip_broken,
+        type='SkipBrokenImages',
+        max_broken=max_broken,
         dataset=images(folder, [LOAD, PACK]),
     )
     cfg = dict(
@@ -171,9 +170,9 @@ def test_knn_bank_ignores_them(folder, tmp_path, log_of):
         runner.val_loop.run()
 
 
-def _train(folder, work_dir, skip_broken):
+def _train(folder, work_dir, max_broken):
     """What this process found by itself, and what it knows or raised."""
-    runner = Runner.from_cfg(config(folder, work_dir, skip_broken))
+    runner = Runner.from_cfg(config(folder, work_dir, max_broken))
     own = []
     hook = next(h for h in runner.hooks if isinstance(h, BrokenImagesHook))
     gather = hook.after_train_epoch
