@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mmunimoco.engine.preemption_hook import REQUEUE
+from mmunimoco.engine.preemption import REQUEUE
 
 from .checkpoints import step_of
 from .plan import KEPT_CHECKPOINTS, STOPS
