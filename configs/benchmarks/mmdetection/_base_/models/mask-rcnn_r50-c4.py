@@ -6,7 +6,7 @@ _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
 import os
 
 __norm_cfg = dict(type='SyncBN', requires_grad=True)
-# tools/benchmarks/mmdetection/dist_train.sh sets PRETRAINED; 'none' trains from
+# tools/benchmarks/mmdetection/dist_train.sh sets it; 'none' trains from
 # random weights.
 __pretrained = dict(
     type='mmpretrain.Pretrained',
