@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from mmengine.fileio import dump
 from mmpretrain.apis.model import ModelHub
-
 from mmunimoco.utils.metafile import (
     batch_and_epochs,
     check_metafiles,
