@@ -132,7 +132,7 @@ def test_labeled_and_unlabeled_folder(imagenet_folder, both_folders):
 
 
 def test_unequal_classes_need_ignore_keys(imagenet_folder, both_folders):
-    """mmengine compares the class names; naming them in both works, too."""  # noqa: D403
+    """ConcatDataset compares class names; naming them in both works, too."""
     dataset = both_folders()
     with pytest.raises(ValueError, match='classes does not in the meta'):
         load_labels(dataset, 0)

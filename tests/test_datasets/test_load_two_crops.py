@@ -210,7 +210,7 @@ def test_simplejpeg_and_opencv_give_the_same_pixels(
 
 @pytest.mark.parametrize('missing', [1, 2, 3, 50])
 def test_truncated_jpegs(missing):
-    """simplejpeg rejects them without a check of its own."""  # noqa: D403
+    """Strict decoding by simplejpeg rejects them, too."""
     content = encode()[:-missing]
     with pytest.raises(BrokenImageError, match='photo.jpg'):
         decode(content, 'photo.jpg', plain=True)
