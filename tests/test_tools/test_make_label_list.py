@@ -1,12 +1,11 @@
 """The command line that writes label lists."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from image_folders import write_image_folder
+from mmpretrain.datasets import CustomDataset
 
 from demo import DATA_FILE
 from mmunimoco.datasets import NpzImages, PartialLabels
