@@ -187,7 +187,7 @@ def decode(
         image = cv2.imdecode(buffer, _FLAGS[reduction])
     if image is None:
         raise broken(
-            name, content, 'is damaged, or not an image that OpenCV can decode'
+            name, content, 'is not an image that OpenCV can decode, or damaged'
         )
     return image
 

@@ -266,7 +266,7 @@ def test_files_that_are_not_images(tmp_path, content):
     path = tmp_path / 'a.jpg'
     path.write_bytes(content)
     with pytest.raises(
-        ValueError, match=r'a\.jpg is (empty|damaged|a truncated J)'
+        ValueError, match=r'a\.jpg is (empty|not an im|a truncated J)'
     ):
         run(fast(), path)
     assert run(fast(ignore_empty=True), path) is None
