@@ -17,7 +17,7 @@ from .image_checks import (
 
 try:
     import simplejpeg
-except ImportError:  # optional: OpenCV gives the same pixels, 2 % slower
+except ImportError:  # optional: OpenCV gives the same pixels, 15 % slower
     simplejpeg = None
 
 # Pillow's limit for decompression bombs, 0.5 GB decoded.

@@ -5,13 +5,10 @@ import io
 import cv2
 import numpy as np
 import pytest
-import torch
 from mmcv.transforms import Compose
 from mmengine.fileio import backends
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
-from scipy import stats
-from torchvision.transforms import RandomResizedCrop
 
 from mmunimoco.datasets import decoding
 from mmunimoco.datasets.decoding import ImageHeader, decode, read_header
@@ -58,15 +55,9 @@ def exif_of(orientation):
 
 
 FILES = {
-    'rgb.jpg': {},
     'odd.jpg': dict(size=(61, 47)),
     'gray.jpg': dict(mode='L'),
-    'cmyk.jpg': dict(mode='CMYK'),
-    'rgb.png': {},
-    'gray.png': dict(mode='L'),
-    'alpha.png': dict(mode='RGBA'),
     'palette.png': dict(mode='P'),
-    'rgb.bmp': {},
     'small.jpg': dict(size=(14, 11)),
     'flat.jpg': dict(size=(200, 20)),
 }
@@ -147,23 +138,6 @@ def test_reduced_views_are_close_to_the_published_ones(tmp_path):
     assert ours < 0.4 * opencv, (ours, opencv)
 
 
-def test_crops_have_the_distribution_of_torchvision():
-    torch.manual_seed(0)
-    np.random.seed(0)
-    size, n = (60, 80), 1500
-    transform, image = fast(), torch.empty(3, *size)
-    ours = np.array([transform._draw(size) for _ in range(n)]).reshape(-1, 4)
-    theirs = np.array(
-        [
-            RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3))
-            for _ in range(2 * n)
-        ]
-    )
-    for column in range(4):
-        test = stats.ks_2samp(ours[:, column], theirs[:, column])
-        assert test.pvalue > 0.01, column
-
-
 def test_wrong_size_in_the_header(tmp_path, monkeypatch):
     path = tmp_path / 'photo.jpg'
     draw_picture((400, 240)).save(path)
@@ -174,17 +148,6 @@ def test_wrong_size_in_the_header(tmp_path, monkeypatch):
     result = run(fast(), path)
     assert result['img_shape'] == (240, 400)
     assert [view.shape for view in result['img']] == [(24, 24, 3)] * 2
-
-
-@pytest.mark.parametrize('size', [(17, 33), (64, 64), (101, 8)])
-@pytest.mark.parametrize('mode', ['RGB', 'L'])
-def test_sizes_in_the_header_are_those_of_decoding(size, mode):
-    content = encode(mode, size)
-    found = read_header(content).size
-    assert found == decode(content, '').shape[:2] == size[::-1]
-    for reduction in (2, 4, 8):
-        reduced = tuple(-(-side // reduction) for side in found)
-        assert decode(content, '', reduction).shape[:2] == reduced
 
 
 def encode(mode='RGB', size=(61, 47), **options):
@@ -203,6 +166,9 @@ def test_simplejpeg_and_opencv_give_the_same_pixels(
     content = encode(mode, subsampling=subsampling, progressive=progressive)
     header = read_header(content)
     assert header.plain and header.reducible != progressive
+    for reduction in (1, 2, 4, 8):
+        reduced = tuple(-(-side // reduction) for side in header.size)
+        assert decode(content, '', reduction).shape[:2] == reduced
     image = decode(content, '', plain=True)
     monkeypatch.setattr(decoding, 'simplejpeg', None)
     assert np.array_equal(image, decode(content, '', plain=True))
@@ -259,19 +225,6 @@ def test_views_pack_without_a_copy(tmp_path, antialias):
     ):
         assert tensor.data_ptr() == pointer
         assert np.array_equal(tensor.permute(1, 2, 0).numpy(), view)
-
-
-@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff\xe0'])
-def test_files_that_are_not_images(tmp_path, content):
-    path = tmp_path / 'a.jpg'
-    path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r'a\.jpg is (empty|not an im|a truncated J)'
-    ):
-        run(fast(), path)
-    assert run(fast(ignore_empty=True), path) is None
-    with pytest.raises(FileNotFoundError):
-        run(fast(), tmp_path / 'gone.jpg')
 
 
 def test_backend_args(tmp_path, monkeypatch):
