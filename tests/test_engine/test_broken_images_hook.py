@@ -96,7 +96,7 @@ def test_listed_after_each_epoch(folder, tmp_path, workers, by_epoch):
     text = logged(tmp_path / 'run')
     assert text.count('3 broken files, of at most 3') >= 2
     for name in BROKEN:
-        assert text.count(f'{folder / name} is no image') >= 2
+        assert text.count(f'{folder / name} is not an image') >= 2
     assert len(runner.message_hub.get_info('broken_files')) == 3
 
 

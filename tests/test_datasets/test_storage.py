@@ -1,9 +1,8 @@
-"""Images from a cache, LMDB and tar files are those of the folder."""
+"""Images from a cache, LMDB or tar files equal those of the folder."""
 
 import io
 import runpy
 import shutil
-import sys
 import tarfile
 from collections import namedtuple
 from pathlib import Path
@@ -12,27 +11,30 @@ import pytest
 from mmengine import fileio
 from mmpretrain.datasets import CustomDataset
 
-from mmunimoco.datasets import PartialLabels, TarBackend, cached_backend
-from mmunimoco.datasets.lmdb_file import write_lmdb
-from mmunimoco.datasets.tar_files import index_tars
+from mmunimoco.datasets import (
+    CachedBackend,
+    PartialLabels,
+    TarBackend,
+    storage,
+)
+from mmunimoco.datasets.storage import index_tars
 
-TOOL = Path(__file__).parents[2] / 'tools/dataset_converters/make_lmdb.py'
+TOOLS = Path(__file__).parents[2] / 'tools/dataset_converters'
 
 
 @pytest.fixture
 def folder(imagenet_folder, tmp_path):
-    """A copy that a test may delete."""
+    """A copy that tests may delete."""
     return shutil.copytree(imagenet_folder, tmp_path / 'train')
 
 
 def pipeline(**backend_args):
     load = dict(type='LoadTwoCrops', scale=8, backend_args=backend_args)
-    # What is looked for and absent has to be seen, not another image.
     return [load, dict(type='PackInputs')]
 
 
 def read(dataset):
-    """{name of file: class}; every image is loaded."""
+    """Load every image; return {file name: class}."""
     found = {}
     for i in range(len(dataset)):
         sample = dataset.prepare_data(i)['data_samples']
@@ -40,7 +42,7 @@ def read(dataset):
     return found
 
 
-def test_a_cached_file_does_not_need_its_source(folder, tmp_path):
+def test_cached_files_do_not_need_their_source(folder, tmp_path):
     options = dict(backend='cached', cache_dir=str(tmp_path / 'cache'))
     options['keep_free'] = 0
     dataset = CustomDataset(
@@ -57,20 +59,20 @@ def test_a_cached_file_does_not_need_its_source(folder, tmp_path):
         fileio.get(str(folder / 'other.png'), backend_args=options)
 
 
-def test_the_cache_leaves_room(folder, tmp_path, monkeypatch):
+def test_cache_leaves_space_free(folder, tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')
     monkeypatch.setattr(
-        cached_backend.shutil, 'disk_usage', lambda path: usage(100, 0, 100)
+        storage.shutil, 'disk_usage', lambda path: usage(100, 0, 100)
     )
-    backend = cached_backend.CachedBackend(str(tmp_path / 'cache'), 100)
+    backend = CachedBackend(str(tmp_path / 'cache'), 100)
     path = next(folder.rglob('*.png'))
     assert backend.get(path) == path.read_bytes()
     assert not list((tmp_path / 'cache').rglob('*.*'))
     assert not list((tmp_path / 'cache').iterdir())
 
 
-def test_two_folders_with_one_cache(folder, tmp_path):
-    backend = cached_backend.CachedBackend(str(tmp_path / 'cache'), 0)
+def test_equal_file_names_in_one_cache(folder, tmp_path):
+    backend = CachedBackend(str(tmp_path / 'cache'), 0)
     for name, text in (('a', 'one'), ('b', 'two')):
         (folder / name).mkdir()
         (folder / name / 'x.txt').write_text(text)
@@ -79,19 +81,23 @@ def test_two_folders_with_one_cache(folder, tmp_path):
         assert backend.get_text(folder / 'b' / 'x.txt') == 'two'
 
 
-def run_tool(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    return end.value.code
+def load_tool(name):
+    return runpy.run_path(str(TOOLS / name))
 
 
-def test_lmdb_holds_the_folder(folder, tmp_path, monkeypatch, capsys):
+def run_tool(capsys, name, *arguments):
+    """Exit code and output of a tool."""
+    code = load_tool(name)['main']([*map(str, arguments)])
+    output = capsys.readouterr()
+    return code, output.out + output.err
+
+
+def test_lmdb_equals_the_folder(folder, tmp_path, capsys):
     pytest.importorskip('lmdb')
     out = tmp_path / 'train.lmdb'
-    arguments = ('--folder', folder, '--out', out)
-    assert run_tool(monkeypatch, *arguments) == 0
-    assert '22 images' in capsys.readouterr().out
+    arguments = (capsys, 'make_lmdb.py', '--folder', folder, '--out', out)
+    code, text = run_tool(*arguments)
+    assert code == 0 and '22 images' in text
     expected = read(
         CustomDataset(data_prefix=str(folder), pipeline=pipeline())
     )
@@ -108,30 +114,22 @@ def test_lmdb_holds_the_folder(folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(FileNotFoundError, match=r'gone\.JPEG'):
         read(dataset)
     folder.mkdir()
-    assert run_tool(monkeypatch, *arguments) == 1
-    assert 'no sub-folders' in capsys.readouterr().err
+    code, text = run_tool(*arguments)
+    assert code == 1 and 'no sub-folders' in text
 
 
-def test_lmdb_refuses_what_it_could_not_find_again(folder, tmp_path):
+def test_lmdb_rejects_names_it_cannot_look_up(folder, tmp_path):
     pytest.importorskip('lmdb')
+    write_lmdb = load_tool('make_lmdb.py')['write_lmdb']
     (folder / 'ä.png').touch()
     with pytest.raises(ValueError, match='ASCII'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [('ä.png', 0)])
-    with pytest.raises(FileExistsError, match='remove it'):
+    with pytest.raises(FileExistsError, match='remove it first'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [])
 
 
-def index_tool(monkeypatch, capsys, *arguments):
-    tool = TOOL.with_name('index_tars.py')
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(tool), run_name='__main__')
-    said = capsys.readouterr()
-    return end.value.code, said.out + said.err
-
-
 def write_tar(path, members, folder):
-    """A tar file of real files under names of our own, and of texts."""
+    """Write a tar file; contents are paths in the folder, or bytes."""
     with tarfile.open(path, 'w') as tar:
         for name, content in members.items():
             if isinstance(content, Path):
@@ -152,15 +150,15 @@ def from_tars(index, **options):
     )
 
 
-def test_tars_of_a_folder(folder, tmp_path, monkeypatch, capsys):
-    """Same images, classes, and choice of labels as of the folder."""
+def test_tars_of_a_folder(folder, tmp_path, capsys):
+    """Same images, classes and selection of labels as from the folder."""
     out, tars = tmp_path / 'lists' / 'train.idx', []
     for number, path in enumerate(sorted(folder.iterdir())):
         tars.append(tmp_path / f'{number}.tar')
         with tarfile.open(tars[-1], 'w') as tar:
             tar.add(path, f'./{path.name}')
-    code, said = index_tool(monkeypatch, capsys, *tars, '--out', out)
-    assert code == 0 and '22 images, 22 with a class' in said
+    code, text = run_tool(capsys, 'index_tars.py', *tars, '--out', out)
+    assert code == 0 and '22 images, 22 with a class' in text
     plain = CustomDataset(data_prefix=str(folder), pipeline=pipeline())
     expected, options = read(plain), dict(label_ratio=0.5, seed=3)
     kept = PartialLabels(plain, **options)
@@ -181,7 +179,7 @@ def test_tars_of_a_folder(folder, tmp_path, monkeypatch, capsys):
 
 
 def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
-    """Classes are in files; an image without one is unlabeled."""
+    """Classes are in .cls files; an image without one is unlabeled."""
     images = sorted(folder.rglob('*.png'))[:3]
     members = {
         'a/0.png': images[0],
@@ -194,12 +192,12 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
         tmp_path / 'x-1.tar', {'a/0.cls': b'2\n', 'a/0.png': images[2]}, folder
     )
     out = tmp_path / 'x.idx'
-    arguments = (tar, other, '--out', out)
-    code, said = index_tool(monkeypatch, capsys, *arguments)
-    assert code == 1 and 'a/0.png is there twice' in said
-    code, said = index_tool(monkeypatch, capsys, *arguments, '--shard-names')
-    assert code == 0 and '3 images, 2 with a class' in said
-    monkeypatch.setattr('mmunimoco.datasets.tar_files._OPEN', 1)
+    arguments = (capsys, 'index_tars.py', tar, other, '--out', out)
+    code, text = run_tool(*arguments)
+    assert code == 1 and 'a/0.png occurs twice' in text
+    code, text = run_tool(*arguments, '--shard-names')
+    assert code == 0 and '3 images, 2 with a class' in text
+    monkeypatch.setattr('mmunimoco.datasets.storage._MAX_OPEN', 1)
     dataset = from_tars(out, classes=[str(i) for i in range(8)])
     assert [dataset.get_data_info(i)['gt_label'] for i in range(3)] == [
         7,
@@ -216,16 +214,16 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
     assert labeled == 0
 
 
-def test_what_cannot_be_indexed(folder, tmp_path):
+def test_tars_that_cannot_be_indexed_or_have_changed(folder, tmp_path):
     image = next(folder.rglob('*.png'))
     out = str(tmp_path / 'x.idx')
     tar = write_tar(tmp_path / 'x.tar', {'0.cls': b'dog'}, folder)
-    with pytest.raises(ValueError, match=r"0\.cls in .*x\.tar has b'dog'"):
+    with pytest.raises(ValueError, match=r"0\.cls in .*x\.tar holds b'dog'"):
         index_tars(out, [str(tar)])
     tar = write_tar(tmp_path / 'x.tar', {'0.txt': b''}, folder)
     with pytest.raises(ValueError, match='no images in 1 tar files'):
         index_tars(out, [str(tar)])
-    with pytest.raises(ValueError, match='is no tar file'):
+    with pytest.raises(ValueError, match='damaged or not a tar file'):
         index_tars(out, [str(image)])
     tar = write_tar(tmp_path / 'x.tar', {'0.png': image}, folder)
     index_tars(out, [str(tar)])

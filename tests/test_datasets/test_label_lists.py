@@ -1,12 +1,12 @@
-"""Label lists: reading, matching, every way to get them wrong, writing."""
+"""Label lists: reading, matching, writing, and lists that do not fit."""
 
 import pytest
 from mmengine.dataset import ConcatDataset
 from mmpretrain.datasets import CustomDataset, ImageNet
+from toy_dataset import toy
 
-from demo import DATA_FILE
-from mmunimoco.datasets import NpzImages, PartialLabels
-from mmunimoco.datasets.label_list import (
+from mmunimoco.datasets import PartialLabels
+from mmunimoco.datasets.label_lists import (
     make_label_list,
     read_label_list,
     write_label_list,
@@ -20,7 +20,7 @@ def put(path, content):
 
 
 def folder_of(root, *files):
-    """Class folders of empty files: names are all that is read of them."""
+    """A dataset of empty files; only their names are read."""
     for file in files:
         put(root / file, b'')
     return CustomDataset(data_prefix=str(root))
@@ -36,7 +36,7 @@ def pets(tmp_path):
 
 
 def kept(dataset, path, **kwargs):
-    """Relative paths of the images that keep their label, and the label."""
+    """From relative path to label of the images that stay labeled."""
     partial = PartialLabels(dataset, label_list=path, **kwargs)
     infos = [partial.get_data_info(i) for i in range(len(partial))]
     return {
@@ -58,12 +58,12 @@ def kept(dataset, path, **kwargs):
     ],
     ids=['plain', 'crlf', 'bom', 'blanks', 'folders', 'suffix'],
 )
-def test_forms_of_a_list(pets, tmp_path, content):
+def test_accepted_formats(pets, tmp_path, content):
     path = put(tmp_path / 'list.txt', content)
     assert kept(pets, path) == {'cat/a.png': 0, 'dog/c.png': 1}
 
 
-def test_paths_tell_equal_base_names_apart(pets, tmp_path):
+def test_paths_distinguish_equal_file_names(pets, tmp_path):
     path = put(tmp_path / 'list.txt', 'dog/1.png\ncat/1.png\n')
     assert kept(pets, path) == {'cat/1.png': 0, 'dog/1.png': 1}
     path = put(tmp_path / 'list.txt', 'deep/cat/1.png\n')
@@ -73,7 +73,7 @@ def test_paths_tell_equal_base_names_apart(pets, tmp_path):
     assert kept(pets, path) == {'dog/deep/cat/1.png': 1}
 
 
-def test_home_folder(pets, tmp_path, monkeypatch):
+def test_home_folder_and_path_object(pets, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     put(tmp_path / 'list.txt', 'a.png\n')
     assert kept(pets, '~/list.txt') == {'cat/a.png': 0}
@@ -86,16 +86,16 @@ def test_home_folder(pets, tmp_path, monkeypatch):
         ('', ['names no image', 'label_ratio=0.0']),
         (' \r\n\n', ['names no image']),
         (b'\xef\xbb\xbf', ['names no image']),
-        (b'\x89PNG\r\n\x1a\n\xff\xd8', ['no UTF-8 text']),
+        (b'\x89PNG\r\n\x1a\n\xff\xd8', ['is not UTF-8 text']),
         ('a.png\nb.png\na.png\n', ["names 'a.png' more than once"]),
         ('a.png\n./cat/a.png\n', ['cat/a.png', 'the second time as']),
         (
             'a.png\nz.png\ncow/a.png\n',
-            ["2 of 3 names.*not in the dataset: 'z.png', 'cow/a.png'"],
+            ["2 of 3 images.*not in the dataset: 'z.png', 'cow/a.png'"],
         ),
         (
             ''.join(f'{i}.jpg\n' for i in range(10)),
-            ["10 of 10 names.*'0.jpg', '1.jpg', '2.jpg' and 7 more"],
+            ["10 of 10 images.*'0.jpg', '1.jpg', '2.jpg' and 7 more"],
         ),
         (
             'a.png\n1.png\n',
@@ -116,7 +116,7 @@ def test_lists_that_do_not_fit(pets, tmp_path, content, parts):
             PartialLabels(pets, label_list=path)
 
 
-def test_lists_that_are_not_there(pets, tmp_path):
+def test_missing_lists(pets, tmp_path):
     with pytest.raises(FileNotFoundError, match='10percnt.txt'):
         PartialLabels(pets, label_list=str(tmp_path / '10percnt.txt'))
     with pytest.raises(FileNotFoundError, match='is not a file'):
@@ -135,14 +135,14 @@ def test_listed_images_need_a_label(pets, tmp_path):
     path = put(tmp_path / 'list.txt', 'a.png\nnew.png\n')
     with pytest.raises(ValueError, match=r"(?s)1 of 2.*no label.*new.png'"):
         PartialLabels(both, label_list=path)
-    # The same names in two datasets are as ambiguous as in one.
+    # A name in two datasets is as ambiguous as twice in one.
     twice = ConcatDataset([more, more.get_subset([0])])
     with pytest.raises(ValueError, match='more than one in the dataset'):
         PartialLabels(twice, label_list=put(tmp_path / 'list.txt', 'new.png'))
 
 
 def test_imagenet_layouts(imagenet_folder, tmp_path):
-    """SimCLR's form, over class folders and over an annotation file."""
+    """SimCLR's format, with class folders and with an annotation file."""
     path = put(tmp_path / 'list.txt', 'n01440764_7.JPEG\nn01491361_0.JPEG\n')
     ann_file = put(
         tmp_path / 'train.txt',
@@ -164,15 +164,14 @@ def test_imagenet_layouts(imagenet_folder, tmp_path):
         assert sorted(truth[truth >= 0]) == [0, 3]
 
 
-@pytest.mark.parametrize('ratio', [0.1, 0.5, 1.0])
-@pytest.mark.parametrize('seed', [0, 5])
-def test_written_list_is_the_choice_by_ratio(
+@pytest.mark.parametrize(('ratio', 'seed'), [(0.1, 0), (0.5, 5), (1.0, 0)])
+def test_written_list_equals_the_selection_by_ratio(
     pets, imagenet_folder, tmp_path, ratio, seed
 ):
     datasets = [
         pets,
         CustomDataset(data_prefix=str(imagenet_folder)),
-        NpzImages(DATA_FILE, 'test', indices=100),
+        toy([i % 7 for i in range(100)]),
     ]
     for dataset in datasets:
         path = tmp_path / 'new' / f'{type(dataset).__name__}.txt'
@@ -186,14 +185,14 @@ def test_written_list_is_the_choice_by_ratio(
     assert all('/' not in name for name in names)
 
 
-def test_names_are_as_short_as_they_can_be(pets):
+def test_names_are_as_short_as_possible(pets):
     assert make_label_list(pets, 1.0) == [
         *('cat/1.png', 'a.png', 'b.png'),
         *('dog/1.png', 'c.png', 'dog/deep/cat/1.png'),
     ]
 
 
-def test_list_for_a_file_beside_the_class_folders(tmp_path):
+def test_files_beside_the_class_folders(tmp_path):
     put(tmp_path / 'x' / '1.png', b'')
     put(tmp_path / '1.png', b'')
     ann_file = put(tmp_path / 'ann.txt', 'x/1.png 0\n1.png 1\n')
@@ -205,7 +204,7 @@ def test_list_for_a_file_beside_the_class_folders(tmp_path):
     assert partial.get_gt_labels().tolist() == [-1, 1]
 
 
-def test_what_cannot_be_written(pets, tmp_path):
+def test_lists_that_cannot_be_written(pets, tmp_path):
     path = tmp_path / 'list.txt'
     write_label_list(path, ['a.png'])
     with pytest.raises(FileExistsError, match='list.txt'):
@@ -216,5 +215,5 @@ def test_what_cannot_be_written(pets, tmp_path):
     with pytest.raises(ValueError, match='empty'):
         write_label_list('', ['a.png'])
     twins = ConcatDataset([pets, CustomDataset(data_prefix=pets.img_prefix)])
-    with pytest.raises(ValueError, match='more than once; no list'):
+    with pytest.raises(ValueError, match='more than once; a list'):
         make_label_list(twins, 1.0)
