@@ -17,15 +17,18 @@ custom_imports = dict(
 train_dataloader = dict(
     dataset=dict(
         dataset=dict(
-            skip_broken={broken},
             dataset=dict(
                 _delete_=True,
-                type='CustomDataset',
-                data_root={images!r},
-                pipeline=[
-                    dict(type='LoadImageFromFile'),
-                    *_base_.train_pipeline,
-                ],
+                type='SkipBrokenImages',
+                max_broken={broken},
+                dataset=dict(
+                    type='CustomDataset',
+                    data_root={images!r},
+                    pipeline=[
+                        dict(type='CheckedLoadImageFromFile'),
+                        *_base_.train_pipeline,
+                    ],
+                ),
             ),
         )
     )
