@@ -87,9 +87,6 @@ class StepOptionsHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Change the model, before any optimizer has seen a gradient.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             ValueError: If an option does not suit the model.
         """
@@ -109,9 +106,6 @@ class StepOptionsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Hand the images to the data preprocessor, if asked to.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             ValueError: If the data preprocessor is no ``TwoViewAugment``, or

@@ -1,9 +1,9 @@
-"""Checkpoints that are whole, and from which a run goes on exactly."""
+"""Checkpoints that are never partial, and from which a run resumes exactly."""
 
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from mmunimoco.utils.atomic import remove_parts, write_atomic
 from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import check_content
 
+from .checkpoint_files import ATOMIC, LAST, find_readable
 from .exact_loops import ExactLoop
-from .file_backend import ATOMIC, DeferredRemovals
-from .latest_checkpoint import LAST, find_readable
-from .rank_states import collect_rank_states, restore_rank_state
+from .process_state import collect_process_states, restore_process_state
 
 STATE = 'exact_resume'
-# What the message hub, and so each checkpoint, knows of the files.
+# What the message hub, and so each checkpoint, knows about the files.
 _IDS, _PATH, _EXTRA = 'keep_ckpt_ids', 'last_ckpt', 'extra_ckpts'
 
 
@@ -32,24 +31,26 @@ _IDS, _PATH, _EXTRA = 'keep_ckpt_ids', 'last_ckpt', 'extra_ckpts'
 class ExactCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, safe from kills and exact on resume.
 
-    Files are written beside their place, flushed and renamed; then
-    ``last_checkpoint``, in the same way, names the new one; only then those
-    that are too many are removed. What could not be written (disk full, no
-    permission) is an error in the log, the run goes on, and the one before
-    stays the last.
+    Files are written beside their destination, flushed and renamed; then
+    ``last_checkpoint`` names the new one, written the same way; only then
+    surplus ones are removed. If a checkpoint cannot be written (disk full, no
+    permission), that is logged as an error, training continues, and the
+    previous checkpoint stays the last.
 
-    Beside what mmengine saves, a checkpoint holds the position in the data
-    and the random number generators of all processes, for
-    ``ExactEpochLoop`` and ``ExactIterLoop``.
+    In addition to mmengine's content, a checkpoint holds the position in the
+    data and the random number generators of all processes, for
+    ``ExactEpochLoop`` and ``ExactIterLoop``. Before the state is collected,
+    the hooks' method ``before_collecting_state(runner)`` is called on all
+    processes.
 
     ``--resume`` takes the newest checkpoint that can be read to its end. A
-    file given to it is taken or refused.
+    file given explicitly is used or refused.
 
     Args:
-        max_failed_saves (int): How many times in a row a checkpoint may fail
-            to be written before the run stops. The one after the last step
-            may not. Defaults to 3.
-        **options: Of mmengine's ``CheckpointHook``: ``interval``,
+        max_failed_saves (int): How many saves in a row may fail before the
+            run stops. The one after the last step must not fail.
+            Defaults to 3.
+        **options: Arguments of mmengine's ``CheckpointHook``: ``interval``,
             ``by_epoch``, ``max_keep_ckpts``, ``save_best``, ``rule``...
 
     Raises:
@@ -65,7 +66,7 @@ class ExactCheckpointHook(CheckpointHook):
             )
         self.max_failed_saves = max_failed_saves
         self.saved_iter: int | None = None
-        # Elsewhere (s3://...) an upload is whole by itself.
+        # Remote storage (s3://...) replaces objects as a whole by itself.
         self._is_local = (
             self.backend_args is None
             and self.file_client_args is None
@@ -77,11 +78,11 @@ class ExactCheckpointHook(CheckpointHook):
         self._loaded: Mapping | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Choose what to resume from, or look at what is given."""
+        """Choose the checkpoint to resume from, or check the one given."""
         if not runner._resume:
             return
         if runner._load_from is not None:
-            _agreed(lambda: _checked(runner._load_from))
+            _on_main_process(lambda: _check_file(runner._load_from))
             return
         if not self._is_local:
             return
@@ -89,23 +90,25 @@ class ExactCheckpointHook(CheckpointHook):
         folder = work_dir
         if self.out_dir is not None:
             folder = Path(self.out_dir) / work_dir.name
-        runner._load_from = _agreed(lambda: self._find(work_dir, folder))
+        runner._load_from = _on_main_process(
+            lambda: self._find(work_dir, folder)
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take what is to be restored once training begins."""
+        """Keep the state that is restored once training begins."""
         if not runner._resume:
             return
         meta = checkpoint.get('meta') or {}
         if 'message_hub' not in checkpoint or 'iter' not in meta:
             raise ValueError(
-                'the checkpoint to resume from holds weights alone, or is of '
-                'no run of mmengine: give it as load_from without --resume, '
-                'or convert it (docs/checkpoints.md)'
+                'the checkpoint to resume from holds only weights, or was not '
+                'written by a run of mmengine: give it as load_from without '
+                '--resume, or convert it (docs/checkpoints.md)'
             )
         self._loaded = checkpoint.get(STATE, {})
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder; put the run back where it was."""
+        """Prepare the folder, and restore the state of the run."""
         super().before_train(runner)
         self.last_ckpt = runner.message_hub.get_info(_PATH)
         if self._is_local:
@@ -116,7 +119,7 @@ class ExactCheckpointHook(CheckpointHook):
             if is_main_process():
                 remove_parts(Path(self.out_dir))
         if self._damaged and self.max_keep_ckpts > 0:
-            # No checkpoint knows of them: they would stay for good.
+            # No checkpoint lists them, so nothing else would remove them.
             extra = runner.message_hub.get_info(_EXTRA) or []
             runner.message_hub.update_info(_EXTRA, [*extra, *self._damaged])
         if self._loaded is not None:
@@ -156,7 +159,11 @@ class ExactCheckpointHook(CheckpointHook):
     def _save_whole(
         self, runner: Runner, name: str, meta: dict, step: int | None
     ) -> None:
-        """Write, name as the last, and remove; ``step`` None: an extra."""
+        """Write a checkpoint, name it as the last, and remove surplus ones.
+
+        ``step`` is None for a checkpoint outside the schedule, which the next
+        scheduled one replaces.
+        """
         hub = runner.message_hub
         keys = (_IDS, _PATH, _EXTRA)
         before = {key: hub.get_info(key) for key in keys}
@@ -186,13 +193,14 @@ class ExactCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(ids, self.max_keep_ckpts)
         if is_main_process():
-            self._remove(surplus)
+            join = self.file_backend.join_path
+            self._remove([join(self.out_dir, old) for old in surplus])
 
     def _write(
         self, runner: Runner, name: str, path: str, meta: dict
     ) -> str | None:
-        """Write a checkpoint; why that failed, on every process."""
-        # A method that hooks of this project may have.
+        """Write a checkpoint; returns why that failed, on every process."""
+        # Not a hook point of mmengine, but of this project's hooks.
         runner.call_hook('before_collecting_state')
         self._state = self._collect(runner)
         fault = None
@@ -225,39 +233,33 @@ class ExactCheckpointHook(CheckpointHook):
         is_last = runner.iter + 1 >= runner.max_iters
         if is_last or self._failed > self.max_failed_saves:
             raise OSError(
-                f'{text} Make room, or mend the folder, and go on from there '
-                'with --resume'
+                f'{text} Free some space, or repair the folder, and continue '
+                'from there with --resume'
             )
         print_log(
-            f'{text} Training goes on; it stops after '
-            f'{self.max_failed_saves + 1 - self._failed} more of these.',
+            f'{text} Training continues; it stops after '
+            f'{self.max_failed_saves + 1 - self._failed} more failures.',
             logger='current',
             level=logging.ERROR,
         )
 
-    def _remove(self, names: list[str]) -> None:
-        for name in names:
-            path = self.file_backend.join_path(self.out_dir, name)
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
             try:
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
             except OSError as error:
-                print_log(
-                    f'The old checkpoint {path} stays: {error}',
-                    logger='current',
-                    level=logging.WARNING,
-                )
+                _warn(f'The old checkpoint {path} was not removed: {error}')
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save the best; the one before goes when the new one is there."""
-        backend = self.file_backend
-        self.file_backend = DeferredRemovals(backend)
-        saver = _BestSaver(runner, self.file_backend)
+        """Save the best; mmengine would remove the previous one before."""
+        surplus: list[str] = []
+        self.file_backend.remove = surplus.append
         try:
-            super()._save_best_checkpoint(saver, metrics)
-            saver.backend.flush()
+            super()._save_best_checkpoint(_BestSaver(runner, surplus), metrics)
         finally:
-            self.file_backend = backend
+            del self.file_backend.remove  # the method is in place again
+        self._remove(surplus)
 
     def _collect(self, runner: Runner) -> dict | None:
         """State of the loop and of all processes; a collective call."""
@@ -265,39 +267,33 @@ class ExactCheckpointHook(CheckpointHook):
         if not isinstance(loop, ExactLoop):
             return None
         if not runner.optim_wrapper.should_update():
-            print_log(
+            _warn(
                 'This checkpoint falls between two steps of the optimizer: '
-                'gradients accumulated so far are not in it, so what is '
-                'resumed from it will differ. Save at multiples of '
-                'accumulative_counts.',
-                logger='current',
-                level=logging.WARNING,
+                'gradients accumulated so far are not in it, so a run resumed '
+                'from it will differ. Save at multiples of '
+                'accumulative_counts.'
             )
         model = bare_model(runner.model)
-        ranks = collect_rank_states(model, loop.random_state)
+        ranks = collect_process_states(model, loop.random_state)
         return dict(loop=loop.state_dict(), ranks=ranks)
 
     def _restore(self, runner: Runner, state: Mapping) -> None:
         loop = runner.train_loop
         if not isinstance(loop, ExactLoop):
-            print_log(
+            _warn(
                 f'{type(loop).__name__} does not resume exactly: data and '
                 "random numbers start anew. train_cfg.type='ExactEpochLoop' "
-                "or 'ExactIterLoop' does.",
-                logger='current',
-                level=logging.WARNING,
+                "or 'ExactIterLoop' does."
             )
         elif not state:
             loop.start_without_state()
-            print_log(
-                'The checkpoint holds no random numbers (it is not of '
-                'ExactCheckpointHook with an exact loop): they start anew, '
-                'so the run will differ from one that was not stopped.',
-                logger='current',
-                level=logging.WARNING,
+            _warn(
+                'The checkpoint holds no random numbers (it was not written '
+                'by ExactCheckpointHook with an exact loop): they start anew, '
+                'so the run will differ from an uninterrupted one.'
             )
         else:
-            random_state = restore_rank_state(
+            random_state = restore_process_state(
                 bare_model(runner.model),
                 state['ranks'],
                 state['loop']['seed'],
@@ -307,7 +303,7 @@ class ExactCheckpointHook(CheckpointHook):
             self.saved_iter = runner.iter
 
     def _find(self, work_dir: Path, folder: Path) -> Path | None:
-        """The checkpoint to resume; those that are damaged are remembered."""
+        """The checkpoint to resume; damaged ones are remembered."""
         path, damaged = find_readable(work_dir, folder, self._is_own)
         self._damaged = [
             each.name
@@ -325,42 +321,47 @@ class ExactCheckpointHook(CheckpointHook):
 
 
 class _BestSaver:
-    """A runner that survives when the best checkpoint cannot be written.
+    """A runner that continues if the best checkpoint cannot be written.
 
     Args:
-        runner (Runner): The runner, of which all else is asked.
-        backend (DeferredRemovals): Where the best one so far was removed.
+        runner (Runner): The runner, which does everything else.
+        surplus (list[str]): The previous best checkpoint, if mmengine wants
+            it removed.
     """
 
-    def __init__(self, runner: Runner, backend: DeferredRemovals) -> None:
+    def __init__(self, runner: Runner, surplus: list[str]) -> None:
         self.runner = runner
-        self.backend = backend
+        self.surplus = surplus
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)
 
     def save_checkpoint(self, *args: Any, **options: Any) -> None:
-        """Save; without success keep the one before."""
+        """Save; if that fails, keep the previous best checkpoint."""
         try:
             self.runner.save_checkpoint(*args, **options)
         except OSError as error:
-            self.backend.forget()
+            self.surplus.clear()
             print_log(
-                f'The best checkpoint could not be written: {error}. The one '
-                'before stays.',
+                f'The best checkpoint could not be written: {error}. The '
+                'previous one is kept.',
                 logger='current',
                 level=logging.ERROR,
             )
 
 
-def _checked(path: str) -> None:
-    """Refuse a local file that is damaged; others only when they are read."""
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)
+
+
+def _check_file(path: str) -> None:
+    """Refuse a damaged local file; others are checked when they are read."""
     if Path(path).is_file():
         check_content(path)
 
 
-def _agreed(find: Any) -> str | None:
-    """What the main process finds, or its error, on every process."""
+def _on_main_process(find: Callable[[], Path | None]) -> str | None:
+    """The main process' result, or its error, on every process."""
     answer = [None, None]
     if is_main_process():
         try:

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmunimoco.engine.exact_checkpoint_hook import ExactCheckpointHook
-from mmunimoco.engine.latest_checkpoint import find_readable
+from mmunimoco.engine import ExactCheckpointHook
+from mmunimoco.engine.checkpoint_files import find_readable
 
 
 @pytest.fixture
 def run_of_three(tmp_path):
-    """Three checkpoints; the oldest has the largest number, of another run."""
+    """Three checkpoints; the oldest has the largest number."""
     for age, number in enumerate((9, 2, 3)):
         path = tmp_path / f'epoch_{number}.pth'
         torch.save(dict(message_hub={}, state_dict={}), path)
@@ -39,11 +39,11 @@ def change_byte(path, place):
     path.write_bytes(data)
 
 
-def test_the_named_one(run_of_three):
+def test_named_one_is_found(run_of_three):
     assert find(run_of_three).name == 'epoch_3.pth'
 
 
-def test_a_truncated_one_is_passed_over(run_of_three):
+def test_truncated_ones_are_skipped(run_of_three):
     cut(run_of_three / 'epoch_3.pth')
     assert find(run_of_three).name == 'epoch_2.pth'
     cut(run_of_three / 'epoch_2.pth')
@@ -57,7 +57,7 @@ def test_a_truncated_one_is_passed_over(run_of_three):
 
 @pytest.mark.parametrize('place', [0.2, 0.5, 0.8])
 def test_one_changed_byte_is_found(run_of_three, place):
-    """Torch itself reads such a file without a word."""
+    """PyTorch reads such a file without an error."""
     path = run_of_three / 'epoch_3.pth'
     torch.save(dict(message_hub={}, weight=torch.zeros(5000)), path)
     change_byte(path, place)
@@ -65,7 +65,7 @@ def test_one_changed_byte_is_found(run_of_three, place):
     assert find(run_of_three).name == 'epoch_2.pth'
 
 
-def test_a_damaged_file_that_is_given_is_refused(run_of_three):
+def test_damaged_file_given_explicitly_is_refused(run_of_three):
     path = run_of_three / 'epoch_3.pth'
     runner = SimpleNamespace(_resume=True, _load_from=str(path))
     ExactCheckpointHook().before_run(runner)
@@ -76,19 +76,19 @@ def test_a_damaged_file_that_is_given_is_refused(run_of_three):
 
 
 @pytest.mark.parametrize('text', ['', None, 'epoch_7.pth'])
-def test_a_useless_name(run_of_three, text):
+def test_last_checkpoint_is_missing_or_wrong(run_of_three, text):
     (run_of_three / 'last_checkpoint').unlink()
     if text is not None:
         (run_of_three / 'last_checkpoint').write_text(text)
     assert find(run_of_three).name == 'epoch_3.pth'
 
 
-def test_weights_alone_are_no_run(run_of_three):
+def test_weights_alone_are_not_resumed(run_of_three):
     torch.save(dict(state_dict={}), run_of_three / 'epoch_3.pth')
     found, damaged = search(run_of_three)
-    # They are not damaged: somebody may want them.
+    # They are not damaged, so they are never removed.
     assert found.name == 'epoch_2.pth' and damaged == []
 
 
-def test_nothing_there(tmp_path):
+def test_empty_folder(tmp_path):
     assert search(tmp_path) == (None, [])

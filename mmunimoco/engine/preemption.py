@@ -1,9 +1,10 @@
-"""Save and leave when the cluster asks for it."""
+"""Save and exit when the cluster sends SIGTERM."""
 
 import logging
 import os
 import signal
 import threading
+from functools import cache
 from types import FrameType
 
 import torch
@@ -16,9 +17,9 @@ from mmpretrain.registry import HOOKS
 
 from mmunimoco.models.collectives import new_gloo_group
 
-from .exact_checkpoint_hook import ExactCheckpointHook
+from .exact_checkpoint import ExactCheckpointHook
 
-# EX_TEMPFAIL of sysexits.h: a failure that passes, worth another try.
+# EX_TEMPFAIL of sysexits.h: a temporary failure, worth another try.
 REQUEUE = 75
 
 
@@ -27,17 +28,17 @@ class PreemptionHook(Hook):
     """Save at the next step on SIGTERM, and exit with a status to requeue on.
 
     Slurm sends SIGTERM before it preempts a job or its time is over, clouds
-    do before they take a machine back. The step is brought to its end, a
+    before they take a machine back. The current step is finished, a
     checkpoint is written, and the process exits with ``exit_code``;
-    ``--resume`` goes on there. With several processes it is enough that one
-    gets the signal: they agree, and save one step later.
+    ``--resume`` continues from there. With several processes it is enough
+    that one gets the signal: they agree, and save one step later.
 
-    In a validation nothing has to be saved, if that was done before it; the
-    process exits at once, and validates again when resumed.
+    During a validation after which nothing has to be saved the process exits
+    at once, and validates again when resumed.
 
     Without ``ExactCheckpointHook`` nothing can be saved: a warning, and
-    SIGTERM ends the run as ever. A program that handles SIGTERM itself is left
-    alone.
+    SIGTERM ends the run as usual. A program's own handler of SIGTERM is left
+    in place.
 
     Args:
         exit_code (int): Exit status, 1 to 255. Defaults to 75.
@@ -46,7 +47,7 @@ class PreemptionHook(Hook):
         ValueError: If the status is out of range.
     """
 
-    # After all others: what they do for a step is done, and saved.
+    # After all others: their work for a step is done, and saved.
     priority = 'LOWEST'
 
     def __init__(self, exit_code: int = REQUEUE) -> None:
@@ -57,7 +58,7 @@ class PreemptionHook(Hook):
             )
         self.exit_code = exit_code
         self._requested = False
-        self._leave_at_once = False
+        self._exit_at_once = False
         self._installed = False
         self._checkpoints: ExactCheckpointHook | None = None
         self._group = None
@@ -65,8 +66,9 @@ class PreemptionHook(Hook):
         self._answer = False
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen."""
-        self._checkpoints = _find_checkpoint_hook(runner)
+        """Install the signal handler."""
+        found = (h for h in runner.hooks if isinstance(h, ExactCheckpointHook))
+        self._checkpoints = next(found, None)
         if self._checkpoints is None:
             print_log(
                 'No ExactCheckpointHook in default_hooks.checkpoint, so '
@@ -76,38 +78,38 @@ class PreemptionHook(Hook):
             )
             return
         if get_world_size() > 1 and self._group is None:
-            # On the CPU, so that nothing ever waits for a GPU.
+            # On the CPU, so the question never waits for a GPU.
             self._group = new_gloo_group()
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and _is_free(signal.getsignal(signal.SIGTERM)):
+            _reset_in_forks()
             signal.signal(signal.SIGTERM, self._handle)
             self._installed = True
 
     def after_train_iter(self, runner: Runner, *_, **__) -> None:
-        """Save and leave, if asked to.
+        """Save and exit, if requested.
 
         Raises:
             SystemExit: With the exit status.
         """
         if self._all_know() and runner.optim_wrapper.should_update():
             path = self._checkpoints.save_now(runner)
-            self._leave(path or 'nothing, see above')
+            self._exit(path or 'nothing, see above')
 
     def before_val(self, runner: Runner) -> None:
-        """From now on nothing has to be saved, if that was just done."""
+        """From now on exit at once, if the last step is saved."""
         if not self._installed:
             return
-        saved = self._checkpoints.saved_iter
-        self._leave_at_once = saved == runner.iter
-        if self._leave_at_once and self._requested:
-            self._leave('what was saved before this validation')
+        self._exit_at_once = self._checkpoints.saved_iter == runner.iter
+        if self._exit_at_once and self._requested:
+            self._exit('what was saved before this validation')
 
     def after_val(self, runner: Runner) -> None:
-        """Training follows."""
-        self._leave_at_once = False
+        """Training follows, whose steps have to be saved."""
+        self._exit_at_once = False
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more."""
+        """Remove the signal handler."""
         if self._installed:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._installed = False
@@ -115,7 +117,7 @@ class PreemptionHook(Hook):
     def _all_know(self) -> bool:
         """Whether every process knows by now that it is to stop.
 
-        One step's question is answered at the next, so nobody waits for it.
+        The question of one step is answered at the next, so nobody waits.
         """
         if self._group is None:
             return self._requested
@@ -130,28 +132,23 @@ class PreemptionHook(Hook):
         self._question = work, flag
         return self._answer
 
-    def _leave(self, saved: str) -> None:
+    def _exit(self, saved: str) -> None:
         print_log(
-            f'SIGTERM: saved is {saved}; leaving with exit status '
-            f'{self.exit_code}, --resume goes on from there.',
+            f'SIGTERM: saved is {saved}; exiting with status '
+            f'{self.exit_code}, --resume continues from there.',
             logger='current',
             level=logging.WARNING,
         )
         raise SystemExit(self.exit_code)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._leave_at_once:
+        if self._exit_at_once:
             raise SystemExit(self.exit_code)
         self._requested = True
 
 
-def _find_checkpoint_hook(runner: Runner) -> ExactCheckpointHook | None:
-    hooks = (h for h in runner.hooks if isinstance(h, ExactCheckpointHook))
-    return next(hooks, None)
-
-
 def _is_free(handler: object) -> bool:
-    """Whether nobody handles a signal, or a hook of a run that failed."""
+    """Whether SIGTERM has no handler, or that of a run that failed."""
     return handler == signal.SIG_DFL or _is_ours(handler)
 
 
@@ -159,38 +156,34 @@ def _is_ours(handler: object) -> bool:
     return isinstance(getattr(handler, '__self__', None), PreemptionHook)
 
 
-class _Forks:
-    """Forked processes, such as a metric's pool, end on SIGTERM as ever.
+@cache  # once per process
+def _reset_in_forks() -> None:
+    """Let SIGTERM end forked processes, such as a metric's pool, as usual.
 
-    Who made them would wait without end for those that outlive it. The signal
-    is blocked until they have the default again: Python forgets one that
-    comes before.
+    Otherwise they would inherit the handler, survive the signal, and whoever
+    forked them would wait forever. The signal is blocked until the child has
+    the default handler again, because Python forgets one that comes before.
     """
+    blocked = None
 
-    mask = None
-
-    @classmethod
-    def before(cls) -> None:
+    def before() -> None:
+        nonlocal blocked
         if _is_ours(signal.getsignal(signal.SIGTERM)):
-            cls.mask = signal.pthread_sigmask(
+            blocked = signal.pthread_sigmask(
                 signal.SIG_BLOCK, {signal.SIGTERM}
             )
 
-    @classmethod
-    def in_parent(cls) -> None:
-        if cls.mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, cls.mask)
-            cls.mask = None
+    def in_parent() -> None:
+        nonlocal blocked
+        if blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            blocked = None
 
-    @classmethod
-    def in_child(cls) -> None:
-        if cls.mask is not None:
+    def in_child() -> None:
+        if blocked is not None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        cls.in_parent()
+        in_parent()
 
-
-os.register_at_fork(
-    before=_Forks.before,
-    after_in_parent=_Forks.in_parent,
-    after_in_child=_Forks.in_child,
-)
+    os.register_at_fork(
+        before=before, after_in_parent=in_parent, after_in_child=in_child
+    )

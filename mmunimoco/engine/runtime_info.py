@@ -10,12 +10,13 @@ from mmpretrain.registry import HOOKS
 
 @HOOKS.register_module()
 class DelayedRuntimeInfoHook(RuntimeInfoHook):
-    """mmengine's ``RuntimeInfoHook``, without waiting for each step.
+    """mmengine's ``RuntimeInfoHook``, without a device synchronisation a step.
 
-    That hook reads loss and log values every iteration: the host waits for
-    the GPU, and the GPU then for the next step to be queued. This one keeps
-    them on the device until something is logged or the epoch ends, and reads
-    all of them at once. What is logged is the same. Put it in its place::
+    mmengine reads loss and log values every iteration, so the host waits for
+    the GPU and the GPU then for the next step to be queued. This hook keeps
+    them on the device until something is logged or saved or the epoch ends,
+    and reads all of them at once. What is logged is the same. It replaces
+    mmengine's::
 
         default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
     """
@@ -31,22 +32,22 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """Keep the step's log values; hand all over if some are needed.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Of the batch in its epoch.
-            data_batch (Any): The batch.
-            outputs (dict, optional): Log values: scalar tensors or numbers.
-        """
+        """Keep the step's log values, scalar tensors or numbers."""
         for name, value in (outputs or {}).items():
             if isinstance(value, torch.Tensor):
                 value = value.detach()
             self._waiting.append((name, value))
         if is_logged(self, runner, batch_idx):
-            self._hand_over(runner)
+            self._read(runner)
 
-    def _hand_over(self, runner: Runner) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Save the values of all steps, also between two that are logged."""
+        if self._waiting:
+            self._read(runner)
+            checkpoint['message_hub'] = runner.message_hub.state_dict()
+
+    def _read(self, runner: Runner) -> None:
+        """Move the values to mmengine's message hub."""
         tensors = [x for _, x in self._waiting if isinstance(x, torch.Tensor)]
         values = iter(
             torch.stack([x.double().reshape(()) for x in tensors]).tolist()
@@ -66,10 +67,10 @@ def is_logged(hook: Hook, runner: Runner, batch_idx: int) -> bool:
     Args:
         hook (Hook): Any hook, for mmengine's counting.
         runner (Runner): The runner, in ``after_train_iter``.
-        batch_idx (int): Of the batch in its epoch.
+        batch_idx (int): Index of the batch in its epoch.
 
     Returns:
-        bool: As the ``LoggerHook`` of the run would have it.
+        bool: What the ``LoggerHook`` of the run decides.
     """
     intervals = [
         other.interval

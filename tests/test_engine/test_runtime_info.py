@@ -1,6 +1,7 @@
-"""The log with values read late against mmengine's."""
+"""The log with values read late, against mmengine's."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from mmengine.hooks import RuntimeInfoHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
-from mmunimoco.engine import DelayedRuntimeInfoHook, delayed_log_hook
+from mmunimoco.engine import DelayedRuntimeInfoHook, runtime_info
 
 
-class Toy(BaseModel):
-    """Its loss tells the step; a second value comes every other step."""
+class Counter(BaseModel):
+    """Its loss is the number of the step; a second value comes at odd ones."""
 
     def __init__(self):
         super().__init__()
@@ -27,10 +28,10 @@ class Toy(BaseModel):
         return losses
 
 
-def train(folder, hook, interval, **loop):
+def train(folder, hook, interval, checkpoint=None, **loop):
     """Run 14 steps; the logged lines, and the hub's history of the loss."""
     runner = Runner(
-        model=Toy(),
+        model=Counter(),
         work_dir=str(folder),
         train_dataloader=dict(
             dataset=[dict(inputs=torch.zeros(1))] * 7,
@@ -42,7 +43,7 @@ def train(folder, hook, interval, **loop):
         default_hooks=dict(
             runtime_info=hook,
             logger=dict(type='LoggerHook', interval=interval),
-            checkpoint=None,
+            checkpoint=checkpoint,
         ),
         default_scope='mmengine',
         experiment_name=folder.name,
@@ -65,16 +66,31 @@ def test_logs_the_same(tmp_path, interval, loop):
         folder.mkdir()
         loop = dict(by_epoch=False) | loop
         results.append(train(folder, hook(), interval, **loop))
-    (lines, (values, counts)), (wanted, (other, other_counts)) = results
-    assert lines == wanted and len(lines) >= 14 // interval - 1
+    (expected, (other, other_counts)), (lines, (values, counts)) = results
+    assert lines == expected and len(lines) >= 14 // interval - 1
     assert values.tolist() == other.tolist() == list(range(1, 15))
     assert counts.tolist() == other_counts.tolist()
+
+
+@pytest.mark.parametrize(
+    'kind', ['CheckpointHook', 'mmpretrain.ExactCheckpointHook']
+)
+def test_checkpoint_between_two_log_lines_has_all_values(tmp_path, kind):
+    checkpoint = dict(type=kind, by_epoch=False, interval=4)
+    loop = dict(by_epoch=False, max_iters=14)
+    folder = Path(tmp_path / 'run')
+    hook = DelayedRuntimeInfoHook()
+    lines, _ = train(folder, hook, 5, checkpoint, **loop)
+    assert [line['step'] for line in lines] == [5, 10]
+    saved = torch.load(folder / 'iter_8.pth', weights_only=False)
+    history = saved['message_hub']['log_scalars']['train/loss'].data[0]
+    assert history.tolist() == list(range(1, 9))
 
 
 def test_nothing_is_read_before_it_is_logged(monkeypatch):
     """On a device that has no values to read."""
     hook = DelayedRuntimeInfoHook()
-    monkeypatch.setattr(delayed_log_hook, 'is_logged', lambda *_: False)
+    monkeypatch.setattr(runtime_info, 'is_logged', lambda *_: False)
     for step in range(3):
         loss = torch.zeros((), device='meta', requires_grad=True) * 1
         hook.after_train_iter(None, step, None, dict(loss=loss))

@@ -1,4 +1,4 @@
-"""Count and list the broken images that ``skip_broken`` replaces."""
+"""Count and list the broken images that are skipped in training."""
 
 from typing import Any
 
@@ -19,13 +19,12 @@ _FOUND = 'broken_files'  # in the message hub, and so in each checkpoint
 
 @HOOKS.register_module()
 class BrokenImagesHook(Hook):
-    """Count and list the broken images that ``skip_broken`` replaces.
+    """Count and list the broken images that the training data skips.
 
-    Counted are different files, over all workers, processes and restarts of a
-    run. Each process stops before the step in which it meets one too many;
-    at the end of each epoch all of them know all files, list them in the log
-    and stop if there are too many. It does nothing where ``skip_broken`` of
-    the training data is 0.
+    Different files are counted over all workers, processes and restarts of a
+    run. A process stops before the step in which it meets one too many; at
+    the end of each epoch all processes learn of all files, log them, and stop
+    if there are too many. Does nothing if the training data skips none.
     """
 
     def __init__(self) -> None:
@@ -33,23 +32,14 @@ class BrokenImagesHook(Hook):
         self.found: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Go on counting where a resumed run was.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Continue the count of a resumed run."""
         self.limit = skip_limit(runner.train_dataloader.dataset)
         self.found = dict(runner.message_hub.get_info(_FOUND) or {})
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Take in what the samples of a batch stand for.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict, optional): The batch.
+        """Count the files that the samples of the batch replace.
 
         Raises:
             BrokenImageError: If this process has met too many.
@@ -67,7 +57,7 @@ class BrokenImagesHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """In loops that count steps: the end of an epoch."""
+        """In loops that count iterations: detect the end of an epoch."""
         counts_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
         if not counts_epochs and self.every_n_train_iters(
             runner, len(runner.train_dataloader)
@@ -75,10 +65,7 @@ class BrokenImagesHook(Hook):
             self.after_train_epoch(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Bring together what all processes have met, and list it.
-
-        Args:
-            runner (Runner): The runner.
+        """Gather what all processes have met, and log it.
 
         Raises:
             BrokenImageError: If it is too many.
@@ -90,19 +77,16 @@ class BrokenImagesHook(Hook):
         if self.found:
             # The step, because mmengine's logger drops repeated warnings.
             runner.logger.warning(
-                f'skip_broken: {len(self.found)} broken files, of at most '
-                f'{self.limit}, are replaced by others up to step '
-                f'{runner.iter}:{list_broken(self.found)}'
+                f'{len(self.found)} broken files, of at most {self.limit}, '
+                f'are replaced by others up to step {runner.iter}:'
+                f'{list_broken(self.found)}'
             )
 
     def before_collecting_state(self, runner: Runner) -> None:
-        """Have the main process save what the others have met, too.
+        """Let the main process save what the others have met, too.
 
-        A run that goes on within the epoch does not load those images again.
+        A run that resumes within the epoch does not load those images again.
         ``ExactCheckpointHook`` calls this on all processes.
-
-        Args:
-            runner (Runner): The runner.
         """
         if self.limit:
             for found in all_gather_object(self.found):
@@ -112,5 +96,5 @@ class BrokenImagesHook(Hook):
     def _add(self, runner: Runner, found: dict[str, str]) -> None:
         self.found.update(found)
         check_broken(self.found, self.limit)
-        # A copy of its own: the hub is written to checkpoints.
+        # A copy: what the hub holds is written to checkpoints.
         runner.message_hub.update_info(_FOUND, dict(self.found))

@@ -1,4 +1,4 @@
-"""Queues of another length, or without labels, are carried over."""
+"""Queues of another length, or without labels, are fitted to the head."""
 
 from types import SimpleNamespace
 
@@ -6,11 +6,11 @@ import pytest
 import torch
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco
 
-from mmunimoco.engine.queue_resume_hook import QueueResumeHook, fit_queues
+from mmunimoco.engine.queue_resume import QueueResumeHook, fit_queues
 
 
 def queues(length, pointer=0, labels=True):
-    """Keys whose first number tells the order of their arrival."""
+    """Keys whose first entry is the order of their arrival."""
     age = torch.arange(length).roll(pointer)
     result = dict(
         queue=age.float()[:, None].repeat(1, 2),
@@ -21,7 +21,7 @@ def queues(length, pointer=0, labels=True):
     return result
 
 
-def test_the_same_length_is_left_alone():
+def test_the_same_length_is_unchanged():
     stored = queues(6, 4)
     fitted, notes = fit_queues(stored, queues(6))
     assert notes == []
@@ -43,33 +43,28 @@ def test_a_longer_queue_is_filled_up():
     assert fitted['queue'][:, 0].tolist() == [-50, -49, 0, 1, 2, 3]
     assert fitted['label_queue'].tolist() == [-1, -1, 100, 101, 102, 103]
     assert fitted['queue_ptr'].tolist() == [0]
-    assert 'random unlabeled ones make them 6' in note
+    assert 'random unlabeled ones fill them up to 6' in note
 
 
-def test_rows_of_another_kind():
+def test_rows_of_another_shape_are_refused():
     own = queues(4)
     own['queue'] = torch.zeros(4, 3)
     with pytest.raises(ValueError, match='feat_dim'):
         fit_queues(queues(4), own)
 
 
-def test_moco_of_mmpretrain_goes_on(monkeypatch):
+def test_moco_of_mmpretrain_continues(log):
     model = build_unimoco()
     state = model.state_dict()
     moco = {k: v for k, v in state.items() if not k.startswith('head.')}
     keys = torch.nn.functional.normalize(torch.randn(QUEUE_LEN, DIM))
     moco.update(queue=keys.T, queue_ptr=torch.tensor([3]))
     checkpoint = dict(state_dict=moco)
-    said = []
-    monkeypatch.setattr(
-        'mmunimoco.engine.queue_resume_hook.print_log',
-        lambda text, **_: said.append(text),
-    )
     runner = SimpleNamespace(model=model)
     QueueResumeHook().after_load_checkpoint(runner, checkpoint)
     model.load_state_dict(checkpoint['state_dict'])
     assert torch.equal(model.head.queue, keys)
     assert (model.head.label_queue == -1).all()
     assert int(model.head.queue_ptr) == 3
-    assert "mmpretrain's MoCo" in said[0]
-    assert 'no key has a label yet' in said[1]
+    assert "mmpretrain's MoCo" in log.text
+    assert 'no key has a label yet' in log.text

@@ -1,4 +1,4 @@
-"""Queues of a checkpoint that do not fit the run: carried over, not lost."""
+"""Fit the queues of a checkpoint to the head that loads them."""
 
 import logging
 from collections.abc import Mapping
@@ -13,28 +13,24 @@ from torch import Tensor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
-_ROWS = ('queue', 'label_queue', 'index_queue')
+_QUEUES = ('queue', 'label_queue', 'index_queue')
 
 
 @HOOKS.register_module()
 class QueueResumeHook(Hook):
-    """Fit the queues of a checkpoint to ``UniMoCoHead``, and say so.
+    """Fit the queues of a checkpoint to ``UniMoCoHead``, with a warning.
 
     For ``load_from`` and ``--resume``. With another ``queue_len`` the newest
-    keys are kept, or all of them and random unlabeled keys for the rest,
-    which the next ones overwrite first. A checkpoint of mmpretrain's MoCo
-    gets this project's keys; its label queue starts unlabeled. mmengine would
-    leave such queues out with a line in the log.
+    keys are kept, or all of them plus random unlabeled keys, which are
+    overwritten first. A checkpoint of mmpretrain's MoCo is converted; its
+    label queue starts unlabeled. mmengine would drop such queues with a line
+    in the log.
     """
 
     priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Change the checkpoint before the model takes it.
-
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): What was read; changed in place.
+        """Change the checkpoint in place before the model loads it.
 
         Raises:
             ValueError: If its keys have another dimension, or its labels
@@ -43,7 +39,7 @@ class QueueResumeHook(Hook):
         head = getattr(bare_model(runner.model), 'head', None)
         if not isinstance(head, UniMoCoHead):
             return
-        _adopt_moco(checkpoint)
+        _convert_moco(checkpoint)
         state = checkpoint.get('state_dict', checkpoint)
         prefix = 'module.' * ('module.head.queue' in state) + 'head.'
         if f'{prefix}queue' not in state:
@@ -51,7 +47,7 @@ class QueueResumeHook(Hook):
         own = dict(head.named_buffers(recurse=False))
         stored = {
             name: state[prefix + name]
-            for name in (*_ROWS, 'queue_ptr')
+            for name in (*_QUEUES, 'queue_ptr')
             if prefix + name in state
         }
         fitted, notes = fit_queues(stored, own)
@@ -68,30 +64,30 @@ class QueueResumeHook(Hook):
 def fit_queues(
     stored: Mapping[str, Tensor], own: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Carry queues over to another length.
+    """Fit queues to another length.
 
     Args:
         stored (Mapping[str, Tensor]): ``queue`` (L, C), ``queue_ptr`` (1,),
-            and, where the checkpoint has them, ``label_queue`` and
-            ``index_queue``, of L rows.
-        own (Mapping[str, Tensor]): The same of a new head, of K rows.
+            and, if the checkpoint has them, ``label_queue`` and
+            ``index_queue`` with L rows.
+        own (Mapping[str, Tensor]): The same of a new head, with K rows.
 
     Returns:
-        tuple[dict[str, Tensor], list[str]]: The head's buffers, of K rows,
-        and what was done to them, in words.
+        tuple[dict[str, Tensor], list[str]]: The head's buffers, with K rows,
+        and a description of each change.
 
     Raises:
-        ValueError: If the rows have another form than the head's.
+        ValueError: If the rows have another shape than the head's.
     """
     length, wanted = len(stored['queue']), len(own['queue'])
     rows, notes = dict(stored), []
-    for name in _ROWS:
+    for name in _QUEUES:
         if name in own and name not in rows:
             rows[name] = _unknown(own[name], length)
             notes.append(f'there is no {name}, all its keys are unknown')
-    if not _labeled(rows['label_queue']).any():
+    if not _is_labeled(rows['label_queue']).any():
         notes.append('no key has a label yet, those of this run will')
-    for name in (name for name in _ROWS if name in own):
+    for name in (name for name in _QUEUES if name in own):
         if rows[name].shape[1:] != own[name].shape[1:]:
             raise ValueError(
                 f'head.{name} of the checkpoint has rows of shape '
@@ -107,41 +103,41 @@ def fit_queues(
     for name, value in rows.items():
         if name not in own:
             continue
-        # The oldest first, as the next keys go over these.
+        # The oldest first: with a pointer of 0 they are overwritten first.
         newest = value.roll(-pointer, dims=0)[length - kept :]
         blank = own[name][: wanted - kept].to(newest)
         if name != 'queue':
             blank = _unknown(blank, wanted - kept)
         fitted[name] = torch.cat([blank, newest])
-    what = (
+    change = (
         f'its newest {wanted} of {length} keys are kept'
         if wanted < length
-        else f'its {length} keys are kept, random unlabeled ones make them '
-        f'{wanted}'
+        else f'its {length} keys are kept, random unlabeled ones fill them up '
+        f'to {wanted}'
     )
-    return fitted, [what, *notes]
+    return fitted, [change, *notes]
 
 
-def _labeled(labels: Tensor) -> Tensor:
+def _is_labeled(labels: Tensor) -> Tensor:
     return labels.any(dim=1) if labels.ndim == 2 else labels >= 0
 
 
 def _unknown(like: Tensor, rows: int) -> Tensor:
-    """Rows of no label or index: -1, or nothing of a multi-hot label."""
+    """Rows without label or index: -1, or an empty multi-hot label."""
     value = 0 if like.dtype == torch.bool else -1
     return like.new_full((rows, *like.shape[1:]), value, device='cpu')
 
 
-def _adopt_moco(checkpoint: dict) -> None:
-    """Give a checkpoint of mmpretrain's MoCo the keys of this project."""
+def _convert_moco(checkpoint: dict) -> None:
+    """Convert a checkpoint of mmpretrain's MoCo in place."""
     state = checkpoint.get('state_dict', {})
     if 'queue' in state and any(k.startswith('encoder_k.') for k in state):
-        # Not needed by anybody else who imports mmunimoco.
+        # Only needed here: keep `import mmunimoco` light.
         from mmunimoco.converters import to_mmunimoco
 
         converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
         checkpoint['state_dict'] = converted
         print_log(
-            "The checkpoint is of mmpretrain's MoCo: it goes on as UniMoCo.",
+            "The checkpoint is of mmpretrain's MoCo: it continues as UniMoCo.",
             logger='current',
         )

@@ -12,26 +12,25 @@ from torch import Tensor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
-from .delayed_log_hook import is_logged
+from .runtime_info import is_logged
 
 
 @HOOKS.register_module()
 class CollapseHook(Hook):
-    """Log how much the keys of the queue differ, and warn when they do not.
+    """Log the spread of the keys in the queue, and warn if it vanishes.
 
     The log value ``feature_std`` is the standard deviation of each feature
-    over the queue, mean over the C features, times the square root of C:
-    about 1 for keys spread over the whole sphere, 0 for keys that are all the
-    same (as in SimSiam, arXiv 2011.10566, figure 2). It is measured whenever
-    something is logged. The random keys that a queue starts with count until
-    they are overwritten.
+    over the queue, averaged over the C features, times sqrt(C): about 1 for
+    keys spread over the whole sphere, 0 for identical keys (as in SimSiam,
+    arXiv 2011.10566, figure 2). It is measured whenever something is logged.
+    The random keys that a queue starts with count until they are overwritten.
 
-    That finds a collapse to one point, and keys that never left one. Of a
-    collapse to a few dimensions it tells little.
+    It detects a collapse to one point, and keys that never left one; it says
+    little about a collapse to a few dimensions.
 
     Args:
-        threshold (float): Warn below this, once until it is above again.
-            Defaults to 0.02.
+        threshold (float): Warn below this value, once until it is above
+            again. Defaults to 0.02.
 
     Raises:
         ValueError: If the threshold is not in [0, 1).
@@ -55,18 +54,11 @@ class CollapseHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """Measure, if something is logged.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Of the batch in its epoch.
-            data_batch (Any): The batch.
-            outputs (dict, optional): Log values.
-        """
+        """Measure, if something is logged."""
         if not is_logged(self, runner, batch_idx):
             return
         head = getattr(bare_model(runner.model), 'head', None)
-        # One key does not differ from itself.
+        # One key has no spread.
         if not isinstance(head, UniMoCoHead) or head.queue_len < 2:
             return
         spread = feature_std(head.queue).item()
@@ -78,7 +70,7 @@ class CollapseHook(Hook):
             print_log(
                 f'The features collapse: feature_std is {spread:.2g} in '
                 f'iteration {runner.iter + 1}, below {self.threshold:g}, so '
-                'all images look nearly the same to the model. Look at '
+                'all images look nearly the same to the model. Check '
                 'optim_wrapper.optimizer.lr (too high?), model.momentum (too '
                 'large?), model.head.temperature (too high?), the images '
                 'after augmentation (all alike?), and whether loss and '
@@ -89,14 +81,14 @@ class CollapseHook(Hook):
 
 
 def feature_std(features: Tensor) -> Tensor:
-    """How much L2-normalised features differ, as a share of what is possible.
+    """The spread of L2-normalised features, relative to the possible one.
 
     Args:
         features (Tensor): Shape (N, C), float, N >= 1.
 
     Returns:
         Tensor: Scalar: standard deviation over the N rows, mean over the C
-        columns, times the square root of C. At most 1.
+        columns, times sqrt(C). At most 1.
     """
     spread = features.detach().float().std(dim=0, correction=0)
     return spread.mean() * features.shape[1] ** 0.5

@@ -1,3 +1,5 @@
+"""Who handles SIGTERM, and when."""
+
 import signal
 import time
 from multiprocessing import get_context
@@ -5,11 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmunimoco.engine import (
-    ExactCheckpointHook,
-    PreemptionHook,
-    preemption_hook,
-)
+from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +24,7 @@ def _listening() -> PreemptionHook:
 
 
 def test_forked_processes_end_on_sigterm():
-    """Or the pool of a metric would be waited for without end."""
+    """Otherwise a metric would wait forever for its pool."""
     _listening()
     process = get_context('fork').Process(target=time.sleep, args=(60,))
     process.start()
@@ -43,7 +41,7 @@ def test_handler_of_a_failed_run_is_replaced():
     assert following._requested and not failed._requested
 
 
-def test_handler_of_a_program_is_left_alone():
+def test_handler_of_a_program_is_kept():
     seen = []
     signal.signal(signal.SIGTERM, lambda *_: seen.append(True))
     hook = _listening()
@@ -60,14 +58,10 @@ def test_status_out_of_range(status):
         PreemptionHook(exit_code=status)
 
 
-def test_without_the_checkpoint_hook_sigterm_is_as_ever(monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        preemption_hook, 'print_log', lambda text, **_: said.append(text)
-    )
+def test_without_the_checkpoint_hook_nothing_is_handled(log):
     hook = PreemptionHook()
     hook.before_train(SimpleNamespace(hooks=[]))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     hook.before_val(None)
     hook.after_train_iter(None)
-    assert 'nothing is saved on SIGTERM' in said[0]
+    assert 'nothing is saved on SIGTERM' in log.text

@@ -1,4 +1,4 @@
-"""Skip steps whose loss is not finite; stop if they do not end."""
+"""Skip steps whose loss or gradients are not finite; stop if they go on."""
 
 import logging
 from collections.abc import Sequence
@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import (
-    all_gather,
-    all_gather_object,
-    is_main_process,
-)
+from mmengine.dist import all_gather, all_gather_object, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -20,10 +16,10 @@ from torch import Tensor
 
 from mmunimoco.utils.checkpoint import bare_model
 
-from .finite_steps import GradientGuard, RunningStatistics, guards_of
+from .finite_steps import GradientGuard, RunningStatistics, guard_optimizers
 
 IMAGES = 'non_finite_images.txt'
-_NAMED = 4  # images in a message; all are in the file
+_NAMED = 4  # images in a message; the file lists all
 
 
 @dataclass
@@ -33,10 +29,10 @@ class _Step:
     epoch: int
     iteration: int
     samples: Sequence
-    bad: Tensor  # (2,) bool: the loss of this process, the gradients of all
+    bad: Tensor  # (2,) bool: loss of this process, gradients of all
 
     def describe(self, images: dict[int, list[str]]) -> str:
-        """When it was, and of which images of which process."""
+        """Iteration and images, by rank."""
         parts = []
         for rank, names in images.items():
             listed = ', '.join(names[:_NAMED]) or 'unknown'
@@ -51,27 +47,28 @@ class _Step:
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Skip steps that are not finite, warn, and stop if they do not end.
+    """Skip steps that are not finite, warn, and stop if too many do.
 
-    Of a step whose gradients are infinite or NaN nothing stays: weights and
-    optimizer as :class:`GradientGuard` says, running statistics of BN are put
-    back, and ``UniMoCoHead`` enqueues no such key. With a ``GradScaler`` the
-    optimizer is left to that; gradients which overflow are part of its search
-    for a scale and are not counted, a loss that is not finite is.
+    A step whose gradients are infinite or NaN leaves nothing behind: weights
+    and optimizer are kept (see :class:`GradientGuard`), running statistics of
+    BN are restored, and ``UniMoCoHead`` does not enqueue such keys. With a
+    ``GradScaler`` the optimizer is left to it: overflowing gradients are part
+    of its search for a scale and are not counted, a loss that is not finite
+    is.
 
     Whether a step was finite is decided on the device and read every
-    ``interval`` steps, before a validation and before a checkpoint: the host
-    waits for no single step. All processes read it together and agree. The
-    images of such steps are listed in ``non_finite_images.txt`` in the work
-    folder. The count begins anew when a run is resumed.
+    ``interval`` steps, before a validation and before a checkpoint, so the
+    host does not wait for each step. All processes read it together and
+    agree. The images of such steps are listed in ``non_finite_images.txt`` in
+    the work folder. A resumed run starts counting from 0.
 
     Args:
         max_skipped (int): How many steps in a row may be skipped before the
             run stops. Defaults to 20.
-        interval (int): Steps between two looks. Defaults to 50.
+        interval (int): Steps between two reads. Defaults to 50.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of range.
     """
 
     # Before anything is logged, evaluated or saved.
@@ -97,14 +94,14 @@ class NonFiniteLossHook(Hook):
         self._good_checkpoint: str | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Guard the optimizers; the count begins."""
+        """Guard the optimizers, and start counting."""
         self._remove_guards()
-        self._guards = guards_of(runner.optim_wrapper)
+        self._guards = guard_optimizers(runner.optim_wrapper)
         self._statistics = None
         self._waiting, self._in_a_row = [], 0
 
     def before_train_iter(self, runner: Runner, *_, **__) -> None:
-        """Back up the statistics, once all of a checkpoint is restored."""
+        """Back up the statistics, once the whole checkpoint is restored."""
         if self._statistics is None:
             self._statistics = RunningStatistics(bare_model(runner.model))
 
@@ -115,27 +112,21 @@ class NonFiniteLossHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """Note whether the step was finite; look, if it is time.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Of the batch in its epoch.
-            data_batch (Any): The batch; its samples are remembered.
-            outputs (dict, optional): Log values, with ``loss``.
+        """Record whether the step was finite; read the record if it is due.
 
         Raises:
             FloatingPointError: If too many steps in a row were skipped.
         """
-        self._note(runner, data_batch, (outputs or {}).get('loss'))
+        self._record(runner, data_batch, (outputs or {}).get('loss'))
         if self._is_due(runner, batch_idx):
             self.settle(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Look, as validation reads the running statistics."""
+        """Read the record: validation uses the running statistics."""
         self.settle(runner)
 
     def before_collecting_state(self, runner: Runner) -> None:
-        """Look, as ``ExactCheckpointHook`` is about to save."""
+        """Read the record: ``ExactCheckpointHook`` is about to save."""
         self.settle(runner)
 
     def after_train(self, runner: Runner) -> None:
@@ -143,7 +134,7 @@ class NonFiniteLossHook(Hook):
         self._remove_guards()
 
     def settle(self, runner: Runner) -> None:
-        """Learn of the steps since the last look; a collective call.
+        """Read the record of the steps since the last read; collective.
 
         Args:
             runner (Runner): The runner.
@@ -161,51 +152,52 @@ class NonFiniteLossHook(Hook):
             self._in_a_row = 0
         else:
             self._statistics.repair()
-            self._take_skipped(runner, steps, bad)
+            self._count_skipped(runner, steps, bad)
         self._statistics.back_up()
 
-    def _take_skipped(
+    def _count_skipped(
         self, runner: Runner, steps: list[_Step], bad: Tensor
     ) -> None:
-        """Count, warn and stop."""
+        """Count skipped steps, list their images, then warn or stop."""
+        list_path = Path(runner.work_dir) / IMAGES
         texts = []
         images = _images_of(steps, bad)
         is_bad = bad.any(dim=2).any(dim=0).tolist()
-        for step, flag, of_ranks in zip(steps, is_bad, images, strict=True):
+        for step, flag, by_rank in zip(steps, is_bad, images, strict=True):
             if not flag:
                 self._in_a_row = 0
                 continue
-            texts.append(step.describe(of_ranks))
+            texts.append(step.describe(by_rank))
             if is_main_process():
-                _list_images(runner, step, of_ranks)
+                _append_images(list_path, step, by_rank)
             if self._in_a_row == 0:
                 self._first = texts[-1]
                 hub = runner.message_hub
                 self._good_checkpoint = hub.get_info('last_ckpt')
             self._in_a_row += 1
             if self._in_a_row > self.max_skipped:
-                raise FloatingPointError(self._why_stopped(runner, step))
+                raise FloatingPointError(self._reason(step, list_path))
         print_log(
             f'{len(texts)} of the last {len(steps)} steps were skipped: loss '
             f'or gradients were not finite. The first was {texts[0]}. The run '
-            f'stops when {self.max_skipped + 1} in a row are; all images are '
-            f'in {_list_path(runner)}.',
+            f'stops after {self.max_skipped + 1} in a row; all images are '
+            f'listed in {list_path}.',
             logger='current',
             level=logging.WARNING,
         )
 
-    def _note(
+    def _record(
         self, runner: Runner, data_batch: Any, loss: Tensor | None
     ) -> None:
-        """Remember a step; nothing is read from the device."""
+        """Remember a step, without reading from the device."""
         flags = [guard.take() for guard in self._guards]
         flags = [flag for flag in flags if flag is not None]
         if not isinstance(loss, Tensor):
             return
         bad_loss = ~loss.detach().isfinite().all()
-        nothing = torch.zeros_like(bad_loss)
+        finite = torch.zeros_like(bad_loss)
         bad = torch.stack(
-            [bad_loss, torch.stack(flags).any() if flags else nothing]
+            [bad_loss, torch.stack(flags).any() if flags else finite]
         )
         samples = ()
         if isinstance(data_batch, dict):
@@ -213,7 +205,7 @@ class NonFiniteLossHook(Hook):
         self._waiting.append(_Step(runner.epoch, runner.iter, samples, bad))
 
     def _is_due(self, runner: Runner, batch_idx: int) -> bool:
-        # mmengine's hook, which tells nobody before it saves.
+        # mmengine's own CheckpointHook announces no save in advance.
         saving = [
             hook.interval
             for hook in runner.hooks
@@ -228,20 +220,16 @@ class NonFiniteLossHook(Hook):
             or self.is_last_train_iter(runner)
         )
 
-    def _why_stopped(self, runner: Runner, step: _Step) -> str:
-        good = self._good_checkpoint
-        advice = (
-            f'the last good checkpoint is {good}'
-            if good is not None
-            else 'there is no checkpoint from before'
-        )
+    def _reason(self, step: _Step, list_path: Path) -> str:
+        good = 'there is no checkpoint from before'
+        if self._good_checkpoint is not None:
+            good = f'the last good checkpoint is {self._good_checkpoint}'
         return (
-            'loss or gradients were not finite in '
-            f'{self._in_a_row} steps in a row, up to iteration '
-            f'{step.iteration + 1}; nothing of them is in the weights, '
-            f'{advice}. The first was {self._first}; all images are in '
-            f'{_list_path(runner)}. Look at these, then try a lower '
-            'optim_wrapper.optimizer.lr, clip_grad, or bfloat16 in place of '
+            f'loss or gradients were not finite in {self._in_a_row} steps in '
+            f'a row, up to iteration {step.iteration + 1}; none of them '
+            f'changed the weights, {good}. The first was {self._first}; all '
+            f'images are listed in {list_path}. Check these, then try a lower '
+            'optim_wrapper.optimizer.lr, clip_grad, or bfloat16 instead of '
             'float16'
         )
 
@@ -252,15 +240,10 @@ class NonFiniteLossHook(Hook):
 
 
 def _images_of(steps: list[_Step], bad: Tensor) -> list[dict[int, list[str]]]:
-    """Images of each bad step, of the ranks that are its cause.
+    """Images of each step, by the ranks that caused it; a collective call.
 
-    Args:
-        steps (list[_Step]): Some steps.
-        bad (Tensor): Shape (processes, steps, 2), bool, on the CPU.
-
-    Returns:
-        list[dict[int, list[str]]]: By rank: where a loss was bad, or all
-        ranks if the gradients alone were. A collective call.
+    Those are the ranks with a bad loss, or all if only gradients were bad.
+    ``bad`` is (processes, steps, 2) bool, on the CPU.
     """
     losses, any_bad = bad[..., 0], bad.any(dim=2)
     causes = torch.where(losses.any(dim=0), losses, any_bad)
@@ -280,15 +263,11 @@ def _name(sample: Any) -> str:
     return f'sample {sample.get("sample_idx")}' if path is None else str(path)
 
 
-def _list_path(runner: Runner) -> Path:
-    return Path(runner.work_dir) / IMAGES
-
-
-def _list_images(
-    runner: Runner, step: _Step, images: dict[int, list[str]]
+def _append_images(
+    path: Path, step: _Step, images: dict[int, list[str]]
 ) -> None:
-    """Add a step's images to the file, one a line."""
-    with _list_path(runner).open('a', encoding='utf-8') as file:
+    """Append iteration, rank and image to the file, one image a line."""
+    with path.open('a', encoding='utf-8') as file:
         for rank, names in images.items():
             for name in names:
                 file.write(f'{step.iteration + 1}\t{rank}\t{name}\n')

@@ -1,4 +1,4 @@
-"""Keys that do not differ are noticed, and those that do are left alone."""
+"""A collapse of the keys is logged and warned about."""
 
 import json
 
@@ -9,12 +9,7 @@ from small_unimoco import unimoco_config
 from torch.nn import functional
 
 from mmunimoco.engine import CollapseHook
-from mmunimoco.engine.collapse_hook import feature_std
-
-
-@pytest.fixture(autouse=True)
-def quick_runners(monkeypatch):
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+from mmunimoco.engine.collapse import feature_std
 
 
 def test_spread_of_known_features():
@@ -25,8 +20,8 @@ def test_spread_of_known_features():
     poles = torch.zeros(50, 16)
     poles[:25, 0], poles[25:, 0] = 1, -1
     assert feature_std(poles).item() == pytest.approx(4 / 16)
-    wanted = sphere[:40].double().numpy().std(axis=0).mean() * 4
-    assert feature_std(sphere[:40]).item() == pytest.approx(wanted, rel=1e-5)
+    expected = sphere[:40].double().numpy().std(axis=0).mean() * 4
+    assert feature_std(sphere[:40]).item() == pytest.approx(expected, rel=1e-5)
     assert feature_std(sphere.half()).dtype == torch.float32
 
 
@@ -35,11 +30,7 @@ def scalars(folder):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def log_of(folder):
-    return ''.join(path.read_text() for path in folder.glob('*/*.log'))
-
-
-def test_it_is_logged_and_collapse_is_warned_about_once(tmp_path):
+def test_collapse_is_logged_and_warned_about_once(tmp_path, log_of):
     """A neck that maps every image to one point, by its bias."""
     hooks = [dict(type='CollapseHook', threshold=0.3)]
     runner = noise_runner(tmp_path, hooks=hooks, log_level='INFO', epochs=2)
@@ -59,7 +50,7 @@ def test_it_is_logged_and_collapse_is_warned_about_once(tmp_path):
     assert 'model.head.temperature' in text
 
 
-def test_nothing_to_say_of_keys_that_differ(tmp_path):
+def test_no_warning_about_keys_that_differ(tmp_path, log_of):
     hooks = [dict(type='CollapseHook', threshold=0.0)]
     runner = noise_runner(tmp_path, hooks=hooks)
     runner.train()
@@ -70,7 +61,7 @@ def test_nothing_to_say_of_keys_that_differ(tmp_path):
     assert 'collapse' not in log_of(tmp_path)
 
 
-def test_a_queue_of_one_key_has_no_spread(tmp_path):
+def test_queue_of_one_key_has_no_spread(tmp_path, log_of):
     model = unimoco_config(head=dict(queue_len=1), data_preprocessor=dict())
     hooks = [dict(type='CollapseHook')]
     noise_runner(tmp_path, hooks=hooks, model=model).train()

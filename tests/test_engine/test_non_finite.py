@@ -1,4 +1,4 @@
-"""Steps that are not finite leave nothing behind, and end the run."""
+"""Steps that are not finite leave nothing behind, and stop the run."""
 
 import re
 from types import SimpleNamespace
@@ -15,17 +15,11 @@ from mmunimoco.engine import NonFiniteLossHook
 from mmunimoco.engine.finite_steps import (
     GradientGuard,
     any_not_finite,
-    guards_of,
+    guard_optimizers,
 )
 
 HOOK = dict(type='NonFiniteLossHook', interval=3)
 NAN, INF = float('nan'), float('inf')
-
-
-@pytest.fixture(autouse=True)
-def quick_runners(monkeypatch):
-    # Looking for compilers takes longer than the run.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
 
 def floats(state):
@@ -82,11 +76,10 @@ def test_a_skipped_step_leaves_nothing(tmp_path):
         )
 
 
-def test_the_run_goes_on_with_what_it_learns(tmp_path, caplog):
+def test_one_bad_step_is_skipped_and_listed(tmp_path, log_of):
     bad = 5
     runner = noise_runner(tmp_path, [bad * N + 2], [HOOK])
-    with caplog.at_level('WARNING', 'mmengine'):
-        runner.train()
+    runner.train()
     state = runner.model.state_dict()
     assert all(value.isfinite().all() for value in floats(state).values())
     history = runner.message_hub.get_scalar('train/loss').data[0]
@@ -99,11 +92,7 @@ def test_the_run_goes_on_with_what_it_learns(tmp_path, caplog):
     assert 'iteration 6 in epoch 1 (images of rank 0: 20.jpg, 21.jpg' in text
 
 
-def log_of(folder):
-    return ''.join(path.read_text() for path in folder.glob('*/*.log'))
-
-
-def test_it_stops_and_names_step_images_and_checkpoint(tmp_path):
+def test_stops_and_names_step_images_and_checkpoint(tmp_path):
     """Two epochs; from the second on every image is poisoned."""
     hook = dict(HOOK, max_skipped=2, interval=100)
     runner = noise_runner(tmp_path, hooks=[hook], epochs=2)
@@ -132,8 +121,8 @@ class _PoisonSecondEpoch(Hook):
             runner.train_dataloader.dataset.poisoned = set(range(N * STEPS))
 
 
-def test_steps_that_are_not_in_a_row_do_not_stop_it(tmp_path):
-    """Every other step is bad, over several looks."""
+def test_bad_steps_that_are_not_in_a_row_do_not_stop(tmp_path, log_of):
+    """Every other step is bad, over several reads."""
     poisoned = [i for step in range(0, STEPS, 2) for i in images_of_step(step)]
     hook = dict(HOOK, max_skipped=1)
     noise_runner(tmp_path, poisoned, [hook]).train()
@@ -142,8 +131,8 @@ def test_steps_that_are_not_in_a_row_do_not_stop_it(tmp_path):
         noise_runner(tmp_path, poisoned, [dict(HOOK, max_skipped=0)]).train()
 
 
-def test_statistics_are_whole_in_a_checkpoint_within_an_epoch(tmp_path):
-    """Also where no look is due."""
+def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path):
+    """Also between two reads."""
     hooks = [dict(HOOK, interval=100)]
     checkpoint = dict(type='ExactCheckpointHook', by_epoch=False, interval=5)
     runner = noise_runner(
@@ -160,7 +149,7 @@ def test_statistics_are_whole_in_a_checkpoint_within_an_epoch(tmp_path):
 
 
 def _two_processes(rank, world_size, folder):
-    """Rank 1 alone gets NaN, in steps 2 and from 6 on."""
+    """Only rank 1 gets NaN, in steps 2 and from 6 on."""
     bad = [2, *range(6, STEPS)]
     poisoned = [2 * N * step + 2 * i + 1 for step in bad for i in range(N)]
     hook = dict(HOOK, max_skipped=2)
@@ -168,7 +157,7 @@ def _two_processes(rank, world_size, folder):
     runner = noise_runner(
         folder,
         hooks=[hook],
-        # Or images of one rank meet those of another in the key encoder.
+        # Otherwise the key encoder mixes images of both ranks.
         model=unimoco_config(shuffle_bn=False, data_preprocessor=dict()),
         launcher='pytorch',
         cfg=dict(
@@ -213,17 +202,17 @@ def test_processes_agree(tmp_path):
 
 
 @pytest.mark.parametrize('loss', [NAN, INF])
-def test_gradient_scaler_is_left_to_itself(loss):
-    """It skips on its own; a loss that is not finite still counts."""
+def test_optimizer_of_a_gradient_scaler_is_not_guarded(loss):
+    """It skips steps itself; a loss that is not finite still counts."""
     if not hasattr(torch.amp, 'GradScaler'):
         pytest.skip('this torch has no GradScaler for a CPU')
     scaler = torch.amp.GradScaler('cpu')
     wrapper = SimpleNamespace(loss_scaler=scaler)
-    assert guards_of(wrapper) == []
+    assert guard_optimizers(wrapper) == []
     scaler = torch.amp.GradScaler('cpu', enabled=False)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1)
     wrapper = SimpleNamespace(loss_scaler=scaler, optimizer=optimizer)
-    (guard,) = guards_of(wrapper)
+    (guard,) = guard_optimizers(wrapper)
     guard.remove()
     weight = optimizer.param_groups[0]['params'][0]
     weight.grad = torch.full((1,), float('nan'))
@@ -231,8 +220,8 @@ def test_gradient_scaler_is_left_to_itself(loss):
     assert weight.isnan().all() and guard.take() is None
     hook = NonFiniteLossHook()
     runner = SimpleNamespace(epoch=0, iter=0)
-    hook._note(runner, None, torch.tensor(loss))
-    hook._note(runner, None, torch.tensor(1.0))
+    hook._record(runner, None, torch.tensor(loss))
+    hook._record(runner, None, torch.tensor(1.0))
     assert [step.bad.tolist() for step in hook._waiting] == [
         [True, False],
         [False, False],
@@ -240,10 +229,10 @@ def test_gradient_scaler_is_left_to_itself(loss):
 
 
 def test_steps_are_guarded_after_a_compilation():
-    """Torch 2.1 then calls no step hooks, without a word."""
+    """PyTorch 2.1 then calls no step hooks, without a warning."""
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=1)
-    (guard,) = guards_of(SimpleNamespace(optimizer=optimizer))
+    (guard,) = guard_optimizers(SimpleNamespace(optimizer=optimizer))
     torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1))
     weight.grad = torch.full((1,), float('nan'))
     optimizer.step()
@@ -257,7 +246,7 @@ def test_steps_are_guarded_after_a_compilation():
     ('kind', 'options'), [('SGD', dict(momentum=0.9)), ('AdamW', {})]
 )
 @pytest.mark.parametrize('bad', [NAN, INF, -INF])
-def test_guard_skips_as_if_there_was_no_step(kind, options, bad):
+def test_skipped_step_is_as_if_it_had_not_been(kind, options, bad):
     results = []
     for gradients in ([1, 2, bad, 3], [1, 2, 3]):
         weight = nn.Parameter(torch.ones(5, dtype=torch.float64))
@@ -294,8 +283,8 @@ def test_any_not_finite_does_not_overflow():
     assert any_not_finite(large)
 
 
-def test_a_look_costs_the_device_nothing_between():
-    """Tried on a device that has no values to read."""
+def test_nothing_is_read_between():
+    """On a device that has no values to read."""
     hook = NonFiniteLossHook()
     hook._is_due = lambda *_: False
     runner = SimpleNamespace(epoch=0, iter=0)
