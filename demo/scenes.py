@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
-from .fashion_mnist_archive import FashionMNISTSplit
+from mmunimoco.datasets.npz_images import NpzSplit
 
 # A pixel of the source is object from this gray value on; what it encloses
 # (a dark shirt's inside) is object as well.
@@ -66,7 +66,7 @@ class Scene:
 
 
 def compose_scene(
-    source: FashionMNISTSplit,
+    source: NpzSplit,
     split: str,
     index: int,
     seed: int = 0,
@@ -75,7 +75,7 @@ def compose_scene(
     """Compose one scene.
 
     Args:
-        source (FashionMNISTSplit): The images to take objects from.
+        source (NpzSplit): The images to take objects from.
         split (str): 'train' or 'test': another stream of random numbers.
         index (int): Number of the scene; a scene does not depend on how many
             there are.

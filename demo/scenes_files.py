@@ -10,7 +10,9 @@ import numpy as np
 from mmpretrain.datasets.categories import FASHIONMNIST_CATEGORITES
 from PIL import Image
 
-from .fashion_mnist_archive import DEFAULT_ARCHIVE, read_archive
+from mmunimoco.datasets.npz_images import read_npz_split
+
+from . import DATA_FILE
 from .scenes import Scene, compose_scene
 
 CLASSES = FASHIONMNIST_CATEGORITES
@@ -24,7 +26,7 @@ def write_scenes(
     counts: dict[str, int],
     seed: int = 0,
     size: int = 128,
-    archive: str = DEFAULT_ARCHIVE,
+    archive: str = DATA_FILE,
     progress: Callable[[float], None] | None = None,
 ) -> Path:
     """Compose scenes and write them in the three usual forms.
@@ -58,7 +60,7 @@ def write_scenes(
     done, total = 0, sum(counts.values())
     for name, count in counts.items():
         writer = _SplitWriter(part, name)
-        source = read_archive(SPLITS[name][0], archive)
+        source = read_npz_split(archive, SPLITS[name][0])
         for index in range(count):
             writer.add(
                 compose_scene(source, SPLITS[name][0], index, seed, size)

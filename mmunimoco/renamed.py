@@ -14,10 +14,29 @@ RENAMED: dict[Registry, dict[str, str]] = {
     # Models.
     MODELS: {},
     # Datasets and their transforms.
-    DATASETS: {},
+    DATASETS: {
+        'DemoFashionMNIST': "type='NpzImages' with ann_file=<.npz file>",
+    },
     TRANSFORMS: {},
     # Hooks.
-    HOOKS: {},
+    HOOKS: {
+        **dict.fromkeys(
+            [
+                'CheckpointCheckHook',
+                'ClassNamesCheckHook',
+                'LabelCheckHook',
+                'SegmentationCheckHook',
+                'TransferCheckHook',
+            ],
+            'PreflightHook (once, it does what the five did)',
+        ),
+        'ChannelsLastHook': 'StepOptionsHook with channels_last=True',
+        'CompileEncodersHook': 'StepOptionsHook with compile=True',
+        'GradientCheckpointHook': (
+            'StepOptionsHook with gradient_checkpointing=True'
+        ),
+        'ImagesToDeviceHook': 'StepOptionsHook with images_on_device=True',
+    },
 }
 
 

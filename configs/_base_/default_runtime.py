@@ -32,10 +32,8 @@ log_processor = dict(
 )
 
 custom_hooks = [
-    # A checkpoint of which nothing fits stops the run.
-    dict(type='CheckpointCheckHook'),
-    # Labels beyond model.head.num_classes stop it before it starts.
-    dict(type='LabelCheckHook'),
+    # Stops a run before it starts on a checkpoint or labels that do not fit.
+    dict(type='PreflightHook'),
     # Queues of another length, or of MoCo, are carried over.
     dict(type='QueueResumeHook'),
     # Steps that are not finite are skipped; 21 in a row stop the run.

@@ -21,8 +21,7 @@ default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
 
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='ChannelsLastHook'),
-    dict(type='CompileEncodersHook'),
+    dict(type='StepOptionsHook', channels_last=True, compile=True),
 ]
 
 # Of several GPUs: gradients live in the buckets that are reduced, and every

@@ -146,7 +146,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 # On a CPU this layout takes time off a training step.
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='mmpretrain.ChannelsLastHook'),
+    dict(type='mmpretrain.StepOptionsHook', channels_last=True),
 ]
 log_processor = dict(by_epoch=True)
 default_hooks = dict(

@@ -11,11 +11,7 @@ train_dataloader = dict(
             type='PartialLabels',
             label_ratio=0.1,
             seed=0,
-            dataset=dict(
-                type='DemoFashionMNIST',
-                split='train',
-                pipeline={{_base_.train_pipeline}},
-            ),
+            dataset={{_base_.train_dataloader.dataset.dataset}},
         ),
     )
 )

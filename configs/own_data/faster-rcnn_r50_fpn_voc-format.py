@@ -64,10 +64,5 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='mmpretrain.ClassNamesCheckHook'),
-]
-
 # Names of this file alone; the resolved config keeps only what counts.
 del data_root, classes, train_list, val_list, own

@@ -24,10 +24,5 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=f'{data_root.rstrip("/")}/{val["ann_file"]}')
 test_evaluator = val_evaluator
 
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='mmpretrain.ClassNamesCheckHook'),
-]
-
 # Names of this file alone; the resolved config keeps only what counts.
 del data_root, classes, train, val, own, filter_cfg

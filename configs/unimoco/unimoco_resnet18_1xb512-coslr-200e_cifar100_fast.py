@@ -8,4 +8,7 @@ _base_ = [
 
 model = dict(head=dict(num_classes=100))
 
-custom_hooks = [*_base_.custom_hooks, dict(type='ImagesToDeviceHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='StepOptionsHook', images_on_device=True),
+]

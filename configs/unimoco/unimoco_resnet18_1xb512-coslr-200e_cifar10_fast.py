@@ -6,4 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-custom_hooks = [*_base_.custom_hooks, dict(type='ImagesToDeviceHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='StepOptionsHook', images_on_device=True),
+]

@@ -6,6 +6,7 @@ from .index_as_image import IndexAsImage
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .load_two_crops import LoadTwoCrops
 from .mask_folders import MaskFolders
+from .npz_images import NpzImages
 from .partial_labels import PartialLabels
 from .shared_collate import collate_views
 from .tar_files import TarBackend
@@ -16,6 +17,7 @@ __all__ = [
     'LabeledSubset',
     'LoadTwoCrops',
     'MaskFolders',
+    'NpzImages',
     'PartialLabels',
     'RepeatLabeled',
     'TarBackend',

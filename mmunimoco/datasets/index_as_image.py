@@ -9,7 +9,7 @@ from mmpretrain.registry import TRANSFORMS
 class IndexAsImage(BaseTransform):
     """Hand on where an image stands in its data set, not the image.
 
-    For data sets of which :class:`ImagesToDeviceHook` puts the images on
+    For data sets of which ``StepOptionsHook`` puts the images on
     the device; :class:`TwoViewAugment` crops them there.
 
     Required keys: ``sample_idx``. Modified keys: ``img``, an int64 tensor

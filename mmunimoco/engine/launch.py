@@ -110,7 +110,7 @@ def build_runner(cfg: Config) -> Runner:
         Runner: The runner that the config asks for.
     """
     prepare_processes(cfg)
-    _add_checkpoint_check(cfg)
+    _add_preflight_checks(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
@@ -233,11 +233,11 @@ def _enable_tta(cfg: Config) -> None:
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 
 
-def _add_checkpoint_check(cfg: Config) -> None:
-    """Have every loaded checkpoint checked, whatever the config says."""
+def _add_preflight_checks(cfg: Config) -> None:
+    """Add ``PreflightHook`` to a config that does not have it."""
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(
-        str(hook.get('type')).endswith('CheckpointCheckHook') for hook in hooks
+        str(hook.get('type')).endswith('PreflightHook') for hook in hooks
     ):
-        hooks.append(dict(type='mmpretrain.CheckpointCheckHook'))
+        hooks.append(dict(type='mmpretrain.PreflightHook'))
     cfg.custom_hooks = hooks

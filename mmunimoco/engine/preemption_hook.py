@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from mmunimoco.models.comm import new_control_group
+from mmunimoco.models.collectives import new_gloo_group
 
 from .exact_checkpoint_hook import ExactCheckpointHook
 
@@ -77,7 +77,7 @@ class PreemptionHook(Hook):
             return
         if get_world_size() > 1 and self._group is None:
             # On the CPU, so that nothing ever waits for a GPU.
-            self._group = new_control_group()
+            self._group = new_gloo_group()
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and _is_free(signal.getsignal(signal.SIGTERM)):
             signal.signal(signal.SIGTERM, self._handle)

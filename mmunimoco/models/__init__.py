@@ -1,14 +1,17 @@
 """UniMoCo with its head, losses and data preprocessor."""
 
-from .info_nce_loss import InfoNCELoss
-from .supcon_loss import SupConLoss
+from .losses import ContrastiveLoss, InfoNCELoss, SupConLoss, UniConLoss
+from .momentum_encoder import MomentumEncoder
+from .split_batch_norm import SplitBatchNorm
 from .two_view_augment import TwoViewAugment
-from .unicon_loss import UniConLoss
 from .unimoco import UniMoCo
 from .unimoco_head import UniMoCoHead
 
 __all__ = [
+    'ContrastiveLoss',
     'InfoNCELoss',
+    'MomentumEncoder',
+    'SplitBatchNorm',
     'SupConLoss',
     'TwoViewAugment',
     'UniConLoss',

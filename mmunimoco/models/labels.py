@@ -1,8 +1,12 @@
-"""Labels of a batch: from data samples to checked tensors."""
+"""Labels of a batch: collected from data samples, checked and compared.
+
+Rules of UniMoCo (arXiv 2103.10773): a key of the queue is a positive if its
+label is known and equals the query's; every other key of the queue is a
+negative, unlabeled keys included.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from zlib import crc32
 
 import torch
@@ -14,116 +18,185 @@ UNLABELED = -1
 
 @dataclass
 class SampleLabels:
-    """Labels of some samples, with what the optional rules need.
+    """Labels of N samples.
 
     Attributes:
         labels (Tensor): Shape (N,), int64, -1 for unlabeled; or multi-hot,
             shape (N, num_classes), bool, all False for unlabeled.
-        indices (Tensor, optional): Identity of the sample in the data set,
-            shape (N,), int64, -1 for unknown.
-        any_known (bool): False if it is certain that no sample is labeled,
-            which saves comparing labels.
+        indices (Tensor, optional): Identity of each image in the data set,
+            shape (N,), int64, -1 for unknown. Needed by
+            ``exclude_own_keys`` only.
+        has_labels (bool): False if the host knows that no sample is labeled.
+        has_unlabeled (bool): False if the host knows that all are.
     """
 
     labels: Tensor
     indices: Tensor | None = None
-    any_known: bool = True
+    has_labels: bool = True
+    has_unlabeled: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, item: slice) -> 'SampleLabels':
-        indices = None if self.indices is None else self.indices[item]
-        return SampleLabels(self.labels[item], indices, self.any_known)
-
     @property
     def known(self) -> Tensor:
-        """Which samples are labeled, shape (N,), bool."""
+        """Whether each sample is labeled, shape (N,), bool."""
         if self.labels.dim() == 2:
             return self.labels.any(dim=1)
         return self.labels != UNLABELED
 
-    @cached_property
-    def labels_to_match(self) -> Tensor:
-        """Labels (N,) of which an unlabeled one equals none of others.
 
-        Made once for all chunks of the queue.
+@dataclass
+class KeyBlock:
+    """Keys to contrast with a batch of queries, and the labels of both.
+
+    Attributes:
+        keys (Tensor): Shape (M, C).
+        key_labels (SampleLabels): Of the M keys.
+        query_labels (SampleLabels): Of the N queries.
+        ignore_unlabeled (bool): Whether unlabeled keys are left out of the
+            negatives of labeled queries.
+        exclude_own (bool): Whether other keys of the query's image are left
+            out.
+        own_start (int, optional): Given for the keys of the current batch:
+            row ``own_start + i`` is query i's own key. Of such a block, keys
+            of the query's label are positives, all others are left out.
+    """
+
+    keys: Tensor
+    key_labels: SampleLabels
+    query_labels: SampleLabels
+    ignore_unlabeled: bool = False
+    exclude_own: bool = False
+    own_start: int | None = None
+
+    def masks(self, chunk: slice) -> tuple[Tensor | None, Tensor | None]:
+        """Mark the positives, and the keys left out, of a chunk of the keys.
+
+        Args:
+            chunk (slice): Selects B of the M keys.
+
+        Returns:
+            tuple[Tensor | None, Tensor | None]: Two masks of shape (N, B),
+            bool, that share no entry; None instead of an empty one.
         """
-        return self.labels.masked_fill(~self.known, UNLABELED - 1)
+        queries, keys = self.query_labels, self.key_labels
+        positives = ignored = None
+        if queries.has_labels or self.own_start is not None:
+            positives = same_class(queries.labels, keys.labels[chunk])
+            if self.ignore_unlabeled and queries.has_labels:
+                unlabeled = ~SampleLabels(keys.labels[chunk]).known
+                ignored = queries.known.unsqueeze(1) & unlabeled
+        if self.exclude_own:
+            own = same_image(queries.indices, keys.indices[chunk])
+            positives = None if positives is None else positives & ~own
+            ignored = own if ignored is None else ignored | own
+        if self.own_start is not None:
+            positives = positives & ~self._own_keys(chunk)
+            ignored = ~positives
+        return positives, ignored
+
+    def _own_keys(self, chunk: slice) -> Tensor:
+        """Mark each query's own key in the batch, shape (N, B), bool."""
+        device = self.keys.device
+        rows = torch.arange(chunk.start, chunk.stop, device=device)
+        own = torch.arange(len(self.query_labels), device=device)
+        return (own + self.own_start).unsqueeze(1) == rows
+
+
+def same_class(query_labels: Tensor, key_labels: Tensor) -> Tensor:
+    """Compare labels; multi-hot ones match if they share a class.
+
+    Args:
+        query_labels (Tensor): Shape (N,) or (N, num_classes), as
+            :attr:`SampleLabels.labels`.
+        key_labels (Tensor): Shape (M,) or (M, num_classes).
+
+    Returns:
+        Tensor: Shape (N, M), bool. Unlabeled samples match nothing.
+    """
+    if query_labels.dim() == 2:
+        # Number of shared classes; float32 counts up to 2**24 exactly.
+        return query_labels.float() @ key_labels.float().T > 0
+    return _match_known(query_labels, key_labels)
+
+
+def same_image(query_indices: Tensor, key_indices: Tensor) -> Tensor:
+    """Compare indices of images, shape (N,) and (M,), to (N, M) bool."""
+    return _match_known(query_indices, key_indices)
+
+
+def _match_known(queries: Tensor, keys: Tensor) -> Tensor:
+    # Unknown queries are set to -2, so they match no key.
+    queries = queries.masked_fill(queries < 0, UNLABELED - 1)
+    return queries.unsqueeze(1) == keys
 
 
 def collect_labels(
     data_samples: Sequence[DataSample],
     num_classes: int | None = None,
     multi_label: bool = False,
-    device: torch.device | str = 'cpu',
 ) -> Tensor:
     """Collect the labels of a batch.
 
-    A sample without ``gt_label``, with -1 or with an empty one, is unlabeled.
+    A sample is unlabeled if it has no ``gt_label``, an empty one, or -1.
 
     Args:
         data_samples (Sequence[DataSample]): N samples.
         num_classes (int, optional): Width of the multi-hot labels.
         multi_label (bool): Whether a sample may have several classes.
-        device (torch.device): Where the labels are wanted.
 
     Returns:
-        Tensor: Shape (N,), int64, -1 for unlabeled; if ``multi_label`` shape
-        (N, num_classes), bool, all False for unlabeled.
+        Tensor: On the CPU. Shape (N,), int64, -1 for unlabeled; with
+        ``multi_label`` shape (N, num_classes), bool.
 
     Raises:
-        ValueError: If a sample has several labels without ``multi_label``, or
-            a class of a multi-label sample is out of range.
+        ValueError: If a sample has several labels without ``multi_label``,
+            or a class of a multi-label sample is out of range.
     """
     labels = [
         sample.gt_label.flatten() if 'gt_label' in sample else None
         for sample in data_samples
     ]
-    # All at once: from a GPU each copy would wait.
     found = [label for label in labels if label is not None]
-    like = found[0] if found else torch.zeros(0)
-    empty = like.new_zeros(0, dtype=torch.int64)
+    empty = (found[0] if found else torch.zeros(0)).new_zeros(0).long()
     labels = [empty if label is None else label for label in labels]
     if multi_label:
-        return _multi_hot(labels, num_classes).to(device)
-    unlabeled = empty.new_full((1,), UNLABELED)
+        counts = torch.tensor([len(label) for label in labels])
+        return _multi_hot(torch.cat(labels).cpu(), counts, num_classes)
     for sample, label in zip(data_samples, labels, strict=True):
         if len(label) > 1:
+            name = sample.get('img_path', sample.get('sample_idx', '?'))
             raise ValueError(
-                f'{_name(sample)} has {len(label)} labels, but UniMoCoHead '
-                'expects one. For several classes an image set '
+                f'image {name} has {len(label)} labels, but UniMoCoHead '
+                'expects one. For several classes per image set '
                 'multi_label=True and num_classes in the head'
             )
-    labels = [label if len(label) else unlabeled for label in labels]
-    return torch.cat(labels).to(device)
+    unlabeled = empty.new_full((1,), UNLABELED)
+    # One concatenation: a copy from a GPU per label would wait each time.
+    return torch.cat([x if len(x) else unlabeled for x in labels]).cpu()
 
 
-def _multi_hot(labels: list[Tensor], num_classes: int) -> Tensor:
-    counts = [len(label) for label in labels]
-    rows = torch.arange(len(labels)).repeat_interleave(torch.tensor(counts))
-    classes = torch.cat(labels)
-    rows = rows.to(classes.device)
+def _multi_hot(classes: Tensor, counts: Tensor, num_classes: int) -> Tensor:
+    """Turn the class lists of all samples, end to end, into rows of bool."""
     if len(classes):
         low, high = torch.stack(classes.aminmax()).tolist()
         _check_range(low, high, UNLABELED, num_classes - 1)
-    hot = classes.new_zeros(len(labels), num_classes + 1, dtype=torch.bool)
-    # Unlabeled, -1, lands in a last column that is cut off.
-    hot[rows, classes % (num_classes + 1)] = True
-    return hot[:, :num_classes].contiguous()
+    rows = torch.arange(len(counts)).repeat_interleave(counts)
+    hot = torch.zeros(len(counts), num_classes, dtype=torch.bool)
+    known = classes != UNLABELED
+    hot[rows[known], classes[known]] = True
+    return hot
 
 
-def collect_indices(
-    data_samples: Sequence[DataSample], device: torch.device | str = 'cpu'
-) -> Tensor:
-    """Collect an identity of each image, the same whenever it is drawn.
+def collect_indices(data_samples: Sequence[DataSample]) -> Tensor:
+    """Collect an identity of each image that stays the same over a run.
 
-    Made of ``sample_idx`` and, since indices of concatenated data sets
-    overlap, of ``img_path`` where the samples have one.
+    It combines ``sample_idx`` with a hash of ``img_path``, since indices of
+    concatenated data sets overlap.
 
     Args:
         data_samples (Sequence[DataSample]): N samples.
-        device (torch.device): Where the indices are wanted.
 
     Returns:
         Tensor: Shape (N,), int64, not negative.
@@ -142,29 +215,27 @@ def collect_indices(
             )
         high = 0 if path is None else crc32(str(path).encode()) >> 1
         identities.append((high << 32) + int(index or 0))
-    return torch.tensor(identities).to(device)
+    return torch.tensor(identities)
 
 
 def check_labels(
     labels: Tensor, num_classes: int | None, multi_label: bool
-) -> tuple[Tensor, bool, bool]:
-    """Check dtype and range of a batch's labels.
+) -> SampleLabels:
+    """Check dtype and range of the labels of a batch.
 
-    The host waits for the device of the labels, so they are best checked on
-    the CPU; all that it wants to know is fetched at once.
+    For labels on a GPU the host has to wait, once.
 
     Args:
-        labels (Tensor): Shape (N,), integer; or multi-hot, integer or bool,
-            shape (N, num_classes). At least one sample.
+        labels (Tensor): Shape (N,), integer, -1 for unlabeled; or multi-hot,
+            integer or bool, shape (N, num_classes). N >= 1.
         num_classes (int, optional): Declared number of classes.
         multi_label (bool): Which of the two.
 
     Returns:
-        tuple[Tensor, bool, bool]: The labels as int64 or, multi-hot, bool;
-        whether any sample is labeled, and whether any is not.
+        SampleLabels: The labels as int64 or, multi-hot, bool.
 
     Raises:
-        ValueError: If they are no integers or out of range.
+        ValueError: If they are not integers, or out of range.
     """
     if labels.is_floating_point():
         raise ValueError(f'labels must be integers, but got {labels.dtype}')
@@ -173,11 +244,11 @@ def check_labels(
         fewest = labels.sum(dim=1).min()
         low, high, fewest = torch.stack([*labels.aminmax(), fewest]).tolist()
         _check_range(low, high, 0, 1)
-        return labels.bool(), high > 0, fewest == 0
+        return SampleLabels(labels.bool(), None, high > 0, fewest == 0)
     low, high = torch.stack(labels.aminmax()).tolist()
     highest = None if num_classes is None else num_classes - 1
     _check_range(low, high, UNLABELED, highest)
-    return labels, high > UNLABELED, low == UNLABELED
+    return SampleLabels(labels, None, high > UNLABELED, low == UNLABELED)
 
 
 def _check_range(
@@ -190,7 +261,3 @@ def _check_range(
             f'where {UNLABELED} is unlabeled. Set num_classes of UniMoCoHead '
             "to the data set's number of classes, or correct the annotations"
         )
-
-
-def _name(sample: DataSample) -> str:
-    return f'image {sample.get("img_path", sample.get("sample_idx", "?"))}'

@@ -1,4 +1,4 @@
-"""The key encoder: a slowly moving copy of the query encoder."""
+"""The momentum encoder: an exponential moving average of an encoder."""
 
 import math
 from collections import defaultdict
@@ -21,9 +21,9 @@ def _checked_momentum(name: str, value: Any) -> float:
     if not 0 <= value <= 1:
         raise ValueError(
             f'`{name}` must lie in [0, 1], got {value} (model.{name} of the '
-            'config). It is the share of '
-            'the query encoder that enters the key encoder at each step: a '
-            f'published m = 0.999 is written `{name}=0.001`.'
+            'config). It is the share of the query encoder that enters the '
+            'key encoder at each step: the published m = 0.999 is '
+            f'`{name}=0.001`.'
         )
     return float(value)
 
@@ -46,12 +46,12 @@ class MomentumEncoder(nn.Module):
     :math:`T`) and :math:`T` the ``max_iters`` of the run.
 
     Only parameters are averaged. Buffers are not: the key encoder sees other
-    images than the query encoder and keeps BN statistics of its own.
+    images than the query encoder and keeps its own BN statistics.
 
-    The first update is a plain copy of parameters *and* buffers, as the
-    weights are initialised, or a pre-trained backbone is loaded, after this
-    module was built. After it every step is independent of what the host
-    knows, so that nothing waits for the device.
+    The first update copies parameters *and* buffers, because weights are
+    initialised, or a pre-trained backbone is loaded, after this module was
+    built. The host reads the step counter once and then counts itself, so an
+    update does not wait for the device.
 
     Checkpoint keys (``module.*``, ``steps``) are those of mmengine's
     ``ExponentialMovingAverage``: checkpoints of mmpretrain's MoCo load.
@@ -90,7 +90,7 @@ class MomentumEncoder(nn.Module):
         )
         self.module = deepcopy(module).requires_grad_(False)
         self.register_buffer('steps', torch.tensor(0, dtype=torch.long))
-        # `steps` as the host knows it; None until it is read, once.
+        # Copy of `steps` on the host; None until it is read.
         self._host_steps: int | None = None
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class MomentumEncoder(nn.Module):
         """
         if self._host_steps is None:
             self._host_steps = int(self.steps)
-        # Asked for at step 0 too, so that a run that lacks it stops at once.
+        # Computed at step 0 too, so a run of unknown length stops at once.
         momentum = self.current_momentum()
         keys, queries = _matched(self.module, source, 'parameters')
         if self._host_steps == 0:
@@ -140,7 +140,7 @@ class MomentumEncoder(nn.Module):
         return self.end_momentum + (self.momentum - self.end_momentum) * cosine
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        # A checkpoint brings its own count: read it anew at the next update.
+        # The checkpoint has its own count; read it at the next update.
         super()._load_from_state_dict(*args, **kwargs)
         self._host_steps = None
 
@@ -149,7 +149,7 @@ class MomentumEncoder(nn.Module):
 
 
 def _max_iters() -> int:
-    """Length of the run in iterations, as mmengine's runner published it."""
+    """Return the length of the run in iterations, set by mmengine's hook."""
     hub = MessageHub.get_current_instance()
     max_iters = hub.get_info('max_iters')
     if not max_iters:
@@ -166,7 +166,7 @@ def _max_iters() -> int:
 def _matched(
     averaged: nn.Module, source: nn.Module, kind: str
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """'parameters' or 'buffers' of both modules in order, checked to fit."""
+    """Return the tensors of both modules in order, with equal shapes."""
     ours = list(getattr(averaged, kind)())
     theirs = list(getattr(source, kind)())
     if [x.shape for x in ours] != [x.shape for x in theirs]:
@@ -175,7 +175,7 @@ def _matched(
 
 
 def _difference(averaged: nn.Module, source: nn.Module, kind: str) -> str:
-    """Name the first tensors in which two modules differ."""
+    """Describe the first tensors that differ between two modules."""
     ours, theirs = (
         {n: tuple(x.shape) for n, x in getattr(m, f'named_{kind}')()}
         for m in (averaged, source)
@@ -200,11 +200,10 @@ def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
 
 
 def _lerp(targets: list[Tensor], sources: list[Tensor], weight: float) -> None:
-    """``targets += weight * (sources - targets)``, one kernel list a dtype.
+    """Compute ``targets += weight * (sources - targets)`` in place.
 
-    A model of one dtype on one device, which is every model in practice,
-    takes a single foreach call. Integer parameters cannot be averaged and
-    are copied.
+    One foreach call per dtype and device. Integer parameters cannot be
+    averaged and are copied.
     """
     groups = defaultdict(lambda: ([], []))
     for target, source in zip(targets, sources, strict=True):

@@ -6,28 +6,28 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-# In mmengine's root registry: `build_norm_layer` looks there, whatever the
-# default scope of the config. A direct child of `_BatchNorm`, because the
-# layer rules of mmengine's initialisers look one base class up and no further.
+# In mmengine's root registry, where `build_norm_layer` finds it with any
+# default scope. A direct subclass of `_BatchNorm`, because mmengine's
+# initialisers look up the name of the direct base class only.
 @MODELS.register_module()
 class SplitBatchNorm(_BatchNorm):
     """BatchNorm whose batch is split into contiguous groups in training.
 
-    On one GPU plain BN lets the encoders cheat: query and key of an image
-    are normalised by statistics of the same batch. Splitting the batch into
-    groups, with the keys shuffled, is the remedy known for one device. A
-    step of N samples normalises as ``num_splits`` devices with N /
-    num_splits samples each do (``torch.tensor_split`` where that is uneven).
+    On one GPU plain BN leaks information: query and key of an image are
+    normalised by statistics of the same batch. Splitting the batch into
+    groups, with the keys shuffled, is the known remedy (MoCo's CIFAR demo).
+    A batch of N samples is normalised as ``num_splits`` devices with
+    N / num_splits samples each would do it (``torch.tensor_split`` if that
+    is uneven).
 
-    Every group updates running statistics of its own, as a device would,
-    and the layer keeps their mean: with f the ``momentum`` (or 1 /
-    ``num_batches_tracked`` where it is None), ``running = (1 - f) * running
-    + f * mean over groups of the group's mean (unbiased variance)``. The
-    groups count alike, whatever their sizes. Evaluation is plain BN, and a
-    checkpoint has the keys of plain BN.
+    The running statistics are the mean over those of the groups: with f the
+    ``momentum`` (or 1 / ``num_batches_tracked`` if it is None),
+    ``running = (1 - f) * running + f * mean over groups``, each group with
+    equal weight. Evaluation is plain BN, and checkpoint keys are those of
+    plain BN.
 
-    It takes (N, C), (N, C, L), (N, C, H, W) and (N, C, D, H, W), so it
-    serves backbones and necks. When distributed, each rank splits its own
+    Accepts (N, C), (N, C, L), (N, C, H, W) and (N, C, D, H, W), so it serves
+    backbones and necks. In distributed training each rank splits its own
     batch.
 
     Args:
@@ -41,7 +41,7 @@ class SplitBatchNorm(_BatchNorm):
             single value for each channel.
     """
 
-    # The attribute by which mmcv names layers: bn1, as in every checkpoint.
+    # mmcv derives layer names from it: bn1, as in every checkpoint.
     _abbr_ = 'bn'
 
     def __init__(
@@ -56,21 +56,20 @@ class SplitBatchNorm(_BatchNorm):
         self.num_splits = num_splits
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise each group by its statistics, or all by running ones.
+        """Normalise each group by its own statistics; in evaluation plain BN.
 
         Args:
             input (Tensor): (N, C, ...) float.
 
         Returns:
-            Tensor: As ``input``.
+            Tensor: Shape of ``input``.
         """
         if not self.training or self.num_splits == 1:
             return super().forward(input)
         self._check_input_dim(input)
         self._check_groups(input)
-        # One call a group on views of the input: folding the groups into
-        # the channels takes one call, but copies the batch twice (measured
-        # slower, most of all for channels-last maps).
+        # One call per group on views. Folding the groups into the channels
+        # would be one call, but copies the batch twice and measured slower.
         groups = input.tensor_split(self.num_splits)
         means, variances = self._running_of_groups()
         factor = self._average_factor()
@@ -124,7 +123,7 @@ class SplitBatchNorm(_BatchNorm):
             )
 
     def _running_of_groups(self):
-        """Copies of the running statistics for each group, or Nones."""
+        """Return copies of the running statistics per group, or Nones."""
         if not self.track_running_stats:
             return [None] * self.num_splits, [None] * self.num_splits
         shape = (self.num_splits, self.num_features)

@@ -1,4 +1,4 @@
-"""The augmentation of MoCo v2, for a batch of two views on its device."""
+"""The MoCo v2 augmentation of a batch of two views, on the model's device."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,76 +8,69 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
-from . import color_ops
-from .spatial_ops import gaussian_blur, resized_crop
-from .view_parameters import (
-    draw_boxes,
-    draw_chosen,
-    draw_generator,
-    draw_orders,
-    draw_uniform,
-)
+from . import view_operations as ops
 
 _JITTER = (
-    color_ops.adjust_brightness,
-    color_ops.adjust_contrast,
-    color_ops.adjust_saturation,
-    color_ops.adjust_hue,
+    ops.adjust_brightness,
+    ops.adjust_contrast,
+    ops.adjust_saturation,
+    ops.adjust_hue,
 )
-_SIGMAS = 4  # a Gaussian has 6e-5 of its weight farther out
+_SIGMAS = 4  # 6e-5 of a Gaussian lies beyond 4 standard deviations
 
 
 @MODELS.register_module()
 class TwoViewAugment(SelfSupDataPreprocessor):
     """Augment and normalise two views of each image, on the model's device.
 
-    For pipelines that end in uint8 crops, as :class:`LoadTwoCrops` makes
-    them. In training each view of each image draws for itself, in the
+    For pipelines that end in uint8 crops, such as :class:`LoadTwoCrops`. In
+    training every view of every image has its own random parameters, in the
     published order: colour jitter in random order, gray, blur, flip; then
-    both views are normalised. Values stay floating point in between, where
-    Pillow rounds to whole ones. Otherwise images are normalised and nothing
-    else, as :class:`SelfSupDataPreprocessor` does.
+    both views are normalised. Intermediate values stay floating point, where
+    Pillow rounds to integers. Outside training images are only normalised, as
+    :class:`SelfSupDataPreprocessor` does.
 
-    Random numbers come from torch's CPU generator (one a batch, other
-    numbers on each rank): ``torch.manual_seed`` repeats them, on any device.
-    The host does not wait for the device. Data samples stay where they are.
+    Random parameters are drawn on the CPU, from a generator seeded by torch's
+    CPU generator and different on each rank, so ``torch.manual_seed``
+    reproduces them on any device. The host does not wait for the device, and
+    data samples stay where they are.
 
     Args:
-        mean (Sequence[float], optional): Mean of each channel for values 0
-            to 255. Defaults to None, no normalisation.
+        mean (Sequence[float], optional): Mean of each channel, for values in
+            [0, 255]. Defaults to None, no normalisation.
         std (Sequence[float], optional): Standard deviation. Defaults to None.
-        to_rgb (bool): Whether to turn the channels around, which OpenMMLab
-            loads as BGR. Defaults to False.
-        input_order (str, optional): 'bgr' or 'rgb', how the channels come
-            in; colour operations depend on it. Defaults to None: 'bgr' with
-            ``to_rgb`` or ``bgr_to_rgb``, else 'rgb', as mmpretrain's CIFAR
-            data sets have it.
-        brightness (float): Largest change of the factor. Defaults to 0.4.
+        to_rgb (bool): Whether to reverse the channels, which OpenMMLab loads
+            as BGR. Defaults to False.
+        input_order (str, optional): 'bgr' or 'rgb', the channel order of the
+            input; colour operations depend on it. Defaults to None: 'bgr'
+            with ``to_rgb`` or ``bgr_to_rgb``, else 'rgb', the order of
+            mmpretrain's CIFAR data sets.
+        brightness (float): The factor is uniform in [1 - x, 1 + x].
+            Defaults to 0.4.
         contrast (float): The same. Defaults to 0.4.
         saturation (float): The same. Defaults to 0.4.
-        hue (float): Largest shift, in turns up to 0.5. Defaults to 0.1.
-        jitter_prob (float): Share of views with colour jitter.
-            Defaults to 0.8.
-        gray_prob (float): Share of gray views. Defaults to 0.2.
-        blur_prob (float): Share of blurred views. Defaults to 0.5.
-        blur_sigma (tuple[float]): Smallest and largest standard deviation
-            of the blur, in pixels. Defaults to (0.1, 2.0).
-        flip_prob (float): Share of views that are mirrored.
-            Defaults to 0.5.
-        crop (dict, optional): For whole images of one size in place of two
-            views: ``scale``, the size of the views, and
+        hue (float): The shift is uniform in [-x, x] turns, x up to 0.5.
+            Defaults to 0.1.
+        jitter_prob (float): Probability of colour jitter. Defaults to 0.8.
+        gray_prob (float): Probability of gray. Defaults to 0.2.
+        blur_prob (float): Probability of blur. Defaults to 0.5.
+        blur_sigma (tuple[float]): Bounds of the blur's standard deviation,
+            in pixels. Defaults to (0.1, 2.0).
+        flip_prob (float): Probability of a horizontal flip. Defaults to 0.5.
+        crop (dict, optional): To crop whole images of one size here instead
+            of in the pipeline: ``scale``, the size of the views, and
             ``crop_ratio_range``, ``aspect_ratio_range``, ``max_attempts`` as
             in :class:`LoadTwoCrops`. Defaults to None.
-        dtype (str): Of the two views: 'float32', 'float16' or 'bfloat16'.
-            What they are computed in is float32. Defaults to 'float32'.
-        bgr_to_rgb (bool): Another name of ``to_rgb``. Defaults to False.
-        rgb_to_bgr (bool): Turn the channels of RGB images around.
+        dtype (str): Of the returned views: 'float32', 'float16' or
+            'bfloat16'. They are computed in float32. Defaults to 'float32'.
+        bgr_to_rgb (bool): Alias of ``to_rgb``. Defaults to False.
+        rgb_to_bgr (bool): Whether to reverse the channels of RGB images.
             Defaults to False.
-        non_blocking (bool): Whether copies of pinned memory to the device
-            are waited for. Defaults to True.
+        non_blocking (bool): Whether copies from pinned memory to the device
+            are asynchronous. Defaults to True.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If an option is out of range.
     """
 
     def __init__(
@@ -121,7 +114,8 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         self.flip_prob = flip_prob
         self.crop = crop and _CropOptions(**crop)
         self.dtype = getattr(torch, dtype, None)
-        self.images = None  # no buffer: those, DDP may send about each step
+        # Not a buffer: DDP would broadcast it every step.
+        self.images = None
         self._check(hue, min(brightness, contrast, saturation), dtype)
 
     def _check(self, hue: float, least: float, dtype: str) -> None:
@@ -158,26 +152,26 @@ class TwoViewAugment(SelfSupDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Augment a batch for training, or normalise one.
+        """Augment a batch in training, else normalise it.
 
         Args:
             data (dict): ``inputs``, two views (N, 3, H, W) uint8; with
                 ``crop`` also whole images (N, 3, H, W) uint8 or, after
                 :meth:`keep_images`, their indices (N,) int64. And
-                ``data_samples``, handed through.
+                ``data_samples``, passed through.
             training (bool): Whether to augment. Defaults to False.
 
         Returns:
             dict: ``inputs``, a list of two views (N, 3, h, w) of ``dtype``
-            in training, else what ``SelfSupDataPreprocessor`` gives; and
+            in training, else what ``SelfSupDataPreprocessor`` returns; and
             ``data_samples``.
 
         Raises:
-            ValueError: If these are no two views, or ``crop`` is missing.
+            ValueError: If the input is not of these forms.
         """
         if not training:
             return super().forward(data, training)
-        generator = draw_generator()
+        generator = ops.draw_generator()
         # mmengine calls this inside the autocast of the model.
         with torch.autocast(self.device.type, enabled=False):
             views = self._two_crops(data['inputs'], generator)
@@ -187,17 +181,17 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         )
 
     def keep_images(self, images: Tensor) -> None:
-        """Put a whole data set on the device; batches then bring indices.
+        """Keep a whole data set on the device; batches then hold indices.
 
         Args:
-            images (Tensor): (N, 3, H, W) uint8. No part of checkpoints.
+            images (Tensor): (N, 3, H, W) uint8. Not saved in checkpoints.
         """
         self.images = images.to(self.device)
 
     def _two_crops(
         self, inputs: Tensor | Sequence[Tensor], generator: torch.Generator
     ) -> Tensor:
-        """First and second views, (2N, 3, h, w), on the device."""
+        """Return first and second views, (2N, 3, h, w), on the device."""
         inputs = self.cast_data(inputs)
         if isinstance(inputs, (list, tuple)):
             if len(inputs) != 2 or inputs[0].dim() != 4:
@@ -218,21 +212,22 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             if self.images is None:
                 raise ValueError(
                     'TwoViewAugment got indices of images but has no images; '
-                    "add dict(type='ImagesToDeviceHook') to custom_hooks"
+                    "add dict(type='StepOptionsHook', images_on_device=True) "
+                    'to custom_hooks'
                 )
             inputs = self.images[inputs]
         images = torch.cat([inputs, inputs])
         boxes = self.crop.draw(images.shape, generator)
         boxes = self._upload(boxes)
-        return resized_crop(images.float(), boxes, self.crop.scale)
+        return ops.resized_crop(images.float(), boxes, self.crop.scale)
 
     def _augment(self, views: Tensor, generator: torch.Generator) -> Tensor:
-        """All but normalisation; (M, 3, h, w) float32, RGB."""
+        """Apply all but normalisation; returns (M, 3, h, w) float32, RGB."""
         count = len(views)
         if self.input_order == 'bgr':
             views = views.flip(1)
-        # Mirroring commutes with all that follows, and bytes are fewest now.
-        flipped = draw_chosen(count, self.flip_prob, generator)
+        # Flipping commutes with the rest and is cheapest on uint8.
+        flipped = ops.draw_chosen(count, self.flip_prob, generator)
         (rows,) = self._upload_rows([flipped])
         views = views.index_copy(0, rows, views[rows].flip(3)).float()
         self._jitter(views, generator)
@@ -240,12 +235,15 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         return views
 
     def _jitter(self, views: Tensor, generator: torch.Generator) -> None:
-        """Colour jitter, in place: each operation of those it is due for."""
+        """Jitter colours in place, each operation where it was drawn."""
         count, steps = len(views), len(_JITTER)
-        jittered = draw_chosen(count, self.jitter_prob, generator)
-        orders = draw_orders(count, steps, generator)
+        jittered = ops.draw_chosen(count, self.jitter_prob, generator)
+        orders = ops.draw_orders(count, steps, generator)
         factors = torch.stack(
-            [draw_uniform(count, bounds, generator) for bounds in self.jitter]
+            [
+                ops.draw_uniform(count, bounds, generator)
+                for bounds in self.jitter
+            ]
         )
         factors = self._upload(factors)
         due = [
@@ -261,22 +259,22 @@ class TwoViewAugment(SelfSupDataPreprocessor):
     def _blur_and_gray(
         self, views: Tensor, generator: torch.Generator
     ) -> None:
-        """Gray, then blur, in place."""
+        """Convert to gray, then blur, in place."""
         count = len(views)
-        gray = draw_chosen(count, self.gray_prob, generator)
-        blurred = draw_chosen(count, self.blur_prob, generator)
-        sigma = draw_uniform(count, self.blur_sigma, generator)
+        gray = ops.draw_chosen(count, self.gray_prob, generator)
+        blurred = ops.draw_chosen(count, self.blur_prob, generator)
+        sigma = ops.draw_uniform(count, self.blur_sigma, generator)
         sigma = self._upload(sigma)
         gray, blurred = self._upload_rows([gray, blurred])
-        value = color_ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
+        value = ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
         views.index_copy_(0, gray, value)
         radius = math.ceil(_SIGMAS * self.blur_sigma[1])
         radius = min(radius, *(side - 1 for side in views.shape[2:]))
-        soft = gaussian_blur(views[blurred], sigma[blurred], radius)
+        soft = ops.gaussian_blur(views[blurred], sigma[blurred], radius)
         views.index_copy_(0, blurred, soft)
 
     def _finish(self, views: Tensor) -> Tensor:
-        """Normalise RGB views; in the order and dtype that are asked for."""
+        """Normalise RGB views and return them in the configured order."""
         turned = self.input_order == 'bgr'
         if turned != self._channel_conversion:
             views = views.flip(1)
@@ -285,19 +283,19 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         return views.to(self.dtype)
 
     def _upload_rows(self, masks: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Indices of what each mask chooses, all in one copy."""
+        """Return the indices each mask selects, uploaded in one copy."""
         rows = [mask.nonzero().flatten() for mask in masks]
         return self._upload(torch.cat(rows)).split([len(r) for r in rows])
 
     def _upload(self, drawn: Tensor) -> Tensor:
-        """Copy drawn numbers to the device without making the host wait."""
+        """Copy parameters to the device without blocking the host."""
         if self.device.type == 'cuda':
             drawn = drawn.pin_memory()
         return drawn.to(self.device, non_blocking=True)
 
 
 class _CropOptions:
-    """Options of crops on the device, named as in :class:`LoadTwoCrops`."""
+    """Options of crops on the device, as in :class:`LoadTwoCrops`."""
 
     def __init__(
         self,
@@ -311,8 +309,8 @@ class _CropOptions:
         self.attempts = max_attempts
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Boxes for images (M, 3, H, W)."""
-        return draw_boxes(
+        """Draw boxes for images of ``shape`` (M, 3, H, W)."""
+        return ops.draw_boxes(
             shape[0],
             tuple(shape[2:]),
             self.area,

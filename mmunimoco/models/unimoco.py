@@ -1,4 +1,4 @@
-"""UniMoCo: encode two views, and leave the rest to the head."""
+"""The UniMoCo algorithm: two encoders; the head does the rest."""
 
 import torch
 from mmengine.dist import get_world_size
@@ -11,8 +11,6 @@ from torch.nn import functional
 from mmunimoco.utils.config_errors import check_type
 
 from .batch_shuffle import ShufflePlan
-from .host_samples import keep_samples_on_host
-from .labels import collect_indices, collect_labels
 from .momentum_encoder import MomentumEncoder
 from .split_batch_norm import SplitBatchNorm
 
@@ -21,37 +19,36 @@ from .split_batch_norm import SplitBatchNorm
 class UniMoCo(BaseSelfSupervisor):
     """Momentum contrast with any share of labels (arXiv 2103.10773).
 
-    A step is, in the published order: query forward, momentum update, key
-    forward on shuffled images, loss against the queue, enqueue. Checkpoint
-    keys are ``backbone.*``, ``neck.*``, ``encoder_k.*`` (as mmpretrain's
-    ``MoCo``) and ``head.*`` with the queues; only ``backbone.*`` transfers.
-
-    The host waits for no device in a step: labels stay on the CPU until they
-    are checked, whatever the data preprocessor, and the key images travel to
-    other ranks while the queries are computed.
+    A training step follows the published order: query forward, momentum
+    update, key forward on shuffled images, loss against the queue, enqueue.
+    Checkpoint keys are ``backbone.*``, ``neck.*``, ``encoder_k.*`` (as in
+    mmpretrain's ``MoCo``) and ``head.*`` with the queues; only ``backbone.*``
+    transfers.
 
     Args:
         backbone (dict): Config of the backbone.
-        neck (dict): Config of the neck, the projection to feat_dim.
+        neck (dict): Config of the neck, the projection to ``feat_dim``.
         head (dict): Config of the head, a :class:`UniMoCoHead`.
-        momentum (float): Share of the query encoder that the momentum encoder
-            takes over each step: 0.001 is the published m = 0.999.
+        momentum (float): Share of the query encoder that enters the momentum
+            encoder in each step: 0.001 is the published m = 0.999.
             Defaults to 0.001.
-        end_momentum (float, optional): If given, ``momentum`` moves there in
-            half a cosine over the run. Defaults to None.
+        end_momentum (float, optional): If given, ``momentum`` follows half a
+            cosine to this value over the run. Defaults to None.
         shuffle_bn (bool): Whether to shuffle the key images, over all ranks
-            or among the groups of :class:`SplitBatchNorm`, so that batch
-            statistics do not tell which key belongs to a query.
+            or among the groups of :class:`SplitBatchNorm`, so batch
+            statistics cannot reveal which key belongs to a query.
             Defaults to True.
         pretrained (str, optional): Checkpoint to start from.
             Defaults to None.
-        data_preprocessor (dict, optional): Config of the preprocessor.
-            Defaults to None, ``SelfSupDataPreprocessor``.
+        data_preprocessor (dict, optional): Config of the data preprocessor.
+            :class:`TwoViewAugment` keeps labels on the CPU, so reading them
+            does not wait for a GPU. Defaults to None,
+            ``SelfSupDataPreprocessor``.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
         ValueError: If a momentum is outside [0, 1], the type of a part is
-            unknown, or numbers of features do not fit.
+            unknown, or feature dimensions do not match.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class UniMoCo(BaseSelfSupervisor):
             init_cfg=init_cfg,
         )
         self._check_widths(neck)
-        keep_samples_on_host(self.data_preprocessor)
         encoder = nn.Sequential(self.backbone, self.neck)
         self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
         self.shuffle_bn = shuffle_bn
@@ -89,7 +85,7 @@ class UniMoCo(BaseSelfSupervisor):
     def loss(
         self, inputs: list[Tensor], data_samples: list[DataSample]
     ) -> dict[str, Tensor]:
-        """Compute the losses of a batch, and enqueue its keys.
+        """Compute the loss of a batch and enqueue its keys.
 
         Args:
             inputs (list[Tensor]): View for the query and view for the key,
@@ -101,23 +97,17 @@ class UniMoCo(BaseSelfSupervisor):
             dict[str, Tensor]: ``loss`` and the log values of the head.
 
         Raises:
-            ValueError: If there are not two views, or a label is out of
-                range.
+            ValueError: If there are not two views, or a label is invalid.
         """
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
             raise ValueError(
-                'UniMoCo needs two views of each image; use '
-                "dict(type='MultiView', num_views=2, ...) in the pipeline"
+                'UniMoCo needs two views of each image; use LoadTwoCrops, or '
+                "dict(type='MultiView', num_views=2, ...), in the pipeline"
             )
         view_q, view_k = inputs
-        labels = collect_labels(
-            data_samples, self.head.num_classes, self.head.multi_label
-        )
-        indices = None
-        if self.head.exclude_own_keys:
-            indices = collect_indices(data_samples)
+        labels = self.head.collect(data_samples)
         plan = self._draw_shuffle(len(view_k), view_k.device)
-        # Images travel to other ranks while the queries are computed.
+        # The key images are exchanged while the queries are computed.
         arrive = None if plan is None else plan.start_shuffle(view_k)
 
         query = _normalize(self.neck(self.backbone(view_q))[0])
@@ -126,32 +116,32 @@ class UniMoCo(BaseSelfSupervisor):
             key = self.encoder_k(view_k if plan is None else arrive())[0]
             key = _normalize(key)
         if plan is None:
-            return self.head.loss(query, key, labels, indices)
-        key = plan.restore(key)
-        return self.head.loss(query, key, labels, indices, plan.batch_sizes)
+            return self.head.loss(query, key, labels)
+        return self.head.loss(
+            query, plan.restore(key), labels, plan.batch_sizes
+        )
 
     def _check_widths(self, neck: dict) -> None:
-        """Compare the numbers of features, as far as the parts tell them."""
-        pairs = (
-            ('in_channels', _num_features(self.backbone), 'model.backbone'),
-            (
-                'out_channels',
-                getattr(self.head, 'feat_dim', None),
-                'model.head.feat_dim',
-            ),
-        )
-        for name, wanted, other in pairs:
-            given = neck.get(name) if isinstance(neck, dict) else None
+        """Compare feature dimensions, where the parts expose them."""
+        if not isinstance(neck, dict):
+            return
+        backbone_width = _num_features(self.backbone)
+        head_width = getattr(self.head, 'feat_dim', None)
+        for name, wanted, other in (
+            ('in_channels', backbone_width, 'model.backbone'),
+            ('out_channels', head_width, 'model.head.feat_dim'),
+        ):
+            given = neck.get(name)
             if None not in (given, wanted) and given != wanted:
                 raise ValueError(
-                    f'model.neck.{name} is {given}, but {other} makes it '
+                    f'model.neck.{name} is {given}, but {other} requires '
                     f'{wanted}: change one of them'
                 )
 
     def _draw_shuffle(
         self, batch_size: int, device: torch.device
     ) -> ShufflePlan | None:
-        # In one process with one group, shuffling would change nothing.
+        # In one process with plain BN, shuffling would change nothing.
         useful = get_world_size() > 1 or self._splits_batch
         if not (self.shuffle_bn and useful):
             return None
@@ -159,8 +149,8 @@ class UniMoCo(BaseSelfSupervisor):
 
 
 def _num_features(backbone: nn.Module) -> int | None:
-    """Features that a backbone of mmpretrain hands to the neck, if known."""
-    # Of a ResNet this is the last stage's.
+    """Return the output width of a backbone of mmpretrain, if it is known."""
+    # ResNet.feat_dim is the width of the last stage.
     if hasattr(backbone, 'feat_dim'):
         stages = getattr(backbone, 'num_stages', None)
         last = tuple(getattr(backbone, 'out_indices', ()))[-1:]
@@ -169,6 +159,6 @@ def _num_features(backbone: nn.Module) -> int | None:
 
 
 def _normalize(features: Tensor) -> Tensor:
-    """L2-normalise rows, half precision in float32."""
+    """L2-normalise rows; half precision is computed in float32."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     return functional.normalize(features.to(dtype), dim=1)

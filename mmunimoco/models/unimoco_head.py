@@ -1,71 +1,78 @@
-"""The head of UniMoCo: key and label queues, targets, log values."""
+"""The head of UniMoCo: key and label queues, loss and log values."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.nn import functional
 
 from mmunimoco.utils.config_errors import check_type
 
-from .comm import exchange_integers, upload
-from .gather import gather_tensors
-from .label_rules import BatchTargets, QueueTargets
-from .labels import UNLABELED, SampleLabels, check_labels
-from .loss_base import ContrastiveLoss
-from .monitor import PairMonitor
-from .pair_statistics import KeyBlock, streamed_statistics
+from .collectives import exchange_integers, gather_tensors, upload
+from .labels import (
+    UNLABELED,
+    KeyBlock,
+    SampleLabels,
+    check_labels,
+    collect_indices,
+    collect_labels,
+)
+from .losses import ContrastiveLoss
+from .pair_statistics import PairMonitor, dense_monitor, streamed_statistics
 
 
 @MODELS.register_module()
 class UniMoCoHead(BaseModule):
     """Contrast queries with a queue of labeled and unlabeled keys.
 
-    The queue of keys has a label queue beside it; comparing labels gives every
-    query any number of positives (UniMoCo, arXiv 2103.10773): its own key, and
-    each queue key of the same known label. All other queue keys are
+    Beside the queue of keys there is a label queue; comparing labels gives
+    every query any number of positives (UniMoCo, arXiv 2103.10773): its own
+    key and each queue key of the same known label. All other queue keys are
     negatives. The loss is computed before the batch's keys are enqueued.
 
     Buffers, all in the checkpoint: ``queue`` (K, C), L2-normalised rows;
-    ``label_queue`` (K,) int64, -1 for unlabeled, or (K, num_classes) bool if
-    ``multi_label``; ``queue_ptr`` (1,) int64, the next place to write; with
-    ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown. They
-    start with random unlabeled keys, the same for every seed. In distributed
-    training the keys of all ranks are enqueued, in the order of the ranks, on
-    every rank.
+    ``label_queue`` (K,) int64, -1 for unlabeled, or (K, num_classes) bool
+    with ``multi_label``; ``queue_ptr`` (1,) int64, the next row to write;
+    with ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown.
+    They start with random unlabeled keys that do not depend on the seed. In
+    distributed training every rank enqueues the keys of all ranks, in rank
+    order.
 
     Args:
         feat_dim (int): Dimension C of query and key. Defaults to 128.
         queue_len (int): Number of keys K, at least 1. It need not be a
             multiple of the batch size, nor exceed it. Defaults to 65536.
         temperature (float): Divides the similarities. Defaults to 0.2.
-        loss (dict): Config of the loss. A loss that is no
+        loss (dict): Config of the loss. A loss that is not a
             :class:`ContrastiveLoss` is called as ``loss(logits, positives)``.
             Defaults to ``dict(type='UniConLoss')``.
         positive_temperature (float, optional): Divides the similarities of
             positives instead. Defaults to None, the same temperature.
-        num_classes (int, optional): Declares the range of the labels; others
-            raise. Required if ``multi_label``. Defaults to None.
+        num_classes (int, optional): Number of classes; labels outside raise.
+            Required with ``multi_label``. Defaults to None.
         multi_label (bool): Whether a sample may have several classes. Two
             samples match if they share at least one. Defaults to False.
         in_batch_positives (bool): Whether keys of the same batch (of all
-            ranks) with the query's label are positives too. They never are
+            ranks) with the query's label are positives too. They are never
             negatives. Defaults to False.
         ignore_unlabeled_keys (bool): Whether unlabeled keys, some of which
             may be of the query's class, are left out of the negatives of
             labeled queries. Defaults to False.
         exclude_own_keys (bool): Whether older keys of the query's own image
-            are left out. Needs ``indices``. Defaults to False.
+            are left out. Defaults to False.
         streamed (bool): Whether to compute chunk by chunk over the queue, in
             memory that does not grow with K; False builds the (N, 1+K) matrix
             of logits, with the same result. Defaults to True.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If an argument is of the wrong type or out of its range.
+        ValueError: If an argument has the wrong type or is out of range.
     """
 
     def __init__(
@@ -111,8 +118,8 @@ class UniMoCoHead(BaseModule):
         self._create_queues(queue_len, feat_dim)
 
     def _create_queues(self, queue_len: int, feat_dim: int) -> None:
-        # Its own generator: the ranks must start with the same queue, whatever
-        # their seeds, and DDP does not share buffers.
+        # Its own generator, because all ranks must start with the same queue
+        # whatever their seeds.
         generator = torch.Generator().manual_seed(0)
         keys = torch.randn(
             queue_len, feat_dim, generator=generator, device='cpu'
@@ -138,12 +145,34 @@ class UniMoCoHead(BaseModule):
         """Number of keys K in the queue."""
         return len(self.queue)
 
+    def collect(self, data_samples: Sequence[DataSample]) -> SampleLabels:
+        """Collect from a batch what this head needs, and check it.
+
+        Args:
+            data_samples (Sequence[DataSample]): N samples. Without
+                ``gt_label``, or with -1, a sample is unlabeled.
+
+        Returns:
+            SampleLabels: Of the N samples, on the CPU.
+
+        Raises:
+            ValueError: If a label is out of range, a sample has several
+                labels without ``multi_label``, or its image cannot be
+                identified with ``exclude_own_keys``.
+        """
+        labels = collect_labels(
+            data_samples, self.num_classes, self.multi_label
+        )
+        samples = check_labels(labels, self.num_classes, self.multi_label)
+        if self.exclude_own_keys:
+            samples.indices = collect_indices(data_samples)
+        return samples
+
     def loss(
         self,
         query: Tensor,
         key: Tensor,
-        labels: Tensor,
-        indices: Tensor | None = None,
+        labels: Tensor | SampleLabels,
         batch_sizes: list[int] | None = None,
     ) -> dict[str, Tensor]:
         """Compute loss and log values, then enqueue the keys.
@@ -152,47 +181,38 @@ class UniMoCoHead(BaseModule):
             query (Tensor): L2-normalised, shape (N, C), float.
             key (Tensor): L2-normalised, shape (N, C), float, of the same
                 images as ``query``. Gets no gradient.
-            labels (Tensor): Shape (N,), integer, -1 for unlabeled; if
-                ``multi_label`` multi-hot of shape (N, num_classes), zeros for
-                unlabeled. Best on the CPU: they are checked, and for labels
-                on a GPU the host has to wait.
-            indices (Tensor, optional): Identity of each image in the data
-                set, shape (N,), int64, -1 for unknown. Required with
-                ``exclude_own_keys``. Defaults to None.
+            labels (Tensor | SampleLabels): What :meth:`collect` returned; or
+                shape (N,), integer, -1 for unlabeled; with ``multi_label``
+                multi-hot of shape (N, num_classes). A tensor is checked,
+                which makes the host wait if it is on a GPU.
             batch_sizes (list[int], optional): N of every rank, if the caller
-                knows them. Defaults to None: the ranks tell each other.
+                knows them. Defaults to None: the ranks exchange them.
 
         Returns:
-            dict[str, Tensor]: Scalars: ``loss``, the log values of
-            :meth:`PairMonitor.log_values`, and ``labeled_queue_share``, the
-            share of labeled keys in the queue in percent.
+            dict[str, Tensor]: Scalars: ``loss``; ``top1_labeled`` and
+            ``top1_unlabeled``, the share of labeled / unlabeled queries whose
+            nearest key is a positive, in percent;
+            ``positives_per_labeled_query``, own key included;
+            ``positive_similarity`` and ``negative_similarity``, means over
+            pairs; ``labeled_queue_share`` in percent. Values about labeled
+            or unlabeled queries are missing if the batch has none.
 
         Raises:
             ValueError: If a shape does not fit, a label is out of range, or
-                ``indices`` is needed and missing.
+                indices are needed and missing.
         """
-        self._check_inputs(query, key, labels, indices)
-        labels, any_known, any_unknown = check_labels(
-            labels, self.num_classes, self.multi_label
+        samples = self._check_inputs(query, key, labels)
+        batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
+        blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
+        streams = self.streamed and isinstance(
+            self.loss_module, ContrastiveLoss
         )
-        device = query.device
-        labels = upload(labels, device)
-        indices = None if indices is None else upload(indices, device)
-        # To a loss that ignores labels nobody is labeled.
-        uses_labels = getattr(self.loss_module, 'uses_labels', True)
-        samples = SampleLabels(labels, indices, any_known and uses_labels)
-        batch_key, batch, sizes = self._gather(key, samples, batch_sizes)
-        blocks = self._key_blocks(samples, batch_key, batch, sizes)
-        compute = self._streamed_loss if self._can_stream else self._dense_loss
+        compute = self._streamed_loss if streams else self._dense_loss
         loss, monitor = compute(query, key.detach(), blocks)
-        log_values = monitor.log_values(samples.known, any_known, any_unknown)
+        log_values = _log_values(monitor, samples)
         self._enqueue(batch_key, batch)
         share = SampleLabels(self.label_queue).known.float().mean()
         return dict(loss=loss, labeled_queue_share=100 * share, **log_values)
-
-    @property
-    def _can_stream(self) -> bool:
-        return self.streamed and isinstance(self.loss_module, ContrastiveLoss)
 
     def _key_blocks(
         self,
@@ -201,21 +221,22 @@ class UniMoCoHead(BaseModule):
         batch: SampleLabels,
         batch_sizes: list[int],
     ) -> list[KeyBlock]:
-        """All keys but the own ones, with what each is to each query."""
+        """Return all keys but the own ones."""
+        if not getattr(self.loss_module, 'uses_labels', True):
+            samples = replace(samples, has_labels=False)
         indices = self.index_queue if self.exclude_own_keys else None
-        targets = QueueTargets(
-            samples,
-            SampleLabels(self.label_queue, indices),
-            self.ignore_unlabeled_keys,
-            self.exclude_own_keys,
+        options = dict(
+            query_labels=samples,
+            ignore_unlabeled=self.ignore_unlabeled_keys,
+            exclude_own=self.exclude_own_keys,
         )
-        blocks = [KeyBlock(self.queue, targets)]
-        if self.in_batch_positives and samples.any_known:
-            offset = sum(batch_sizes[: get_rank()])
-            targets = BatchTargets(
-                samples, batch, offset, self.exclude_own_keys
+        queue_labels = SampleLabels(self.label_queue, indices)
+        blocks = [KeyBlock(self.queue, queue_labels, **options)]
+        if self.in_batch_positives and samples.has_labels:
+            own_start = sum(batch_sizes[: get_rank()])
+            blocks.append(
+                KeyBlock(batch_key, batch, own_start=own_start, **options)
             )
-            blocks.append(KeyBlock(batch_key, targets))
         return blocks
 
     def _streamed_loss(
@@ -244,14 +265,10 @@ class UniMoCoHead(BaseModule):
                 # A copy: the queue is written to before the backward pass.
                 keys = block.keys.to(dtype, copy=True)
                 similarity.append(query @ keys.T)
-                nothing = torch.zeros_like(similarity[-1], dtype=torch.bool)
-                whole = slice(0, len(block.keys))
-                for marked, mark in (
-                    (positives, block.targets.positives),
-                    (ignored, block.targets.ignored),
-                ):
-                    mask = mark(whole)
-                    marked.append(nothing if mask is None else mask)
+                empty = torch.zeros_like(similarity[-1], dtype=torch.bool)
+                positive, left_out = block.masks(slice(0, len(keys)))
+                positives.append(empty if positive is None else positive)
+                ignored.append(empty if left_out is None else left_out)
             similarity = torch.cat(similarity, dim=1)
             positives = torch.cat(positives, dim=1)
             ignored = torch.cat(ignored, dim=1)
@@ -261,8 +278,7 @@ class UniMoCoHead(BaseModule):
                 similarity / self.temperature,
             ).masked_fill(ignored, float('-inf'))
             loss = self.loss_module(logits, positives)
-        monitor = PairMonitor.from_dense(similarity, positives, ignored)
-        return loss, monitor
+        return loss, dense_monitor(similarity, positives, ignored)
 
     def _gather(
         self,
@@ -270,7 +286,7 @@ class UniMoCoHead(BaseModule):
         samples: SampleLabels,
         batch_sizes: list[int] | None,
     ) -> tuple[Tensor, SampleLabels, list[int]]:
-        """Keys, labels and indices of all ranks, in one collective."""
+        """Return keys and labels of all ranks, from one collective."""
         tensors = [key.detach().to(self.queue.dtype), samples.labels]
         if self.exclude_own_keys:
             tensors.append(samples.indices)
@@ -283,54 +299,88 @@ class UniMoCoHead(BaseModule):
     def _enqueue(self, keys: Tensor, samples: SampleLabels) -> None:
         """Write the batch over the oldest keys, wrapping around.
 
-        Where a key is not finite the old one stays: it would be a negative of
-        every query, and so poison all losses until it is overwritten.
+        A key that is not finite is dropped and the old one stays: as a
+        negative of every query it would spoil all losses until overwritten.
         """
-        places = torch.arange(len(keys), device=keys.device) + self.queue_ptr
-        places = places[-self.queue_len :] % self.queue_len
-        rows = [(self.queue, keys), (self.label_queue, samples.labels)]
+        rows = torch.arange(len(keys), device=keys.device) + self.queue_ptr
+        rows = rows[-self.queue_len :] % self.queue_len
+        written = [(self.queue, keys), (self.label_queue, samples.labels)]
         if self.exclude_own_keys:
-            rows.append((self.index_queue, samples.indices))
+            written.append((self.index_queue, samples.indices))
         finite = keys[-self.queue_len :].isfinite().all(dim=1)
-        for queue, new in rows:
+        for queue, new in written:
             new = new[-self.queue_len :]
             mask = finite.reshape(-1, *[1] * (new.dim() - 1))
-            queue[places] = torch.where(mask, new, queue[places])
+            queue[rows] = torch.where(mask, new, queue[rows])
         self.queue_ptr += len(keys)
         self.queue_ptr %= self.queue_len
 
     def _check_inputs(
-        self,
-        query: Tensor,
-        key: Tensor,
-        labels: Tensor,
-        indices: Tensor | None,
-    ) -> None:
-        wanted = (len(query), self.queue.shape[1])
-        if query.shape != wanted or key.shape != wanted or not len(query):
+        self, query: Tensor, key: Tensor, labels: Tensor | SampleLabels
+    ) -> SampleLabels:
+        """Check shapes and labels; return the labels on the query's device."""
+        shape = (len(query), self.feat_dim)
+        if query.shape != shape or key.shape != shape or not len(query):
             raise ValueError(
-                f'query and key must both have shape (N, {wanted[1]}) with '
+                f'query and key must both have shape (N, {shape[1]}) with '
                 'N >= 1, where the second is UniMoCoHead.feat_dim, the '
                 "neck's out_channels; but got "
                 f'{tuple(query.shape)} and {tuple(key.shape)}'
             )
-        wanted = wanted[:1] + ((self.num_classes,) if self.multi_label else ())
-        if labels.shape != wanted:
+        values = labels if isinstance(labels, Tensor) else labels.labels
+        shape = shape[:1] + ((self.num_classes,) if self.multi_label else ())
+        if values.shape != shape:
             raise ValueError(
-                f'labels must have shape {wanted} (multi_label='
-                f'{self.multi_label}), but got {tuple(labels.shape)}'
+                f'labels must have shape {shape} (multi_label='
+                f'{self.multi_label}), but got {tuple(values.shape)}'
             )
-        if self.exclude_own_keys and indices is None:
+        if isinstance(labels, Tensor):
+            labels = check_labels(labels, self.num_classes, self.multi_label)
+        if self.exclude_own_keys and labels.indices is None:
             raise ValueError(
                 'UniMoCoHead.exclude_own_keys=True needs the indices of the '
-                'samples, but got None'
+                'images: pass the result of collect(data_samples), or '
+                'SampleLabels with indices'
             )
+        indices = labels.indices
+        return replace(
+            labels,
+            labels=upload(labels.labels, query.device),
+            indices=None if indices is None else upload(indices, query.device),
+        )
+
+
+def _log_values(
+    monitor: PairMonitor, samples: SampleLabels
+) -> dict[str, Tensor]:
+    """Average over the batch; see :meth:`UniMoCoHead.loss`."""
+    # The nearest key is a positive if no negative is as near.
+    hits = 100.0 * (monitor.nearest > monitor.nearest_negative)
+    known, values = samples.known, {}
+    # Zeros for absent queries would enter the mean over the steps of a log
+    # line. What the batch holds is known to the host, so nothing waits.
+    if samples.has_labels:
+        values['positives_per_labeled_query'] = _masked_mean(
+            monitor.num_positives, known
+        )
+        values['top1_labeled'] = _masked_mean(hits, known)
+    if samples.has_unlabeled:
+        values['top1_unlabeled'] = _masked_mean(hits, ~known)
+    positives = monitor.positive_sum.sum() / monitor.num_positives.sum()
+    num_negatives = monitor.num_negatives.sum().clamp(min=1)
+    values['positive_similarity'] = positives
+    values['negative_similarity'] = monitor.negative_sum.sum() / num_negatives
+    return values
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    mask = mask.to(values.dtype)
+    return (values * mask).sum() / mask.sum()
 
 
 def _check_positive(name: str, value: object, kind: type) -> None:
-    # True would pass for 1.
-    right = isinstance(value, kind) and not isinstance(value, bool)
-    if not right or not value > 0:
+    valid = isinstance(value, kind) and not isinstance(value, bool)
+    if not valid or not value > 0:
         noun = 'an integer' if kind is Integral else 'a number'
         raise ValueError(
             f'UniMoCoHead.{name} must be {noun} > 0, but got {value!r}; '

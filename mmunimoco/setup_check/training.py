@@ -125,8 +125,8 @@ class TrainingCheck:
         if max(total, self.peak) > limit:
             raise SetupError(
                 f'{text}; the GPU has {_gb(limit)}',
-                'train_dataloader.batch_size lower, GradientCheckpointHook, '
-                'or mixed precision (--amp)',
+                'train_dataloader.batch_size lower, gradient_checkpointing=True '
+                'in StepOptionsHook, or mixed precision (--amp)',
             )
         return f'{text}; measured {_gb(self.peak)} of {_gb(limit)}'
 
@@ -159,14 +159,9 @@ class TrainingCheck:
             for option in ('dtype', 'loss_scale', 'use_fp16'):
                 cfg.optim_wrapper.pop(option, None)
             self.changes.append('no mixed precision (CPU)')
-        hooks = [
-            hook
-            for hook in cfg.get('custom_hooks') or []
-            if 'CompileEncodersHook' not in str(hook.get('type'))
-        ]
-        if len(hooks) < len(cfg.get('custom_hooks') or []):
-            self.changes.append('not compiled (CPU)')
-        cfg.custom_hooks = hooks
+        for hook in cfg.get('custom_hooks') or []:
+            if hook.pop('compile', False):  # of StepOptionsHook
+                self.changes.append('not compiled (CPU)')
 
 
 def _bytes(tensors: Any) -> int:

@@ -209,8 +209,7 @@ def test_what_needs_cuda_is_left_out_on_a_cpu():
                 type='AmpOptimWrapper', dtype='bfloat16', optimizer=optimizer
             ),
             custom_hooks=[
-                dict(type='ChannelsLastHook'),
-                dict(type='mmpretrain.CompileEncodersHook'),
+                dict(type='StepOptionsHook', channels_last=True, compile=True),
             ],
         )
     )
@@ -218,7 +217,7 @@ def test_what_needs_cuda_is_left_out_on_a_cpu():
         optim_wrapper=dict(
             type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)
         ),
-        custom_hooks=[dict(type='ChannelsLastHook')],
+        custom_hooks=[dict(type='StepOptionsHook', channels_last=True)],
     )
 
 

@@ -102,8 +102,7 @@ class TestEveryConfig:
         assert cfg.custom_imports.imports == ['mmunimoco']
         assert [hook.type for hook in cfg.custom_hooks] == [
             'NumClassCheckHook',
-            'mmpretrain.TransferCheckHook',
-            'mmpretrain.CheckpointCheckHook',
+            'mmpretrain.PreflightHook',
         ]
         # A detector named here would overwrite the pre-trained backbone.
         assert cfg.load_from is None

@@ -100,7 +100,7 @@ def test_runs_the_demo_config(config, indices, steps, labeled, tmp_path):
     assert weights['head.queue_ptr'].item() == 20 * steps
     known = int((weights['head.label_queue'] >= 0).sum())
     assert labeled - 8 <= known <= labeled
-    # ChannelsLastHook and the fused optimiser were at work.
+    # channels_last and the fused optimizer took effect.
     kernel = weights['backbone.layer1.0.conv1.weight']
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     (group,) = checkpoint['optimizer']['param_groups']

@@ -122,9 +122,7 @@ class TestEveryConfig:
         )
         assert cfg.default_scope == 'mmseg'
         assert [hook.type for hook in cfg.custom_hooks] == [
-            'mmpretrain.TransferCheckHook',
-            'mmpretrain.CheckpointCheckHook',
-            'mmpretrain.SegmentationCheckHook',
+            'mmpretrain.PreflightHook',
         ]
         assert cfg.model.backbone.init_cfg == dict(
             type='mmpretrain.Pretrained', checkpoint='', prefix='backbone.'

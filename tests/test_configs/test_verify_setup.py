@@ -132,7 +132,7 @@ def test_command_line(monkeypatch, tmp_path, capsys):
         runpy.run_path(tool, run_name='__main__')
     text = capsys.readouterr().out
     assert ended.value.code == 0 and 'No problem found' in text
-    assert '6000 images of DemoFashionMNIST' in text
+    assert '6000 images of NpzImages' in text
     option = 'train_dataloader.dataset.dataset.split=gone'
     monkeypatch.setattr(sys, 'argv', [*command, '--cfg-options', option])
     with pytest.raises(SystemExit) as ended:

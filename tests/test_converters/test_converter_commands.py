@@ -114,7 +114,7 @@ def test_safetensors_go_out_and_in(
 
 CONFIG = """
 custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
-custom_hooks = [dict(type='CheckpointCheckHook')]
+custom_hooks = [dict(type='PreflightHook')]
 default_scope = 'mmpretrain'
 model = {model!r}
 data_preprocessor = dict(

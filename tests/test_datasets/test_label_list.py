@@ -4,7 +4,8 @@ import pytest
 from mmengine.dataset import ConcatDataset
 from mmpretrain.datasets import CustomDataset, ImageNet
 
-from mmunimoco.datasets import DemoFashionMNIST, PartialLabels
+from demo import DATA_FILE
+from mmunimoco.datasets import NpzImages, PartialLabels
 from mmunimoco.datasets.label_list import (
     make_label_list,
     read_label_list,
@@ -171,7 +172,7 @@ def test_written_list_is_the_choice_by_ratio(
     datasets = [
         pets,
         CustomDataset(data_prefix=str(imagenet_folder)),
-        DemoFashionMNIST(split='test', indices=100),
+        NpzImages(DATA_FILE, 'test', indices=100),
     ]
     for dataset in datasets:
         path = tmp_path / 'new' / f'{type(dataset).__name__}.txt'

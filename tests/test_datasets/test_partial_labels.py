@@ -14,7 +14,8 @@ from mmpretrain.datasets import CIFAR10, MultiLabelDataset
 from mmpretrain.registry import DATASETS
 from toy_dataset import Toy, labeled, toy
 
-from mmunimoco.datasets import DemoFashionMNIST, PartialLabels
+from demo import DATA_FILE
+from mmunimoco.datasets import NpzImages, PartialLabels
 
 CLASSES = [i % 5 for i in range(100)]
 
@@ -151,7 +152,7 @@ def test_concatenated_datasets_are_one():
     np.testing.assert_array_equal(truth[:50], truth[50:])
 
 
-DEMO = dict(type='DemoFashionMNIST', split='test', indices=200)
+DEMO = dict(type='NpzImages', ann_file=DATA_FILE, split='test', indices=200)
 
 
 def test_wrappers_below_and_above_by_config():
@@ -259,8 +260,9 @@ import random, sys
 import numpy as np, torch
 random.seed(int(sys.argv[1])); np.random.seed(3); torch.manual_seed(4)
 from hashlib import sha256
-from mmunimoco.datasets import DemoFashionMNIST, PartialLabels
-d = PartialLabels(DemoFashionMNIST(split='test'), label_ratio=0.1, seed=7)
+from demo import DATA_FILE
+from mmunimoco.datasets import NpzImages, PartialLabels
+d = PartialLabels(NpzImages(DATA_FILE, 'test'), label_ratio=0.1, seed=7)
 print('digest', sha256(d.get_gt_labels().tobytes()).hexdigest())
 print('state', random.random(), np.random.rand(), torch.rand(1).item())
 """
@@ -268,7 +270,7 @@ print('state', random.random(), np.random.rand(), torch.rand(1).item())
 
 def test_pure_function_of_seed_and_dataset():
     """Another process, hash seed and random state: the same, and pinned."""
-    dataset = DemoFashionMNIST(split='test')
+    dataset = NpzImages(DATA_FILE, 'test')
     np.random.seed(99)
     want = _digest(PartialLabels(dataset, label_ratio=0.1, seed=7))
     after = np.random.rand()

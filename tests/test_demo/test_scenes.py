@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demo.fashion_mnist_archive import FashionMNISTSplit, read_archive
+from demo import DATA_FILE
 from demo.scenes import (
     MIN_VISIBLE,
     Scene,
@@ -12,11 +12,12 @@ from demo.scenes import (
     _resize,
     compose_scene,
 )
+from mmunimoco.datasets.npz_images import NpzSplit, read_npz_split
 
 
 @pytest.fixture(scope='module')
 def source():
-    return read_archive('train')
+    return read_npz_split(DATA_FILE, 'train')
 
 
 @pytest.fixture(scope='module')
@@ -24,12 +25,10 @@ def scenes(source):
     return [compose_scene(source, 'train', i) for i in range(40)]
 
 
-def _white(labels=(3, 7)) -> FashionMNISTSplit:
+def _white(labels=(3, 7)) -> NpzSplit:
     """Images that are object all over."""
     images = np.full((len(labels), 28, 28), 255, np.uint8)
-    return FashionMNISTSplit(
-        images, np.array(labels), np.arange(len(labels)) + 100
-    )
+    return NpzSplit(images, np.array(labels), np.arange(len(labels)) + 100)
 
 
 def test_masks_do_not_overlap_and_boxes_are_tight(scenes):

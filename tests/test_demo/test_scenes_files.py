@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo.fashion_mnist_archive import read_archive
+from demo import DATA_FILE
 from demo.scenes import compose_scene
 from demo.scenes_files import CLASSES, encode_mask, write_scenes
+from mmunimoco.datasets.npz_images import read_npz_split
 
 COUNTS = dict(train=6, val=4)
 
@@ -25,7 +26,7 @@ def root(tmp_path_factory):
 def composed():
     return {
         name: [
-            compose_scene(read_archive(split), split, i, seed=7)
+            compose_scene(read_npz_split(DATA_FILE, split), split, i, seed=7)
             for i in range(COUNTS[name])
         ]
         for name, split in (('train', 'train'), ('val', 'test'))
@@ -124,7 +125,7 @@ def test_splits_show_images_of_their_own_split(root):
         path = root / 'annotations' / f'instances_{name}.json'
         annotations = json.loads(path.read_text())['annotations']
         used = {a['source'] for a in annotations}
-        images = read_archive(split)
+        images = read_npz_split(DATA_FILE, split)
         known = dict(zip(images.indices, images.labels, strict=True))
         assert used <= known.keys()
         for a in annotations:

@@ -27,10 +27,10 @@ def count_bytes(sent):
     """Record how many bytes each all_to_all sends to other ranks."""
     original = dist.all_to_all_single
 
-    def counted(output, input, output_split_sizes, input_split_sizes):
+    def counted(output, input, receives, sends, **options):
         row = input[:1].numel() * input.element_size()
-        sent.append([n * row for n in input_split_sizes])
-        return original(output, input, output_split_sizes, input_split_sizes)
+        sent.append([n * row for n in sends])
+        return original(output, input, receives, sends, **options)
 
     dist.all_to_all_single = counted
 
@@ -71,9 +71,7 @@ def check(answers, sizes, dtype=torch.float32):
         assert not answer['features'].requires_grad
 
 
-@pytest.mark.parametrize(
-    'sizes', [[6], [4, 4], [5, 1], [4, 4, 4, 4], [1, 5, 2, 3], [3, 0]]
-)
+@pytest.mark.parametrize('sizes', [[6], [5, 1], [3, 0], [1, 5, 2, 3]])
 def test_shuffles_all_images_and_restores_each_exactly(sizes, tmp_path):
     answers = run_ddp(shuffle_on_rank, len(sizes), tmp_path, sizes, 3)
     check(answers, sizes)
@@ -199,9 +197,9 @@ def test_channels_last_is_kept_between_ranks(tmp_path):
 
 def test_wrong_batch_is_named():
     plan = ShufflePlan.draw(4, CPU)
-    with pytest.raises(ValueError, match='4 images of rank 0, got 3'):
+    with pytest.raises(ValueError, match='rank 0, but got 3'):
         plan.shuffle(torch.zeros(3, 2))
-    with pytest.raises(ValueError, match='4 images of rank 0, got 5'):
+    with pytest.raises(ValueError, match='rank 0, but got 5'):
         plan.restore(torch.zeros(5, 2))
 
 

@@ -6,7 +6,6 @@ raises there.
 """
 
 import contextlib
-from copy import deepcopy
 
 import pytest
 import torch
@@ -23,7 +22,8 @@ from small_unimoco import (
 from step_options import HEADS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmunimoco.models import batch_shuffle, comm, unimoco_head
+from mmunimoco.models import batch_shuffle, collectives, unimoco_head
+from mmunimoco.models.labels import SampleLabels
 
 META = torch.device('meta')
 SPLIT = dict(type='SplitBatchNorm', num_splits=4)
@@ -59,17 +59,18 @@ def on_meta(model, monkeypatch):
 
 
 def step(model, wrapper, device):
+    """A training step after the data preprocessor, which keeps labels."""
     ((views, labels),) = draw_batches(1)
-    data = dict(
-        inputs=[view.to(device) for view in views],
-        data_samples=data_samples(labels),
-    )
-    return model.train_step(data, wrapper)
+    views = [view.to(device) for view in views]
+    losses = model(views, data_samples(labels), mode='loss')
+    loss, log = model.parse_losses(losses)
+    wrapper.update_params(loss)
+    return log
 
 
 def build(norm, head):
     head = dict(num_classes=3) | head
-    model = build_unimoco(norm, options=dict(data_preprocessor=dict()), **head)
+    model = build_unimoco(norm, **head)
     parameters = trained_parameters(model)
     wrapper = OptimWrapper(torch.optim.SGD(parameters, **SGD))
     # The momentum encoder reads its counter once, in the first step.
@@ -108,23 +109,6 @@ def test_this_device_tells_what_waits(monkeypatch):
         model.head.loss(query, query, torch.zeros(2, device=META).long())
 
 
-def test_preprocessor_leaves_samples_of_training_alone():
-    model = build(None, {})[0]
-    samples = data_samples(torch.tensor([1, 2]))
-    data = dict(inputs=list(torch.zeros(2, 2, 3, 8, 8)), data_samples=samples)
-    for preprocessor in (
-        model.data_preprocessor,
-        deepcopy(model).data_preprocessor,
-    ):
-        preprocessor.to(META)
-        out = preprocessor(data, True)
-        assert out['inputs'][0].device == META
-        assert out['data_samples'] is samples
-        assert samples[0].gt_label.device.type == 'cpu'
-        out = preprocessor(data=data, training=False)
-        assert out['data_samples'][0].gt_label.device == META
-
-
 def test_wrong_labels_still_raise(monkeypatch):
     model = on_meta(build(None, {})[0], monkeypatch)
     views = list(torch.zeros(2, 2, 3, 32, 32, device=META))
@@ -135,7 +119,7 @@ def test_wrong_labels_still_raise(monkeypatch):
 
 def _exchange_beside_nccl(rank, world_size):
     """What a group of nccl alone would do: sees what travels, and where."""
-    comm._backends = lambda: dict(cuda='nccl')
+    collectives._backends = lambda: dict(cuda='nccl')
     groups, original = [], dist.all_gather
 
     def seen(output, x, group=None):
@@ -143,7 +127,7 @@ def _exchange_beside_nccl(rank, world_size):
         return original(output, x, group=group)
 
     dist.all_gather = seen
-    found = [comm.exchange_integers([rank, 7 + i]) for i in range(2)]
+    found = [collectives.exchange_integers([rank, 7 + i]) for i in range(2)]
     (device, group), (_, again) = groups
     return found, device, dist.get_backend(group), again is group
 
@@ -183,9 +167,12 @@ def test_queues_are_written_in_place(head):
     places = {name: _place(queue) for name, queue in queues.items()}
     for _ in range(3):
         query, key = torch.rand(2, 4, 16)
-        labels = torch.ones(4, 3).bool() if head.multi_label else torch.ones(4)
+        labels = torch.ones(4).long()
+        if head.multi_label:
+            labels = torch.ones(4, 3).bool()
         with _NewTensors() as new:
-            head.loss(query, key, labels.long(), torch.arange(4))
+            samples = SampleLabels(labels, torch.arange(4))
+            head.loss(query, key, samples)
         assert max(new.elements) < head.queue.numel()
         assert torch.equal(head.queue[head.queue_ptr - 1], key[-1:])
     for name, queue in head.named_buffers():

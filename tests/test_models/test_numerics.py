@@ -117,7 +117,7 @@ class Problem:
         assert steepest <= 2 * ROUNDING / tau / len(self.query) + 1e-6
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(
     streamed=st.booleans(),
     in_batch=st.booleans(),
@@ -142,7 +142,7 @@ def test_head_is_finite(streamed, in_batch, ignore, autocast, **options):
     assert head.queue.isfinite().all()
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(**PROBLEM)
 def test_dense_loss_is_finite(**options):
     """The contract (logits, positives), with logits of the dtype itself."""
@@ -162,7 +162,7 @@ def test_dense_loss_is_finite(**options):
     problem.check(loss)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(bad=st.sampled_from(['query', 'key', 'queue']), **PROBLEM)
 def test_what_is_not_finite_shows_in_loss_and_gradient(bad, **options):
     """Or a step would take it for a small loss and learn from it."""

@@ -39,7 +39,7 @@ def test_one_process():
     images = torch.randn(4, 3, 4, 5)
     plan = ShufflePlan.draw(4, images.device)
     assert torch.equal(plan.start_shuffle(images)(), plan.shuffle(images))
-    with pytest.raises(ValueError, match='4 images of rank 0, got 3'):
+    with pytest.raises(ValueError, match='4 images of rank 0, but got 3'):
         plan.start_shuffle(images[:3])
 
 

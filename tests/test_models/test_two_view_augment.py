@@ -7,8 +7,7 @@ from mmpretrain.structures import DataSample
 from scipy import stats
 from torchvision import transforms
 
-import mmunimoco.models.two_view_augment as module
-from mmunimoco.models import view_parameters
+from mmunimoco.models import view_operations
 from mmunimoco.utils.normalization import normalization_of
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -89,15 +88,15 @@ def test_ranks_draw_other_numbers(monkeypatch):
     drawn = []
     for rank in (0, 1):
         monkeypatch.setattr(
-            view_parameters, 'get_rank', lambda rank=rank: rank
+            view_operations, 'get_rank', lambda rank=rank: rank
         )
         torch.manual_seed(0)
-        generator = view_parameters.draw_generator()
+        generator = view_operations.draw_generator()
         drawn.append(torch.rand(4, generator=generator))
         rest = torch.rand(4)
     assert not torch.equal(*drawn)
     torch.manual_seed(0)
-    view_parameters.draw_generator()
+    view_operations.draw_generator()
     assert torch.equal(rest, torch.rand(4))
 
 
@@ -105,14 +104,14 @@ def test_jitter_is_torchvisions_in_the_order_drawn(monkeypatch):
     """Record what is drawn; repeat it image by image."""
     drawn = {}
     for name in ('draw_chosen', 'draw_orders', 'draw_uniform'):
-        original = getattr(view_parameters, name)
+        original = getattr(view_operations, name)
 
         def record(*args, name=name, original=original):
             result = original(*args)
             drawn.setdefault(name, []).append(result)
             return result
 
-        monkeypatch.setattr(module, name, record)
+        monkeypatch.setattr(view_operations, name, record)
     views = draw_views(16)
     ours = torch.cat(augment(build(blur_prob=0.0), views))
     flipped, jittered, gray, _ = drawn['draw_chosen']
@@ -146,15 +145,15 @@ def test_shares_and_factors_are_the_published_ones():
         ('flip_prob', 0.5),
     ):  # fmt: skip
         probability = getattr(preprocessor, name)
-        chosen = view_parameters.draw_chosen(n, probability, generator)
+        chosen = view_operations.draw_chosen(n, probability, generator)
         assert stats.binomtest(int(chosen.sum()), n, share).pvalue > 0.01
     published = [(0.6, 1.4)] * 3 + [(-0.1, 0.1), (0.1, 2.0)]
     bounds = [*preprocessor.jitter, preprocessor.blur_sigma]
     for (low, high), used in zip(published, bounds, strict=True):
-        drawn = view_parameters.draw_uniform(n, used, generator)
+        drawn = view_operations.draw_uniform(n, used, generator)
         even = stats.uniform(low, high - low)
         assert stats.kstest(drawn.double().numpy(), even.cdf).pvalue > 0.01
-    orders = view_parameters.draw_orders(n, 4, generator)
+    orders = view_operations.draw_orders(n, 4, generator)
     codes, counts = (
         (orders * torch.tensor([64, 16, 4, 1]))
         .sum(1)
@@ -168,7 +167,7 @@ def test_boxes_are_torchvisions(size):
     """Areas, shapes and places are equally distributed."""
     n, torch_seed = 3000, 0
     area, aspect = (0.2, 1.0), (3 / 4, 4 / 3)
-    ours = view_parameters.draw_boxes(n, size, area, aspect, the_generator())
+    ours = view_operations.draw_boxes(n, size, area, aspect, the_generator())
     torch.manual_seed(torch_seed)
     image = torch.empty(3, *size)
     get = transforms.RandomResizedCrop.get_params
@@ -198,7 +197,7 @@ def test_crops_whole_images():
 def test_indices_stand_for_images():
     images = torch.cat(draw_views(5, (32, 32)))
     preprocessor = build(crop=dict(scale=32))
-    with pytest.raises(ValueError, match='ImagesToDeviceHook'):
+    with pytest.raises(ValueError, match='images_on_device'):
         augment(preprocessor, torch.arange(3))
     preprocessor.keep_images(images)
     chosen = torch.tensor([7, 0, 9, 7])

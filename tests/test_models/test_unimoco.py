@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from benchmarks.published import PublishedUniMoCo
 from mmunimoco.models.batch_shuffle import ShufflePlan
-from mmunimoco.models.label_rules import QueueTargets
-from mmunimoco.models.labels import SampleLabels
+from mmunimoco.models.labels import KeyBlock, SampleLabels
 
 
 class Encoder(nn.Module):
@@ -221,12 +220,13 @@ def test_older_keys_of_the_same_image_are_left_out():
     assert (model.head.index_queue[:8] == torch.arange(8)).all()
     # What is left: the negatives of query 0 are all keys but its own.
     indices = model.head.index_queue
-    targets = QueueTargets(
-        SampleLabels(torch.full((8,), -1), indices[:8], any_known=False),
+    block = KeyBlock(
+        model.head.queue,
         SampleLabels(model.head.label_queue, indices),
-        exclude_own_keys=True,
+        SampleLabels(torch.full((8,), -1), indices[:8]),
+        exclude_own=True,
     )
-    ignored = targets.ignored(slice(0, len(indices)))
+    _, ignored = block.masks(slice(0, len(indices)))
     assert ignored.sum(dim=1).tolist() == [1] * 8
     assert ignored[:, :8].diagonal().all()
 

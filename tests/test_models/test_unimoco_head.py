@@ -1,5 +1,7 @@
 """UniMoCoHead against a head written with Python lists."""
 
+from dataclasses import replace
+
 import loss_references as ref
 import pytest
 import torch
@@ -10,8 +12,7 @@ from slow_head import SlowHead
 from torch import nn
 from torch.nn import functional
 
-from mmunimoco.models import pair_statistics as streamed_module
-from mmunimoco.models.label_rules import QueueTargets
+from mmunimoco.models.labels import SampleLabels, check_labels
 
 DIM = 6
 
@@ -32,6 +33,12 @@ def draw_labels(n, classes=3, unlabeled=0.4, multi_label=False):
         return torch.rand(n, classes) < 0.3
     labels = torch.randint(classes, (n,))
     return labels.masked_fill(torch.rand(n) < unlabeled, -1)
+
+
+def with_indices(head, labels, indices):
+    """What ``head.collect`` makes of samples with these labels."""
+    samples = check_labels(labels, head.num_classes, head.multi_label)
+    return replace(samples, indices=indices)
 
 
 OPTIONS = {
@@ -73,14 +80,15 @@ def test_equals_slow_head(options, loss, streamed):
         labels = draw_labels(7, multi_label=head.multi_label)
         indices = torch.randint(15, (7,))
         wanted = slow.loss(query, key, labels, indices)
-        losses = head.loss(query, key, labels, indices)
+        losses = head.loss(query, key, with_indices(head, labels, indices))
         assert losses['loss'].item() == pytest.approx(wanted, rel=1e-10)
         slow.check_queues(head)
 
 
-def assert_same_step(heads, query, *batch):
+def assert_same_step(heads, query, key, labels, indices):
     """The same loss, gradient and log values of both heads."""
-    results = [head.loss(query, *batch) for head in heads]
+    samples = with_indices(heads[0], labels, indices)
+    results = [head.loss(query, key, samples) for head in heads]
     # Backward after the queue was written to, as in training.
     gradients = [torch.autograd.grad(x['loss'], query)[0] for x in results]
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
@@ -98,31 +106,6 @@ def test_dense_and_streamed_have_the_same_gradient_and_log(options):
         query, key = unit_vectors(9).requires_grad_(), unit_vectors(9)
         labels = draw_labels(9, multi_label=heads[0].multi_label)
         assert_same_step(heads, query, key, labels, torch.arange(9))
-
-
-@pytest.mark.parametrize('options', [{}, OPTIONS['exclude-own']])
-@pytest.mark.parametrize('chunk', [64, 2**20])
-def test_few_positives_are_listed(options, chunk, monkeypatch):
-    """With the result of the whole matrix, over one chunk and over many."""
-    monkeypatch.setitem(streamed_module.CHUNK_ELEMENTS, 'cpu', chunk)
-    listed = []
-    whole = QueueTargets.pairs
-
-    def pairs(*args):
-        listed.append(whole(*args))
-        return listed[-1]
-
-    monkeypatch.setattr(QueueTargets, 'pairs', pairs)
-    heads = [
-        build_head(queue_len=300, streamed=streamed, **options)
-        for streamed in (True, False)
-    ]
-    for _ in range(20):
-        query, key = unit_vectors(23).requires_grad_(), unit_vectors(23)
-        labels, indices = draw_labels(23, classes=50), torch.randint(90, (23,))
-        assert_same_step(heads, query, key, labels, indices)
-    assert len(listed) == 20
-    assert all(len(pairs) > 20 for pairs in listed[-5:])
 
 
 @pytest.mark.parametrize('streamed', [True, False])
@@ -344,7 +327,8 @@ def _run_rank(rank, world_size, options, sizes, batches):
             _share(rank, sizes, x) for x in (query, key, labels, indices)
         )
         query = query.clone().requires_grad_()
-        loss = head.loss(query, key, labels, indices)['loss']
+        samples = with_indices(head, labels, indices)
+        loss = head.loss(query, key, samples)['loss']
         results.append((loss.item(), torch.autograd.grad(loss, query)[0]))
     return results, head.state_dict()
 
@@ -369,7 +353,8 @@ def test_ranks_equal_one_process(tmp_path, options, sizes, queue_len):
     ranks = run_ddp(_run_rank, len(sizes), tmp_path, options, sizes, batches)
     for step, (query, key, labels, indices) in enumerate(batches):
         query = query.clone().requires_grad_()
-        loss = head.loss(query, key, labels, indices)['loss']
+        samples = with_indices(head, labels, indices)
+        loss = head.loss(query, key, samples)['loss']
         gradient = torch.autograd.grad(loss, query)[0] * n
         shares = [results[step] for results, _ in ranks]
         mean = sum(x * w for (x, _), w in zip(shares, sizes, strict=True)) / n
@@ -392,8 +377,9 @@ def _count_collectives(rank, world_size):
 
     dist.all_gather = counted
     head = build_head(exclude_own_keys=True)
-    args = unit_vectors(4), unit_vectors(4), draw_labels(4), torch.arange(4)
-    head.loss(*args, batch_sizes=[4] * world_size)
+    samples = SampleLabels(draw_labels(4), torch.arange(4))
+    sizes = [4] * world_size
+    head.loss(unit_vectors(4), unit_vectors(4), samples, sizes)
     return calls
 
 

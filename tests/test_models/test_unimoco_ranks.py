@@ -121,3 +121,22 @@ def test_uneven_ranks_and_labels_on_one_of_them(tmp_path, sizes):
     losses = torch.tensor([rank['losses'] for rank in ranks])
     losses = (losses * torch.tensor(sizes)[:, None]).sum(0) / n
     torch.testing.assert_close(losses, torch.tensor(one['losses']))
+
+
+def _train_with_own_seed(rank, world_size, batches):
+    """Return the queue after each step; mmengine may seed ranks apart."""
+    model = build_unimoco(seed=rank)
+    ddp = MMDistributedDataParallel(model, broadcast_buffers=False)
+    queues = [model.head.queue.clone()]
+    for views, labels in batches:
+        ddp(views, data_samples(labels), mode='loss')['loss'].backward()
+        queues.append(model.head.queue.clone())
+    return queues
+
+
+def test_queues_are_equal_from_the_start_whatever_the_seeds(tmp_path):
+    batches = list(draw_batches(steps=2, n=4))
+    first, second = run_ddp(_train_with_own_seed, 2, tmp_path, batches)
+    for queue, other in zip(first, second, strict=True):
+        assert torch.equal(queue, other)
+    assert not torch.equal(first[0], first[1])

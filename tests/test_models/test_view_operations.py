@@ -7,8 +7,8 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from mmunimoco.models import color_ops
-from mmunimoco.models.spatial_ops import gaussian_blur, resized_crop
+from mmunimoco.models import view_operations as color_ops
+from mmunimoco.models.view_operations import gaussian_blur, resized_crop
 
 FACTORS = torch.tensor([0.6, 0.83, 1.0, 1.17, 1.4, 0.6, 1.4, 0.7])
 SHIFTS = torch.tensor([-0.1, -0.03, 0.0, 0.04, 0.1, -0.5, 0.5, 0.25])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from image_folders import write_image_folder
 
-from mmunimoco.datasets import DemoFashionMNIST, PartialLabels
+from demo import DATA_FILE
+from mmunimoco.datasets import NpzImages, PartialLabels
 from mmunimoco.datasets.label_list import read_label_list
 
 TOOL = (
@@ -24,7 +25,9 @@ def tool():
     return module
 
 
-CONFIG = """
+CONFIG = f"""
+train = dict(type='NpzImages', ann_file={DATA_FILE!r}, split='train')
+test = dict(type='NpzImages', ann_file={DATA_FILE!r}, split='test')
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
 train_dataloader = dict(
@@ -32,13 +35,12 @@ train_dataloader = dict(
     dataset=dict(
         type='PartialLabels',
         label_ratio=0.01,
-        dataset=dict(type='DemoFashionMNIST', split='train', pipeline=[])))
+        dataset=train))
 val_dataloader = dict(dataset=dict(
     type='LabeledSubset',
     dataset=dict(type='mmpretrain.PartialLabels', label_ratio=0.5,
-                 dataset=dict(type='DemoFashionMNIST', split='test'))))
-few = dict(type='PartialLabels', label_ratio=0.1, dataset=dict(
-    type='DemoFashionMNIST', split='test', pipeline=[]))
+                 dataset=test)))
+few = dict(type='PartialLabels', label_ratio=0.1, dataset=test)
 repeated = dict(type='RepeatLabeled', times=5, dataset=few)
 balanced = dict(type='ClassBalancedDataset', oversample_thr=1e-3, dataset=few)
 joined = dict(type='ConcatDataset', datasets=[few])
@@ -80,7 +82,7 @@ def test_from_config(
     said = capsys.readouterr().out
     assert f'10pct.txt: {count} of {10 * count} ' in said and 'seed 3' in said
     assert len(read_label_list(out)) == count
-    dataset = DemoFashionMNIST(split=split, **options)
+    dataset = NpzImages(DATA_FILE, split, **options)
     by_list = PartialLabels(dataset, label_list=str(out)).get_gt_labels()
     by_ratio = PartialLabels(dataset, label_ratio=0.1, seed=3).get_gt_labels()
     assert (by_list == by_ratio).all()

@@ -1,5 +1,5 @@
 # The views of cifar10_bs512_unimoco.py, made on the device of the model, where
-# all images are. Needs ImagesToDeviceHook.
+# all images are. Needs StepOptionsHook(images_on_device=True).
 _base_ = 'cifar10_bs512_unimoco.py'
 
 data_preprocessor = dict(

@@ -23,8 +23,7 @@ test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=8)
 
 custom_hooks = [
-    # Warns where images are normalised otherwise than in pre-training.
-    dict(type='mmpretrain.TransferCheckHook'),
-    dict(type='mmpretrain.CheckpointCheckHook'),
+    # Checks checkpoints, class names, masks and normalisation.
+    dict(type='mmpretrain.PreflightHook'),
 ]
 randomness = dict(seed=0)

@@ -4,9 +4,8 @@ _base_ = 'mmdet::_base_/default_runtime.py'
 custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='NumClassCheckHook'),
-    dict(type='mmpretrain.TransferCheckHook'),
-    # Refuses a load_from of which nothing fits.
-    dict(type='mmpretrain.CheckpointCheckHook'),
+    # Checks checkpoints, class names and normalisation.
+    dict(type='mmpretrain.PreflightHook'),
 ]
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))

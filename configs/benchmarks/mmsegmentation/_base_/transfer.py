@@ -22,10 +22,6 @@ pretrained_backbone = dict(
 resnet50 = dict(type='ResNet', init_cfg=pretrained_backbone)
 
 custom_hooks = [
-    # Warns where images are normalised otherwise than in pre-training.
-    dict(type='mmpretrain.TransferCheckHook'),
-    # Refuses a load_from of which nothing fits.
-    dict(type='mmpretrain.CheckpointCheckHook'),
-    # Refuses masks with classes that the heads do not have.
-    dict(type='mmpretrain.SegmentationCheckHook'),
+    # Checks checkpoints, masks and normalisation.
+    dict(type='mmpretrain.PreflightHook'),
 ]

@@ -1,10 +1,17 @@
-"""From data samples to label tensors."""
+"""Labels: collected from data samples, checked, and compared."""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmpretrain.structures import DataSample
 
-from mmunimoco.models.labels import collect_indices, collect_labels
+from mmunimoco.models.labels import (
+    KeyBlock,
+    SampleLabels,
+    collect_indices,
+    collect_labels,
+)
 
 
 def sample(label=None, **metainfo):
@@ -72,3 +79,57 @@ def test_indices_tell_concatenated_data_sets_apart():
 def test_indices_need_an_identity():
     with pytest.raises(ValueError, match='sample_idx'):
         collect_indices([sample(1)])
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    ignore=st.booleans(),
+    exclude=st.booleans(),
+    own_start=st.sampled_from([None, 0, 3]),
+    multi_label=st.booleans(),
+    start=st.integers(0, 9),
+    seed=st.integers(0, 10**6),
+)
+def test_masks_equal_the_rules_written_out(
+    ignore, exclude, own_start, multi_label, start, seed
+):
+    torch.manual_seed(seed)
+    n, m, chunk = 4, 12, slice(start, 11)
+    labels = [torch.rand(rows, 3) < 0.25 for rows in (n, m)]
+    sets = [
+        [set(row.nonzero().flatten().tolist()) for row in x] for x in labels
+    ]
+    if not multi_label:
+        labels = [torch.randint(-1, 3, (rows,)) for rows in (n, m)]
+        sets = [[{int(c)} - {-1} for c in x] for x in labels]
+    queries, keys = (
+        SampleLabels(x, torch.randint(-1, 3, (len(x),))) for x in labels
+    )
+    block = KeyBlock(
+        torch.zeros(m, 2), keys, queries, ignore, exclude, own_start
+    )
+    masks = block.masks(chunk)
+    positives, ignored = (
+        torch.zeros(n, 11 - start, dtype=torch.bool) if x is None else x
+        for x in masks
+    )
+    for i in range(n):
+        for column, j in enumerate(range(start, 11)):
+            index = int(queries.indices[i])
+            own = exclude and index == int(keys.indices[j]) and index >= 0
+            match = bool(sets[0][i] & sets[1][j]) and not own
+            left_out = own
+            if ignore and sets[0][i] and not sets[1][j]:
+                left_out = True
+            if own_start is not None:
+                match = match and j != own_start + i
+                left_out = not match
+            assert positives[i, column] == match
+            assert ignored[i, column] == left_out
+
+
+def test_no_labels_need_no_mask():
+    keys = SampleLabels(torch.arange(9))
+    queries = SampleLabels(torch.tensor([-1]), has_labels=False)
+    block = KeyBlock(torch.zeros(9, 2), keys, queries, ignore_unlabeled=True)
+    assert block.masks(slice(0, 9)) == (None, None)

@@ -1,9 +1,13 @@
+"""Collectives of rows, in gloo processes."""
+
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
 from ddp_helpers import run_ddp
 
-from mmunimoco.models.gather import gather_tensors
+from mmunimoco.models.collectives import gather_tensors, new_gloo_group
 
 # A quiet and a signalling NaN with payloads, -0, infinities, a denormal.
 ODD_BITS = [0x7FC0BEEF, 0x7F80BEEF, -(2**31), 0x7F800000, -0x800000, 1]
@@ -40,7 +44,7 @@ def assert_same_bits(actual, expected):
         assert torch.equal(bits(a), bits(e))
 
 
-def gather_on_rank(rank, world_size, counts, known):
+def gather_on_rank(rank, world_size, counts):
     calls = []
     all_gather = dist.all_gather
 
@@ -49,21 +53,18 @@ def gather_on_rank(rank, world_size, counts, known):
         return all_gather(outputs, tensor, *args, **kwargs)
 
     dist.all_gather = counted
-    tensors = rank_tensors(rank, counts[rank])
-    return gather_tensors(tensors, counts if known else None), calls
+    return gather_tensors(rank_tensors(rank, counts[rank]), counts), calls
 
 
-@pytest.mark.parametrize('known', [True, False])
-@pytest.mark.parametrize('counts', [[3, 3], [1, 5], [2, 0], [3, 1, 7, 2]])
-def test_is_bit_exact_in_one_collective(counts, known, tmp_path):
-    answers = run_ddp(gather_on_rank, len(counts), tmp_path, counts, known)
+@pytest.mark.parametrize('counts', [[3, 3], [2, 0], [3, 1, 7, 2]])
+def test_gather_is_bit_exact_in_one_collective(counts, tmp_path):
+    answers = run_ddp(gather_on_rank, len(counts), tmp_path, counts)
     per_rank = [rank_tensors(r, n) for r, n in enumerate(counts)]
     expected = [torch.cat(parts) for parts in zip(*per_rank, strict=True)]
     row = sum(bits(x[:1]).numel() for x in rank_tensors(0, 1))
     for gathered, calls in answers:
         assert_same_bits(gathered, expected)
-        sizes = [] if known else [(1,)]
-        assert calls == [*sizes, (max(counts), row)]
+        assert calls == [(max(counts), row)]
 
 
 def gather_tiny_rows(rank, world_size):
@@ -79,30 +80,31 @@ def test_unaligned_columns(tmp_path):
         assert sevens.tolist() == [7]
 
 
-def test_in_one_process_tensors_come_back_as_they_are():
+def test_one_process_returns_the_given_tensors():
     keys = torch.randn(3, 2, requires_grad=True)
     labels = torch.arange(3)
-    gathered = gather_tensors([keys, labels])
+    gathered = gather_tensors([keys, labels], [3])
     assert not gathered[0].requires_grad
     assert gathered[0].data_ptr() == keys.data_ptr()
     assert torch.equal(gathered[1], labels)
-    assert gather_tensors([]) == []
 
 
 @pytest.mark.parametrize(
-    'tensors, batch_sizes, message',
-    [
-        ([torch.zeros(2), torch.zeros(3)], None, 'same first dimension'),
-        ([torch.zeros(2), torch.zeros(())], None, 'same first dimension'),
-        (
-            [torch.zeros(2), torch.zeros(2, device='meta')],
-            None,
-            'on one device',
-        ),
-        ([torch.zeros(2)], [2, 2], '2 entries for 1 processes'),
-        ([torch.zeros(2)], [3], '3 rows for rank 0, but its tensors have 2'),
-    ],
+    ('lengths', 'batch_sizes'), [([2, 3], [2]), ([2], [2, 2]), ([2], [3])]
 )
-def test_wrong_arguments_are_named(tensors, batch_sizes, message):
-    with pytest.raises(ValueError, match=message):
-        gather_tensors(tensors, batch_sizes)
+def test_batch_sizes_must_fit(lengths, batch_sizes):
+    with pytest.raises(ValueError, match='batch_sizes=.*must hold the number'):
+        gather_tensors([torch.zeros(n) for n in lengths], batch_sizes)
+
+
+def _make_group(rank, world_size):
+    group = new_gloo_group()
+    backend = group._get_backend(torch.device('cpu'))
+    total = torch.tensor(rank + 1)
+    dist.all_reduce(total, group=group)
+    return backend.options._timeout, dist.get_backend(group), int(total)
+
+
+def test_gloo_group_has_the_timeout_of_the_default_one(tmp_path):
+    answers = run_ddp(_make_group, 2, tmp_path, timeout=123)
+    assert answers == [(timedelta(seconds=123), 'gloo', 3)] * 2

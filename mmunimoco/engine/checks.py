@@ -1,0 +1,215 @@
+"""Checks before a run starts, of what otherwise fails late or not at all."""
+
+import logging
+from collections.abc import Mapping
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+from torch import nn
+
+from mmunimoco.utils.checkpoint import (
+    bare_model,
+    check_match,
+    compare_state,
+    describe_prefixes,
+    shorten,
+    state_dict_of,
+)
+from mmunimoco.utils.normalization import (
+    normalization_of_checkpoint,
+    normalization_of_config,
+)
+from mmunimoco.utils.safe_load import read_checkpoint
+
+from .data_checks import (
+    check_class_names,
+    check_labels,
+    check_masks,
+    check_segmentation_heads,
+)
+from .iteration_schedule import SCALED, as_text, scaled_options
+from .knn_loop import KNNTestLoop
+from .pretrained_init import NO_CHECKPOINT
+
+
+@HOOKS.register_module()
+class PreflightHook(Hook):
+    """Stop a run, or warn, before it starts on something that does not fit.
+
+    A check that does not apply to the model or the dataset does nothing, so
+    one hook serves pre-training, classification, detection (mmdet) and
+    segmentation (mmseg). It is an error if:
+
+    - a loaded checkpoint fills no parameter of the model. mmengine loads
+      leniently and would go on with random weights;
+    - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
+      of the backbone), or has it in another shape;
+    - the training data has labels of ``model.head.num_classes`` or more;
+    - ``metainfo.classes`` does not fit the annotations of a COCO or VOC
+      dataset: mmdet drops such objects, or swaps classes, silently;
+    - a segmentation head has another number of classes than the dataset, or
+      a mask (of each batch, also in validation and testing) has a class that
+      the head does not have.
+
+    It warns if:
+
+    - images are normalised differently than in pre-training, as far as the
+      pre-trained checkpoint records it;
+    - the schedule counts iterations, for another batch size than this run's.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._loaded: dict | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check a checkpoint that was read but is not in the model yet.
+
+        Args:
+            runner (Runner): The runner.
+            checkpoint (dict): The checkpoint.
+
+        Raises:
+            ValueError: If it fills no parameter of the model.
+        """
+        self._loaded = state_dict_of(checkpoint, unwrap=True)
+        check_match(bare_model(runner.model), self._loaded, 'the checkpoint')
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the training and validation data, then compare with the past.
+
+        Args:
+            runner (Runner): The runner; its model is initialised.
+
+        Raises:
+            ValueError: If labels, class names or segmentation heads do not
+                fit.
+        """
+        self._loaded = None  # training fills what was missing
+        model = bare_model(runner.model)
+        dataset = runner.train_dataloader.dataset
+        check_labels(model, dataset)
+        check_segmentation_heads(model, dataset)
+        check_class_names(dataset, training=True)
+        if runner.val_loop is not None:
+            check_class_names(runner.val_dataloader.dataset, training=False)
+        if not is_main_process():
+            return
+        for path in _init_checkpoints(model):
+            runner.logger.log(*_compare_normalization(runner.cfg, path))
+        warning = _compare_schedule(runner.cfg, runner.world_size)
+        if warning:
+            runner.logger.warning(warning)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check that the loaded checkpoint fills all that is tested.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If a tensor is missing or has another shape.
+        """
+        if self._loaded is None:
+            return
+        model = bare_model(runner.model)
+        match = compare_state(model, self._loaded)
+        runner.logger.info(
+            f'The checkpoint to test fills {len(match.matched)} of '
+            f'{len(model.state_dict())} tensors of the model; '
+            f'{len(match.unused)} of its own are not used.'
+        )
+        # kNN looks at the backbone alone.
+        is_knn = isinstance(runner.test_loop, KNNTestLoop)
+        tested = 'backbone.' if is_knn else ''
+        faults = [
+            name
+            for name in match.missing + match.misshapen
+            if name.startswith(tested)
+        ]
+        if faults:
+            raise ValueError(
+                f'the checkpoint to test lacks {len(faults)} tensors of the '
+                f'model: {shorten(faults)}. The prefixes in it are '
+                f'{describe_prefixes(self._loaded)}. Test a checkpoint that '
+                'was fine-tuned with this config and the same classes (a '
+                'pre-trained one has no head).'
+            )
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None
+    ) -> None:
+        """Check the masks of a batch while they are on the CPU.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Index of the batch.
+            data_batch (dict, optional): The batch.
+
+        Raises:
+            ValueError: If a mask has a class that the heads do not have.
+        """
+        check_masks(bare_model(runner.model), data_batch)
+
+    before_val_iter = before_train_iter
+    before_test_iter = before_train_iter
+
+
+def _init_checkpoints(model: nn.Module) -> list[str]:
+    """Checkpoints that parts of a model are initialised from, each once."""
+    paths = {}
+    for module in model.modules():
+        config = getattr(module, 'init_cfg', None)
+        for one in config if isinstance(config, list) else [config]:
+            if isinstance(one, Mapping) and one.get('checkpoint'):
+                paths[one['checkpoint']] = None
+    return [path for path in paths if path != NO_CHECKPOINT]
+
+
+def _compare_normalization(cfg: Mapping, path: str) -> tuple[int, str]:
+    """Log level and text on the normalisation here and in pre-training."""
+    here = normalization_of_config(cfg)
+    there, reason = None, f'{path} is a URL'
+    if '://' not in path:
+        there = normalization_of_checkpoint(read_checkpoint(path))
+        silent = 'this config' if here is None else f'the checkpoint {path}'
+        reason = f'{silent} does not record it'
+    if here is None or there is None:
+        return logging.INFO, (
+            f'Normalisation was not compared: {reason}. Make sure that mean, '
+            'std and channel order are those of pre-training. Here: '
+            f'{here or "unknown"}.'
+        )
+    if here.agrees_with(there):
+        return logging.INFO, f'Normalisation is that of pre-training: {here}.'
+    return logging.WARNING, (
+        'Normalisation differs from that of pre-training, which costs '
+        f'accuracy.\n    pre-training: {there}\n    here:         {here}\n'
+        '    Change model.data_preprocessor of this config.'
+    )
+
+
+def _compare_schedule(cfg: Mapping, processes: int) -> str | None:
+    """A warning if iterations are counted for another batch size."""
+    loader = cfg.get('train_dataloader') or {}
+    batch_size = processes * loader.get('batch_size', 0)
+    options = batch_size and scaled_options(cfg, batch_size)
+    if not options:
+        return None
+    base = cfg['auto_scale_lr']['base_batch_size']
+    longer = {'auto_scale_lr.enable': True, SCALED: True, **options}
+    choices = [f'with {batch_size} images a step: {as_text(longer)}']
+    if base % processes == 0:
+        same = {'train_dataloader.batch_size': base // processes}
+        choices.insert(0, f'with {base} images a step: {as_text(same)}')
+    listed = '\n'.join(f'    {choice}' for choice in choices)
+    return (
+        f'This schedule counts iterations of {base} images, but a step of '
+        f'this run has {batch_size}, so it will see {batch_size / base:.3g} '
+        'times the images intended. To see as many as intended, start with '
+        f'--cfg-options and\n{listed}\n    The latter is what '
+        '--auto-scale-lr of our launch scripts does.'
+    )

@@ -1,0 +1,223 @@
+"""Checks of a dataset against the model: labels, class names and masks."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import load
+from mmengine.logging import print_log
+from torch import nn
+
+IGNORED = 255  # mmseg leaves it out of losses and metrics
+
+
+def check_labels(model: nn.Module, dataset: Any) -> None:
+    """Compare the labels of the training data with ``head.num_classes``.
+
+    The head refuses wrong labels too, but only when it meets the first one.
+    ``PartialLabels`` knows the labels that it keeps; other datasets are taken
+    at their word about their classes. Wrappers are followed to every dataset
+    below.
+
+    Args:
+        model (nn.Module): The model, not wrapped. Without
+            ``head.num_classes`` there is nothing to compare.
+        dataset (Any): The dataset, or a wrapper of some.
+
+    Raises:
+        ValueError: If a label is ``num_classes`` or more.
+    """
+    num_classes = getattr(getattr(model, 'head', None), 'num_classes', None)
+    if not isinstance(num_classes, int):
+        return
+    highest = max(_highest_labels(dataset), default=-1)
+    if highest >= num_classes:
+        raise ValueError(
+            f'model.head.num_classes is {num_classes}, but '
+            f'train_dataloader.dataset has labels up to {highest}: set '
+            f'model.head.num_classes={highest + 1}, or correct the '
+            'annotations'
+        )
+
+
+def _highest_labels(dataset: Any) -> Iterator[int]:
+    """The highest label of each dataset below that knows it."""
+    if hasattr(dataset, 'highest_label'):
+        if dataset.highest_label is not None:
+            yield dataset.highest_label
+        return
+    children = _children(dataset)
+    for child in children:
+        yield from _highest_labels(child)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if not children and classes is not None:
+        yield len(classes) - 1
+
+
+def check_class_names(dataset: Any, training: bool) -> None:
+    """Compare class names with the annotations of mmdet's datasets.
+
+    mmdet drops annotations of unknown classes silently: a misspelt class is
+    never trained on, and the classes after it get each other's indices. So
+    they do if a COCO file lists its categories in another order.
+
+    Args:
+        dataset (Any): The dataset, or a wrapper of some.
+        training (bool): Whether to look for the objects of each class in the
+            datasets of VOC's format as well.
+
+    Raises:
+        ValueError: If a COCO file has no category of a name in
+            ``metainfo.classes``, or has them in another order, or the images
+            of a VOC dataset show no object of any class.
+    """
+    for leaf in _leaves(dataset):
+        if getattr(leaf, 'cat_ids', None) is not None:
+            _check_categories(leaf)
+        # XMLDataset has the folder of the annotations; mmdet is not imported.
+        elif training and hasattr(leaf, 'ann_subdir'):
+            _check_objects(leaf)
+
+
+def _check_categories(dataset: BaseDataset) -> None:
+    """COCO: the classes are the categories of the file, in its order."""
+    classes = dataset.metainfo.get('classes')
+    if classes is None:
+        return
+    annotations = load(
+        dataset.ann_file,
+        file_format='json',
+        backend_args=getattr(dataset, 'backend_args', None),
+    )
+    names = {item['id']: item['name'] for item in annotations['categories']}
+    unknown = [name for name in classes if name not in names.values()]
+    if unknown:
+        raise ValueError(
+            f'{dataset.ann_file} has no category named {unknown}, which '
+            'metainfo.classes asks for. Its categories are '
+            f'{list(names.values())}: write the names as they are there.'
+        )
+    # mmdet numbers the categories in the order of the file.
+    numbered = [names[i] for i in dataset.cat_ids]
+    if numbered != list(classes):
+        raise ValueError(
+            f'{dataset.ann_file} has its categories in the order {numbered}, '
+            f'metainfo.classes is {list(classes)}: mmdet numbers classes in '
+            'the order of the file, so they would be mixed up. Write '
+            'metainfo.classes in the order of the files for training and '
+            'validation, which must have the same.'
+        )
+
+
+def _check_objects(dataset: BaseDataset) -> None:
+    """VOC: the class names are known from the objects alone."""
+    classes = dataset.metainfo['classes']
+    counts = Counter(
+        instance['bbox_label']
+        for index in range(len(dataset))
+        for instance in dataset.get_data_info(index)['instances']
+    )
+    empty = [name for i, name in enumerate(classes) if not counts[i]]
+    if len(empty) == len(classes):
+        raise ValueError(
+            f'no object of any of the classes {list(classes)} is in the '
+            f'{len(dataset)} images of {dataset.ann_file}: write '
+            'metainfo.classes as the names in the XML files.'
+        )
+    if empty:
+        print_log(
+            f'{dataset.ann_file} has no object of {empty}: is each name '
+            'written as in the XML files?',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def check_segmentation_heads(model: nn.Module, dataset: Any) -> None:
+    """Compare mmseg's heads with the number of classes of the dataset.
+
+    mmseg does not notice a head with more classes than the dataset.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+        dataset (Any): The training dataset.
+
+    Raises:
+        ValueError: If a head has another number of classes.
+    """
+    heads = _segmentation_heads(model)
+    classes = heads and dataset.metainfo.get('classes')
+    if not classes:
+        return
+    for name, count in heads.items():
+        if count != len(classes):
+            raise ValueError(
+                f'model.{name}.num_classes is {count}, but the dataset has '
+                f'the {len(classes)} classes {list(classes)}: set '
+                f'num_classes={len(classes)}.'
+            )
+
+
+def check_masks(model: nn.Module, data_batch: Mapping | None) -> None:
+    """Compare the masks of a batch with the classes of mmseg's heads.
+
+    A class beyond the last one is an assertion inside a CUDA kernel in
+    training, and silently a mistake in validation and testing.
+
+    Args:
+        model (nn.Module): The model, not wrapped.
+        data_batch (dict, optional): The batch, on the CPU.
+
+    Raises:
+        ValueError: If a mask has a class that the heads do not have.
+    """
+    heads = _segmentation_heads(model)
+    if not heads or not isinstance(data_batch, Mapping):
+        return
+    count = min(heads.values())
+    for sample in data_batch.get('data_samples') or ():
+        if 'gt_sem_seg' not in sample:
+            continue
+        mask = sample.gt_sem_seg.data
+        wrong = mask[(mask >= count) & (mask != IGNORED)]
+        if wrong.numel():
+            path = sample.metainfo.get('seg_map_path', 'a mask')
+            raise ValueError(
+                f'{path} has pixels of the classes '
+                f'{wrong.unique().tolist()[:8]}, but the classes are '
+                f'0 ... {count - 1} (and {IGNORED}: ignored). A mask holds '
+                'one class index per pixel, not colours; '
+                'reduce_zero_label=True subtracts 1 from each.'
+            )
+
+
+def _segmentation_heads(model: nn.Module) -> dict[str, int]:
+    """Number of classes of each segmentation head, by its config field."""
+    heads = {}
+    for name in ('decode_head', 'auxiliary_head'):
+        head = getattr(model, name, None)
+        named = {name: head}
+        if isinstance(head, nn.ModuleList):
+            named = {f'{name}.{i}': one for i, one in enumerate(head)}
+        for field, one in named.items():
+            if hasattr(one, 'num_classes'):
+                heads[field] = one.num_classes
+    return heads
+
+
+def _children(dataset: Any) -> list:
+    """The datasets directly below a wrapper; none for any other dataset."""
+    if getattr(dataset, 'datasets', None) is not None:
+        return list(dataset.datasets)
+    inner = getattr(dataset, 'dataset', None)
+    return [] if inner is None else [inner]
+
+
+def _leaves(dataset: Any) -> Iterator[Any]:
+    children = _children(dataset)
+    if not children:
+        yield dataset
+    for child in children:
+        yield from _leaves(child)

@@ -1,0 +1,283 @@
+"""Options that make a training step faster or smaller, all off by default."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.runner import Runner
+from mmpretrain.registry import (
+    HOOKS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIMIZERS,
+)
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from mmunimoco.models import TwoViewAugment
+from mmunimoco.utils.checkpoint import bare_model
+
+BLOCKS = ('BasicBlock', 'Bottleneck', 'TransformerEncoderLayer')
+
+
+@HOOKS.register_module()
+class StepOptionsHook(Hook):
+    """Make a training step faster or smaller; results change by rounding.
+
+    Args:
+        channels_last (bool): Keep the channels of weights, and so of
+            activations, innermost in memory. On a CPU this spares oneDNN a
+            conversion in each layer, on recent GPUs it suits mixed precision.
+            Not for models with operators of mmcv, such as detectors: RoIAlign
+            reads memory as if channels were outermost. Defaults to False.
+        compile (bool | dict): Compile backbone and neck of query and key
+            encoder by ``torch.compile``; a dict gives its options, such as
+            ``mode``. The loss, the queues and the collectives stay as they
+            are: mmengine's ``compile`` would take the whole step and break it
+            into pieces at each collective. Checkpoint keys do not change.
+            Defaults to False.
+        gradient_checkpointing (bool | Sequence[str]): Recompute the
+            activations of the query encoder's blocks in the backward pass: a
+            third more time for a fraction of the memory. Unlike ``with_cp``
+            of mmpretrain's ResNet it does not update batch statistics twice,
+            and it works for any backbone whose blocks are named here by their
+            class; True means those of ResNet and ViT. Such blocks are not
+            compiled. Defaults to False.
+        images_on_device (bool): Put all training images on the device once,
+            for datasets such as CIFAR whose images have one size and are in
+            memory anyway. With ``IndexAsImage`` in the pipeline batches carry
+            indices alone, and ``TwoViewAugment`` with ``crop`` makes the
+            views. Defaults to False.
+
+    Raises:
+        ValueError: If ``gradient_checkpointing`` is a single name.
+    """
+
+    def __init__(
+        self,
+        channels_last: bool = False,
+        compile: bool | dict = False,
+        gradient_checkpointing: bool | Sequence[str] = False,
+        images_on_device: bool = False,
+    ) -> None:
+        if isinstance(gradient_checkpointing, str):
+            raise ValueError(
+                'StepOptionsHook.gradient_checkpointing must be True or a '
+                f'list of class names, got {gradient_checkpointing!r}'
+            )
+        self.channels_last = channels_last
+        self.compile = compile
+        self.gradient_checkpointing = gradient_checkpointing
+        self.images_on_device = images_on_device
+
+    def before_run(self, runner: Runner) -> None:
+        """Change the model, before any optimizer has seen a gradient.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If an option does not suit the model.
+        """
+        if self.channels_last:
+            use_channels_last(runner)
+        model = bare_model(runner.model)
+        if self.gradient_checkpointing:
+            given = self.gradient_checkpointing
+            checkpoint_blocks(model, BLOCKS if given is True else given)
+        if self.compile:
+            compile_encoders(
+                model, {} if self.compile is True else self.compile
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Hand the images to the data preprocessor, if asked to.
+
+        Args:
+            runner (Runner): The runner.
+
+        Raises:
+            ValueError: If the data preprocessor is no ``TwoViewAugment``, or
+                the images cannot be stacked.
+        """
+        if not self.images_on_device:
+            return
+        preprocessor = bare_model(runner.model).data_preprocessor
+        if not isinstance(preprocessor, TwoViewAugment):
+            raise ValueError(
+                'StepOptionsHook(images_on_device=True) needs the data '
+                'preprocessor TwoViewAugment, but it is '
+                f'{type(preprocessor).__name__}'
+            )
+        images = stack_images(runner.train_dataloader.dataset)
+        preprocessor.keep_images(images)
+        runner.logger.info(
+            f'images_on_device: {len(images)} images, '
+            f'{images.numel() / 2**20:.0f} MB, are on {preprocessor.device}.'
+        )
+
+
+def use_channels_last(runner: Runner) -> None:
+    """Convert the runner's model to ``torch.channels_last``."""
+    for name, module in runner.model.named_modules():
+        if type(module).__module__.startswith('mmcv.ops'):
+            raise ValueError(
+                f'{type(module).__name__} of mmcv at {name!r} gives wrong '
+                'results in this memory layout. Remove channels_last=True '
+                'from StepOptionsHook'
+            )
+    runner.model.to(memory_format=torch.channels_last)
+    if isinstance(runner.model, DistributedDataParallel):
+        # DDP's buckets have the layout that the weights had, and the first
+        # step would permute the elements of each kernel's gradient.
+        runner.model = runner.wrap_model(
+            runner.cfg.get('model_wrapper_cfg'), runner.model.module
+        )
+
+
+def compile_encoders(model: nn.Module, options: dict) -> None:
+    """Compile backbone and neck of both encoders by ``torch.compile``."""
+    if not hasattr(model, 'encoder_k'):
+        raise ValueError(
+            'StepOptionsHook(compile=...) compiles the encoders of UniMoCo, '
+            f"but the model is a {type(model).__name__}. Use mmengine's "
+            '`compile=True` in the config instead'
+        )
+    for module in (model.backbone, model.neck, *model.encoder_k.module):
+        # The method: compiling the module would rename its parameters.
+        module.forward = torch.compile(module.forward, **options)
+
+
+def checkpoint_blocks(model: nn.Module, names: Sequence[str]) -> None:
+    """Checkpoint the blocks of the backbone that have these class names."""
+    blocks = [
+        module
+        for module in model.backbone.modules()
+        if type(module).__name__ in names
+    ]
+    if not blocks:
+        raise ValueError(
+            f'there is none of {", ".join(names)} in the backbone, a '
+            f'{type(model.backbone).__name__}. Name the classes of its blocks '
+            'in gradient_checkpointing of StepOptionsHook'
+        )
+    for block in blocks:
+        block.forward = partial(_checkpointed, block, block.forward)
+
+
+@torch.compiler.disable
+def _checkpointed(
+    block: nn.Module, forward: Callable, *args: Any, **kwargs: Any
+) -> Any:
+    """A forward pass that keeps only its inputs for the backward pass."""
+    return checkpoint(
+        forward,
+        *args,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_kept(block)),
+        **kwargs,
+    )
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Let batch norms update copies of their running statistics."""
+    norms = [x for x in block.modules() if isinstance(x, _BatchNorm)]
+    kept = [dict(norm.named_buffers()) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
+
+
+def stack_images(dataset: Any) -> Tensor:
+    """Stack the images of a dataset in the order of their ``sample_idx``.
+
+    Args:
+        dataset (Dataset): A dataset of mmengine's kind, or a wrapper of one,
+            with the images in memory.
+
+    Returns:
+        Tensor: Shape (N, 3, H, W), uint8.
+
+    Raises:
+        ValueError: If images are not in memory, differ in size or dtype, or
+            if their ``sample_idx`` are not 0 ... N - 1 or are used twice for
+            different images, as in concatenated datasets.
+    """
+    images = {}
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        image, index = info.get('img'), info.get('sample_idx', i)
+        if image is None:
+            raise ValueError(
+                f'image {index} is not in memory (no img in its annotation); '
+                'images_on_device is for datasets such as CIFAR10, others use '
+                'LoadTwoCrops'
+            )
+        known = images.setdefault(index, image)
+        if known is not image and not np.array_equal(known, image):
+            raise ValueError(
+                f'two images have the sample_idx {index}; images_on_device '
+                'cannot tell the images of concatenated datasets apart'
+            )
+    if sorted(images) != list(range(len(images))):
+        raise ValueError(
+            'the sample_idx of the training images are not 0 to '
+            f'{len(images) - 1}; images_on_device needs the whole dataset'
+        )
+    kinds = {(image.shape, image.dtype.name) for image in images.values()}
+    shape, dtype = next(iter(kinds))
+    if len(kinds) != 1 or len(shape) != 3 or dtype != 'uint8':
+        raise ValueError(
+            'images_on_device needs uint8 images (H, W, 3) of one size, '
+            f'but there are {sorted(kinds)[:3]}'
+        )
+    stacked = np.stack([images[i] for i in range(len(images))])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Build torch's fused optimizer, whose step is one kernel, if possible.
+
+    mmengine's default constructor with ``fused=True`` for the optimizer, if
+    the installed torch has it fused (SGD since 2.3, Adam and AdamW since 2.0)
+    and the model is on a GPU; otherwise the optimizer as it is configured,
+    with a line in the log. ``fused`` in the config takes precedence. Results
+    change by rounding.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build optimizer and wrapper for a model on its device."""
+        if 'fused' not in self.optimizer_cfg:
+            reason = _why_not_fused(self.optimizer_cfg['type'], model)
+            if reason is None:
+                self.optimizer_cfg = {**self.optimizer_cfg, 'fused': True}
+            else:
+                print_log(f'The optimizer is not fused: {reason}', 'current')
+        return super().__call__(model)
+
+
+def _why_not_fused(kind: str | type, model: nn.Module) -> str | None:
+    """The reason why an optimizer cannot be fused, or None if it can."""
+    optimizer = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    if 'fused' not in signature(optimizer).parameters:
+        return f'torch {torch.__version__} has no fused {optimizer.__name__}'
+    devices = {parameter.device.type for parameter in model.parameters()}
+    if devices != {'cuda'}:
+        return f'the model is on {", ".join(sorted(devices))}'
+    return None

@@ -1,0 +1,176 @@
+"""Contrastive losses over any number of positives and negatives.
+
+Each loss is a formula over a few sums per query (:class:`PairStatistics`), so
+it is written once and serves both the matrix of logits and the streamed loop
+over the queue.
+"""
+
+from abc import ABCMeta, abstractmethod
+
+import torch
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from .pair_statistics import PairStatistics, dense_statistics
+
+
+class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
+    """Base class of losses that are functions of :class:`PairStatistics`.
+
+    Attributes:
+        statistics (tuple[str]): Optional fields of :class:`PairStatistics`
+            that :meth:`from_statistics` reads; no others are computed.
+        uses_labels (bool): False if the query's own key is the only positive,
+            whatever the labels.
+    """
+
+    statistics: tuple[str, ...] = ()
+    uses_labels: bool = True
+
+    @abstractmethod
+    def from_statistics(self, statistics: PairStatistics) -> Tensor:
+        """Return the loss of each query, shape (N,)."""
+
+    def forward(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Compute the loss from the whole matrix of logits.
+
+        Args:
+            logits (Tensor): Similarities divided by the temperature, shape
+                (N, M), float. Half precision is computed in float32.
+                ``-inf`` leaves a key out.
+            positives (Tensor): Shape (N, M), bool. Column 0 is the query's
+                own key.
+
+        Returns:
+            Tensor: Scalar, mean over the queries.
+
+        Raises:
+            ValueError: If shapes or dtypes are not as described.
+        """
+        if logits.dim() != 2 or logits.shape != positives.shape:
+            raise ValueError(
+                'logits and positives must both have shape (N, M), but got '
+                f'{tuple(logits.shape)} and {tuple(positives.shape)}'
+            )
+        if positives.dtype != torch.bool or not logits.is_floating_point():
+            raise ValueError(
+                'logits must be floating point and positives bool, but got '
+                f'{logits.dtype} and {positives.dtype}'
+            )
+        if not self.uses_labels:
+            positives = torch.zeros_like(positives)
+            positives[:, 0] = True
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return self.from_statistics(dense_statistics(logits, positives)).mean()
+
+
+@MODELS.register_module()
+class UniConLoss(ContrastiveLoss):
+    r"""Unified contrastive loss of UniMoCo (arXiv 2103.10773).
+
+    .. math::
+        L = \log\Big(1 + \sum_{n \in N} e^{s_n} \sum_{p \in P} e^{-s_p}\Big)
+
+    averaged over the queries, computed as
+    :math:`\mathrm{softplus}(\log\sum_N e^{s_n} + \log\sum_P e^{-s_p})`, which
+    neither overflows nor loses small values. With one positive it is InfoNCE.
+
+    Args:
+        positive_reduction (str): 'sum' as published, or 'mean', which divides
+            the sum over the positives by their number. Defaults to 'sum'.
+
+    Raises:
+        ValueError: If ``positive_reduction`` is neither.
+    """
+
+    statistics = ('inverse_positive',)
+
+    def __init__(self, positive_reduction: str = 'sum') -> None:
+        super().__init__()
+        if positive_reduction not in ('sum', 'mean'):
+            raise ValueError(
+                "UniConLoss.positive_reduction must be 'sum' or 'mean', but "
+                f'got {positive_reduction!r}; change '
+                'model.head.loss.positive_reduction'
+            )
+        self.positive_reduction = positive_reduction
+
+    def from_statistics(self, statistics: PairStatistics) -> Tensor:
+        """Return the loss of each query, shape (N,)."""
+        exponent = statistics.negative + statistics.inverse_positive
+        if self.positive_reduction == 'mean':
+            exponent = exponent - statistics.num_positives.log()
+        return _softplus(exponent)
+
+
+@MODELS.register_module()
+class SupConLoss(ContrastiveLoss):
+    r"""Supervised contrastive loss, with the log outside or inside the mean.
+
+    Eq. 2 and 3 of Khosla et al. (arXiv 2004.11362), with :math:`A = P \cup N`:
+
+    .. math::
+        L_{out} = -\frac{1}{|P|} \sum_{p \in P}
+            \log \frac{e^{s_p}}{\sum_{a \in A} e^{s_a}}
+        \qquad
+        L_{in} = -\log \frac{1}{|P|} \sum_{p \in P}
+            \frac{e^{s_p}}{\sum_{a \in A} e^{s_a}}
+
+    averaged over the queries. With one positive both are InfoNCE.
+
+    Args:
+        reduction_position (str): Where the mean over the positives stands
+            relative to the log: 'out' or 'in'. Defaults to 'out'.
+
+    Raises:
+        ValueError: If ``reduction_position`` is neither.
+    """
+
+    def __init__(self, reduction_position: str = 'out') -> None:
+        super().__init__()
+        if reduction_position not in ('out', 'in'):
+            raise ValueError(
+                "SupConLoss.reduction_position must be 'out' or 'in', but "
+                f'got {reduction_position!r}; change '
+                'model.head.loss.reduction_position'
+            )
+        self.reduction_position = reduction_position
+        self.statistics = ('positive',)
+        if reduction_position == 'out':
+            self.statistics += ('positive_mean',)
+
+    def from_statistics(self, statistics: PairStatistics) -> Tensor:
+        """Return the loss of each query, shape (N,)."""
+        positive = statistics.positive
+        if self.reduction_position == 'out':
+            mean = statistics.positive_mean
+        else:
+            mean = positive - statistics.num_positives.log()
+        # log sum over A - mean over P, split so that one positive gives
+        # InfoNCE to the last digit.
+        return _softplus(statistics.negative - positive) + (positive - mean)
+
+
+@MODELS.register_module()
+class InfoNCELoss(ContrastiveLoss):
+    r"""InfoNCE with the query's own key as the only positive.
+
+    .. math::
+        L = -\log \frac{e^{s_0}}{\sum_{a} e^{s_a}}
+
+    averaged over the queries (Eq. 1 of MoCo, arXiv 1911.05722). Labels are
+    ignored: only column 0 of ``positives`` counts and all other keys are
+    negatives, so ``UniMoCo`` with this loss is MoCo v2.
+    """
+
+    statistics = ('positive',)
+    uses_labels = False
+
+    def from_statistics(self, statistics: PairStatistics) -> Tensor:
+        """Return the loss of each query, shape (N,)."""
+        return _softplus(statistics.negative - statistics.positive)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """Return log(1 + e^x), without the cut-off at x = 20 that torch has."""
+    return torch.logaddexp(x, torch.zeros_like(x))
