@@ -31,7 +31,6 @@ from .soak_verdict import (
     KINDS,
     STOPS,
     describe_memory,
-    failed_saves,
     judge,
     read_log,
 )
@@ -47,7 +46,7 @@ BLOCK = 4096  # bytes that a corruption overwrites
 CONFIG = """\
 _base_ = [{base!r}]
 custom_imports = dict(
-    imports=['mmunimoco', 'mmunimoco.engine.broken_images_hook', 'benchmarks.soak_run'], allow_failed_imports=False
+    imports=['mmunimoco', 'benchmarks.soak_run'], allow_failed_imports=False
 )
 train_dataloader = dict(dataset=dict(dataset=dict(
     skip_broken={broken},

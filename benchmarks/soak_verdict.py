@@ -1,11 +1,10 @@
 """What a soak has shown, point by point."""
 
+import os
 import re
 from typing import Any
 
 import numpy as np
-
-from mmunimoco.engine.preemption_hook import REQUEUE
 
 KEPT_CHECKPOINTS = 3
 # Faults that end the run, and one that it survives.
@@ -104,7 +103,7 @@ def _not_as_injected(plan, record):
 def _expected(kind: str, codes: list[int]) -> bool:
     """Whether these exit statuses should follow a fault; -9 is SIGKILL."""
     if kind == 'sigterm':
-        return set(codes) == {REQUEUE}
+        return set(codes) == {os.EX_TEMPFAIL}
     if kind == 'kill_group':
         return set(codes) == {-9}
     # A killed worker's process ends with an error of its own.
@@ -144,7 +143,7 @@ def _too_many_lost(plan, record):
 def _other_steps(plan, record):
     for start in record['starts']:
         if start['other_loss'] is not None:
-            yield f'start {start["number"]}: step {start["other_loss"]} differs'
+            yield f'start {start["number"]} differs at {start["other_loss"]}'
         for line in start['odd_lines']:
             yield f'start {start["number"]}: out of order: {line}'
 
@@ -172,8 +171,7 @@ def _not_flat(plan, record):
 
 
 def _left_behind(plan, record):
-    for name in record['processes_left'] + record['parts_left']:
-        yield name
+    yield from record['processes_left'] + record['parts_left']
     if len(record['checkpoints_left']) > KEPT_CHECKPOINTS:
         yield f'checkpoints {", ".join(record["checkpoints_left"])}'
 
