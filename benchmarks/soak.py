@@ -48,12 +48,16 @@ _base_ = [{base!r}]
 custom_imports = dict(
     imports=['mmunimoco', 'benchmarks.soak_run'], allow_failed_imports=False
 )
-train_dataloader = dict(dataset=dict(dataset=dict(
-    skip_broken={broken},
-    dataset=dict(
-        _delete_=True, type='CustomDataset', data_root={images!r},
-        pipeline=[dict(type='LoadImageFromFile'), *_base_.train_pipeline],
-    ))))
+_data = _base_.train_dataloader.dataset
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='SkipBrokenImages', max_broken={broken}, dataset=dict(
+        type='RepeatLabeled', times=_data.times, dataset=dict(
+            type='PartialLabels', label_ratio=0.1, seed=0, dataset=dict(
+                type='CustomDataset', data_root={images!r}, pipeline=[
+                    dict(type='CheckedLoadImageFromFile'),
+                    *_data.dataset.dataset.pipeline,
+                ])))))
+del _data
 train_cfg = dict(
     type='ExactEpochLoop', max_epochs={epochs}, val_interval={val_interval})
 default_hooks = dict(checkpoint=dict(

@@ -42,7 +42,7 @@ custom_hooks = [
     dict(type='CollapseHook'),
     # On SIGTERM: save, and exit with status 75.
     dict(type='PreemptionHook'),
-    # What skip_broken of PartialLabels replaces is listed after each epoch.
+    # Lists the images that SkipBrokenImages replaces after each epoch.
     dict(type='BrokenImagesHook'),
 ]
 

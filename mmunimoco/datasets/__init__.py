@@ -1,18 +1,19 @@
-"""Datasets and wrappers, registered with mmpretrain."""
+"""Datasets, dataset wrappers, transforms and storage backends."""
 
-from .cached_backend import CachedBackend
-from .ignored_objects import TrainIgnoredObjects
-from .index_as_image import IndexAsImage
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .load_two_crops import LoadTwoCrops
+from .loading import CheckedLoadImageFromFile
 from .mask_folders import MaskFolders
 from .npz_images import NpzImages
 from .partial_labels import PartialLabels
 from .shared_collate import collate_views
-from .tar_files import TarBackend
+from .skip_broken import SkipBrokenImages
+from .storage import CachedBackend, TarBackend
+from .transforms import IndexAsImage, TrainIgnoredObjects
 
 __all__ = [
     'CachedBackend',
+    'CheckedLoadImageFromFile',
     'IndexAsImage',
     'LabeledSubset',
     'LoadTwoCrops',
@@ -20,6 +21,7 @@ __all__ = [
     'NpzImages',
     'PartialLabels',
     'RepeatLabeled',
+    'SkipBrokenImages',
     'TarBackend',
     'TrainIgnoredObjects',
     'collate_views',

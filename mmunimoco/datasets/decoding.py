@@ -1,28 +1,27 @@
-"""Encoded images to pixels, as mmcv decodes them, and reduced on the way."""
+"""Decode images as mmcv does, at a reduced size where possible."""
 
 import io
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from .image_checks import (
     JPEG_START,
-    MAX_PIXELS,
+    BrokenImageError,
     broken,
-    check_whole,
-    first_scan,
+    check_complete,
     is_animation,
-    open_lazily,
-    too_large,
 )
 
 try:
     import simplejpeg
-except ImportError:  # not installed: OpenCV gives the same pixels
+except ImportError:  # optional: OpenCV gives the same pixels, 2 % slower
     simplejpeg = None
 
+# Pillow's limit for decompression bombs, 0.5 GB decoded.
+MAX_PIXELS = 178_956_970
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -30,112 +29,128 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _ORIENTATION = 0x0112  # EXIF tag
-_ON_ITS_SIDE = 5  # EXIF orientations from here on turn by 90 degrees
+_ROTATED = range(5, 9)  # EXIF orientations that swap height and width
 
 
-class JpegHeader(NamedTuple):
-    """What is known of a JPEG before it is decoded.
+class ImageHeader(NamedTuple):
+    """What is known of an image before it is decoded.
 
     Attributes:
-        size (tuple[int, int]): Height and width after the rotation that its
-            EXIF data ask for.
-        plain (bool): Whether it is RGB or gray and not to be rotated.
+        is_jpeg (bool): Whether it is a JPEG.
+        size (tuple[int, int]): Height and width, after the rotation that the
+            EXIF data of a JPEG ask for.
+        reducible (bool): Whether decoding at a smaller size takes less
+            memory: sequential JPEG, not progressive.
+        plain (bool): Whether it is an RGB or gray JPEG without rotation.
     """
 
+    is_jpeg: bool
     size: tuple[int, int]
+    reducible: bool
     plain: bool
 
 
-def read_header(content: bytes) -> JpegHeader | None:
-    """Read the header of a JPEG, which takes microseconds.
+def read_header(content: bytes) -> ImageHeader | None:
+    """Read the header of an image with Pillow; about 50 microseconds.
 
     Args:
         content (bytes): An encoded image.
 
     Returns:
-        JpegHeader | None: None if it is no JPEG, or a damaged one.
+        ImageHeader | None: None if Pillow cannot read it.
     """
+    image = _open_lazily(content)
+    if image is None:
+        return None
+    size = (image.height, image.width)
     if not content.startswith(JPEG_START):
-        return None
-    return _quick_header(content) or _header_by_pillow(content)
-
-
-def _quick_header(content: bytes) -> JpegHeader | None:
-    """The header of a JPEG without EXIF data; None for others."""
-    start = first_scan(content)
-    if simplejpeg is None or start is None or b'Exif\0' in content[:start]:
-        return None
+        return ImageHeader(False, size, False, False)
     try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
-    except ValueError:
-        return None
-    return JpegHeader((height, width), colors in ('YCbCr', 'RGB', 'Gray'))
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data raise errors of many kinds
+        orientation = None
+    if orientation in _ROTATED:
+        size = size[::-1]
+    plain = image.mode in ('RGB', 'L') and orientation == 1
+    return ImageHeader(True, size, not image.info.get('progressive'), plain)
 
 
-def _header_by_pillow(content: bytes) -> JpegHeader | None:
-    try:
-        with open_lazily(content) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1)
-            plain = image.mode in ('RGB', 'L') and turned == 1
-    except Exception:
-        # Whatever Pillow finds wrong with it, the decoder decides.
-        return None
-    on_its_side = isinstance(turned, int) and turned >= _ON_ITS_SIDE
-    size = (width, height) if on_its_side else (height, width)
-    return JpegHeader(size, plain)
+def _open_lazily(content: bytes) -> Image.Image | None:
+    """``Image.open`` without its check for decompression bombs.
+
+    The check raises without telling the size, and knows nothing of decoding
+    at a reduced size.
+    """
+    if content.startswith(JPEG_START):
+        kinds = [(JpegImagePlugin.JpegImageFile, None)]
+    else:
+        Image.init()
+        kinds = Image.OPEN.values()
+    for kind, accept in kinds:
+        try:
+            if accept is None or accept(content[:16]) is True:
+                return kind(io.BytesIO(content), '')
+        except Exception:  # of many kinds; the decoder decides
+            continue
+    return None
 
 
 def reduced_size(size: tuple[int, int], reduction: int) -> tuple[int, int]:
-    """Height and width that libjpeg gives an image of ``size``."""
+    """Height and width of an image that libjpeg decodes at a reduction."""
     return tuple(-(-side // reduction) for side in size)
+
+
+def min_reduction(
+    header: ImageHeader | None, name: str, max_pixels: int
+) -> int:
+    """Return the reduction at which an image has at most ``max_pixels``.
+
+    Args:
+        header (ImageHeader, optional): Its header. None is let through:
+            OpenCV has a limit of its own.
+        name (str): Name of the file for the error message.
+        max_pixels (int): The most pixels to decode.
+
+    Returns:
+        int: 1, or for a sequential JPEG also 2, 4 or 8. A progressive one
+        takes as much memory at any size.
+
+    Raises:
+        BrokenImageError: If it has too many pixels at any reduction.
+    """
+    if header is None:
+        return 1
+    for reduction in (1, 2, 4, 8) if header.reducible else (1,):
+        height, width = reduced_size(header.size, reduction)
+        if height * width <= max_pixels:
+            return reduction
+    raise BrokenImageError(
+        f'{name} would be decoded to {width} x {height} pixels, '
+        f'{3 * height * width / 2**30:.1f} GB, but max_pixels is {max_pixels}'
+        ': make it smaller, or set max_pixels of the transform that loads it '
+        f'to {height * width}'
+    )
 
 
 def decode_whole(
     content: bytes, name: str, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Decode an image, a JPEG of too many pixels at a smaller size.
+    """Decode an image; a JPEG of too many pixels at a reduced size.
 
     Args:
-        content (bytes): An encoded image of any kind that OpenCV knows.
-        name (str): What to call it in an error.
-        max_pixels (int): The most to decode. A JPEG of more, if it is not
-            progressive, is decoded at a half, a quarter or an eighth of its
-            height and width.
+        content (bytes): An encoded image of any format that OpenCV reads.
+        name (str): Name of the file for error messages.
+        max_pixels (int): The most pixels to decode. A sequential JPEG with
+            more is decoded at 1/2, 1/4 or 1/8 of its height and width.
 
     Returns:
         np.ndarray: See :func:`decode`.
 
     Raises:
-        BrokenImageError: If it cannot be decoded, or not so small.
+        BrokenImageError: If it cannot be decoded, or is too large.
     """
-    return decode(content, name, fitting_reduction(content, name, max_pixels))
-
-
-def fitting_reduction(content: bytes, name: str, max_pixels: int) -> int:
-    """How many times smaller an image must be decoded to be small enough.
-
-    Args:
-        content (bytes): An encoded image.
-        name (str): What to call it in an error.
-        max_pixels (int): The most to decode.
-
-    Returns:
-        int: 1, or for a JPEG also 2, 4 or 8; not for a progressive one, which
-        takes as much memory whatever it is decoded to.
-
-    Raises:
-        BrokenImageError: If it would be too large still.
-    """
-    image = open_lazily(content)
-    if image is None:
-        return 1  # OpenCV has a bound of its own
-    sequential = image.format == 'JPEG' and not image.info.get('progressive')
-    for reduction in (1, 2, 4, 8) if sequential else (1,):
-        height, width = reduced_size((image.height, image.width), reduction)
-        if height * width <= max_pixels:
-            return reduction
-    raise too_large(height, width, name, max_pixels)
+    reduction = min_reduction(read_header(content), name, max_pixels)
+    return decode(content, name, reduction)
 
 
 def decode(
@@ -144,55 +159,41 @@ def decode(
     """Decode an image.
 
     Args:
-        content (bytes): An encoded image of any kind that OpenCV knows.
-        name (str): What to call it in an error.
-        reduction (int): 1, 2, 4 or 8: how many times smaller to decode it.
-        plain (bool): Whether :func:`read_header` calls it plain. simplejpeg,
-            if installed, then takes a tenth less time for the same pixels.
-            Defaults to False.
+        content (bytes): An encoded image of any format that OpenCV reads.
+        name (str): Name of the file for error messages.
+        reduction (int): 1, 2, 4 or 8; height and width are divided by it.
+        plain (bool): Whether :func:`read_header` says it is plain, so that
+            simplejpeg may decode it. Defaults to False.
 
     Returns:
-        np.ndarray: (h, w, 3) uint8, BGR; gray and CMYK converted, 16 bits
-        scaled to 8, transparency left out, of an animation the first frame,
-        rotated as EXIF says.
+        np.ndarray: (h, w, 3) uint8, BGR. Gray and CMYK are converted, 16 bits
+        scaled to 8, alpha is dropped, EXIF rotation is applied; of an
+        animation the first frame.
 
     Raises:
-        BrokenImageError: If it cannot be decoded, or was cut off.
+        BrokenImageError: If it cannot be decoded or is truncated.
     """
-    image = _decode_plain(content) if plain and reduction == 1 else None
-    if image is not None:
-        return image
-    check_whole(content, name)
-    if is_animation(content):  # which OpenCV reads since 4.11
+    if plain and reduction == 1 and simplejpeg is not None:
+        try:
+            # Strict: what it decodes is complete.
+            return simplejpeg.decode_jpeg(content, 'BGR')
+        except ValueError:  # perhaps a mere warning of libjpeg
+            pass
+    check_complete(content, name)
+    if is_animation(content):  # only OpenCV >= 4.11 reads those
         image = _decode_first_frame(content)
     else:
         buffer = np.frombuffer(content, np.uint8)
         image = cv2.imdecode(buffer, _FLAGS[reduction])
     if image is None:
         raise broken(
-            name,
-            content,
-            'is no image that OpenCV can decode, or a damaged one',
+            name, content, 'is damaged, or not an image that OpenCV can decode'
         )
     return image
 
 
-def _decode_plain(content: bytes) -> np.ndarray | None:
-    """Decode by simplejpeg; None where that is for OpenCV to do.
-
-    simplejpeg refuses whatever libjpeg would warn of, so what it decodes was
-    not cut off.
-    """
-    if simplejpeg is None:
-        return None
-    try:
-        return simplejpeg.decode_jpeg(content, 'BGR')
-    except ValueError:
-        return None
-
-
 def _decode_first_frame(content: bytes) -> np.ndarray | None:
-    """The first frame of a GIF or WebP, BGR; None if it is damaged."""
+    """First frame of a GIF or WebP as BGR, None if it is damaged."""
     try:
         with Image.open(io.BytesIO(content), formats=['GIF', 'WEBP']) as image:
             return np.array(image.convert('RGB'))[..., ::-1].copy()

@@ -1,64 +1,60 @@
-"""Views of a dataset that treat its labeled samples apart."""
+"""Wrappers that drop unlabeled samples or repeat labeled ones."""
+
+from typing import Any
 
 import numpy as np
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
+from .wrapper import DatasetWrapper, class_ids
 
-class _View:
-    """A dataset whose samples come so many times, labeled ones and others."""
 
-    def __init__(self, dataset, labeled_times: int, other_times: int) -> None:
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        dataset.full_init()
-        self.dataset = dataset
+class _LabeledTimes(DatasetWrapper):
+    """A dataset in which samples occur a given number of times.
+
+    Args:
+        dataset (dict | Dataset): A dataset of mmengine's kind, or its config.
+        labeled_times (int): How often each labeled sample occurs.
+        unlabeled_times (int): How often each unlabeled sample occurs.
+    """
+
+    def __init__(
+        self, dataset: Any, labeled_times: int, unlabeled_times: int
+    ) -> None:
+        super().__init__(dataset)
+        self.full_init()
+        infos = map(self.dataset.get_data_info, range(len(self.dataset)))
         labeled = [
-            _has_label(dataset.get_data_info(index))
-            for index in range(len(dataset))
+            bool(class_ids(info.get('gt_label'), self.dataset, i))
+            for i, info in enumerate(infos)
         ]
         if not any(labeled):
             raise ValueError(
-                f'none of the {len(dataset)} samples of '
-                f'{type(dataset).__name__} has a label: give it a '
-                'label_ratio above 0, a label_list, or a dataset with labels.'
+                f'none of the {len(labeled)} samples of '
+                f'{type(self.dataset).__name__} has a label: set label_ratio '
+                'above 0, give a label_list, or use a labeled dataset'
             )
         self.num_labeled = sum(labeled)
-        times = np.where(labeled, labeled_times, other_times)
+        times = np.where(labeled, labeled_times, unlabeled_times)
         self.indices = np.repeat(np.arange(len(labeled)), times).tolist()
 
-    @property
-    def metainfo(self) -> dict:
-        """Meta information of the dataset."""
-        return self.dataset.metainfo
-
-    def full_init(self) -> None:
-        """Nothing is left to do; mmengine calls it."""
-
     def get_data_info(self, idx: int) -> dict:
-        """Annotation of a sample."""
+        """Return the annotation of a sample."""
         return self.dataset.get_data_info(self.indices[idx])
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Class ids of a sample, [] if unlabeled; for class balancing."""
-        info = self.get_data_info(idx)
-        if not _has_label(info):
-            return []
-        return np.atleast_1d(info['gt_label']).tolist()
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, idx: int) -> dict:
+    def __getitem__(self, idx: int) -> Any:
         return self.dataset[self.indices[idx]]
 
 
 @DATASETS.register_module()
-class LabeledSubset(_View):
-    """The samples of a dataset that have a label, for fine-tuning on them.
+class LabeledSubset(_LabeledTimes):
+    """The labeled samples of a dataset, for fine-tuning on them.
 
-    Around ``PartialLabels`` it leaves the share or the list of labeled
-    images and drops the rest.
+    Around ``PartialLabels`` it keeps the images that are still labeled and
+    drops the others.
 
     Args:
         dataset (dict | Dataset): A dataset of mmengine's kind, or its config.
@@ -67,54 +63,43 @@ class LabeledSubset(_View):
         ValueError: If no sample has a label.
     """
 
-    def __init__(self, dataset) -> None:
-        super().__init__(dataset, 1, 0)
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(dataset, labeled_times=1, unlabeled_times=0)
         print_log(
-            f'LabeledSubset keeps the {len(self)} labeled samples of '
-            f'{len(self.dataset)}.',
+            f'LabeledSubset: kept the {len(self)} labeled of '
+            f'{len(self.dataset)} samples',
             logger='current',
         )
 
 
 @DATASETS.register_module()
-class RepeatLabeled(_View):
-    """A dataset whose labeled samples come several times an epoch.
+class RepeatLabeled(_LabeledTimes):
+    """A dataset whose labeled samples occur several times per epoch.
 
-    With a small share of labels few queries of a batch have positives beside
-    their own key; repeating the labeled images raises their share of the
-    batches and of the label queue. Unlabeled samples come once. An epoch gets
-    longer accordingly.
+    With few labels, few queries of a batch have positives besides their own
+    key; repeating labeled images raises their share of the batches and of the
+    label queue. Unlabeled samples occur once. Epochs get longer accordingly.
 
     Args:
         dataset (dict | Dataset): A dataset of mmengine's kind, or its config,
             such as ``PartialLabels``.
-        times (int): How often a labeled sample comes in an epoch; 1 changes
-            nothing.
+        times (int): How often a labeled sample occurs per epoch.
 
     Raises:
-        ValueError: If ``times`` is no positive integer, or no sample has a
+        ValueError: If ``times`` is not a positive integer, or no sample has a
             label.
     """
 
-    def __init__(self, dataset, times: int) -> None:
+    def __init__(self, dataset: Any, times: int) -> None:
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             raise ValueError(
                 'RepeatLabeled.times must be a positive integer, got '
                 f'{times!r}'
             )
-        super().__init__(dataset, times, 1)
+        super().__init__(dataset, labeled_times=times, unlabeled_times=1)
         print_log(
             f'RepeatLabeled: {self.num_labeled} of {len(self.dataset)} '
-            f'samples have a label and come {times} times, {len(self)} '
-            'samples an epoch.',
+            f'samples are labeled and occur {times} times: {len(self)} '
+            'samples per epoch',
             logger='current',
         )
-
-
-def _has_label(info: dict) -> bool:
-    """Whether an annotation has a class; -1 and [] mean none."""
-    label = info.get('gt_label')
-    if label is None:
-        return False
-    labels = np.atleast_1d(label)
-    return labels.size > 0 and bool((labels >= 0).all())

@@ -1,4 +1,4 @@
-"""Two random crops of an image, which is decoded once and no further."""
+"""Decode an image once and cut two random crops from it."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
 from mmpretrain.datasets.transforms import RandomResizedCrop
 from mmpretrain.registry import TRANSFORMS
 from torch.nn import functional
 
 from .decoding import (
+    MAX_PIXELS,
     decode,
     decode_whole,
-    fitting_reduction,
+    min_reduction,
     read_header,
     reduced_size,
 )
-from .image_checks import MAX_PIXELS
+from .loading import read_file
 
 _REDUCTIONS = (8, 4, 2)
 
@@ -27,39 +27,38 @@ _REDUCTIONS = (8, 4, 2)
 class LoadTwoCrops(BaseTransform):
     """Load an image and cut two random crops from it, as uint8.
 
-    It does what ``LoadImageFromFile`` and ``MultiView`` of mmpretrain's
-    ``RandomResizedCrop`` do; all else that views undergo is left to
-    :class:`TwoViewAugment`. The crops are drawn by mmpretrain's own
-    transform, so that under a seed they are the same ones. They are drawn
-    before a JPEG is decoded, so that a photograph of many megapixels is
-    decoded at a half, a quarter or an eighth if each crop still has as many
-    pixels as its view.
+    Equivalent to ``CheckedLoadImageFromFile`` followed by ``MultiView`` of
+    mmpretrain's ``RandomResizedCrop``; the rest of the augmentation is left to
+    :class:`TwoViewAugment`. mmpretrain's own transform draws the crops, so a
+    seed gives the same ones. They are drawn before a JPEG is decoded, so that
+    a large photograph can be decoded at 1/2, 1/4 or 1/8 of its size where
+    each crop still has at least as many pixels as its view.
 
-    Required keys: ``img_path``, or ``img`` if a data set has its images in
-    memory. Modified keys: ``img``, a list of two views (H, W, 3) as
-    ``MultiView`` gives it, BGR where a file was read; ``img_shape`` and
-    ``ori_shape``, of the image.
+    Required keys: ``img_path``, or ``img`` for datasets that hold their images
+    in memory. Modified keys: ``img``, a list of two views of shape (H, W, 3),
+    as from ``MultiView``, in BGR order if read from a file; ``img_shape`` and
+    ``ori_shape``, (height, width) of the image.
 
     Args:
-        scale (int | Sequence[int]): Size of the views, (height, width) or
-            one number for both. Defaults to 224.
-        crop_ratio_range (tuple[float]): Smallest and largest share of the
-            image's area that a view shows. Defaults to (0.2, 1.0).
-        aspect_ratio_range (tuple[float]): Smallest and largest width by
-            height of what a view shows. Defaults to (3 / 4, 4 / 3).
-        max_attempts (int): Crops to try before the central one is taken.
-            Defaults to 10.
-        antialias (bool): Whether pixels are averaged where a crop has more
-            than its view. True gives the values of Pillow, and of
-            ``RandomResizedCrop(backend='pillow')``, by torch's filter for
-            uint8; False those of ``backend='cv2'`` (bilinear alone) in half
-            the time. Defaults to True.
-        ignore_empty (bool): Whether the data set should take another image
-            where one does not load. Defaults to False.
-        backend_args (dict, optional): How to read the file, for mmengine's
-            ``fileio.get``. Defaults to None.
+        scale (int | Sequence[int]): Size of the views, (height, width) or one
+            number for both. Defaults to 224.
+        crop_ratio_range (tuple[float]): Range of the area of a crop relative
+            to the image. Defaults to (0.2, 1.0).
+        aspect_ratio_range (tuple[float]): Range of the width of a crop
+            divided by its height. Defaults to (3 / 4, 4 / 3).
+        max_attempts (int): Number of draws before falling back to a central
+            crop. Defaults to 10.
+        antialias (bool): Whether to low-pass filter when shrinking. True
+            gives the values of Pillow, and of
+            ``RandomResizedCrop(backend='pillow')``; False gives those of
+            ``backend='cv2'`` (plain bilinear) in half the time. Defaults to
+            True.
+        ignore_empty (bool): Whether to return None for an image that does not
+            load, so that the dataset draws another one. Defaults to False.
+        backend_args (dict, optional): How to read the file, see
+            ``mmengine.fileio.get``. Defaults to None.
         max_pixels (int): The most pixels to decode, see
-            :class:`LoadCheckedImage`. Defaults to 178 956 970.
+            :class:`CheckedLoadImageFromFile`. Defaults to 178 956 970.
     """
 
     def __init__(
@@ -82,18 +81,18 @@ class LoadTwoCrops(BaseTransform):
         self.max_pixels = max_pixels
 
     def transform(self, results: dict) -> dict | None:
-        """Load and crop.
+        """Load the image and crop it twice.
 
         Args:
             results (dict): Annotation of a sample.
 
         Returns:
-            dict | None: The same with the views; None if the image does not
-            load and ``ignore_empty`` is set.
+            dict | None: The annotation with the views; None if the image does
+            not load and ``ignore_empty`` is set.
 
         Raises:
             OSError: If the file cannot be read.
-            BrokenImageError: If it is no image or a broken one.
+            BrokenImageError: If it is broken or not an image.
         """
         if 'img' in results:
             image = results['img']
@@ -102,8 +101,7 @@ class LoadTwoCrops(BaseTransform):
         else:
             try:
                 image, size, boxes = self._load(results['img_path'])
-            except Exception:
-                # Of any kind: backends raise what they like.
+            except Exception:  # storage backends raise errors of any kind
                 if self.ignore_empty:
                     return None
                 raise
@@ -115,41 +113,39 @@ class LoadTwoCrops(BaseTransform):
         return results
 
     def _load(self, path: str) -> tuple[np.ndarray, tuple, list]:
-        """Pixels, size of the image before reduction, and two boxes."""
-        content = fileio.get(path, backend_args=self.backend_args)
-        if content is None:  # mmengine's word for "no such key" of LMDB
-            raise FileNotFoundError(
-                f'{path!r} is not in the storage that backend_args '
-                f'{self.backend_args} name'
-            )
+        """Return pixels, size of the full image, and two boxes."""
+        content = read_file(path, self.backend_args)
         header = read_header(content)
-        if header is not None:
+        if header is not None and header.is_jpeg:
             size = header.size
             boxes = self._draw(size)
-            reduction = self._reduction(boxes)
-            if size[0] * size[1] > self.max_pixels:
-                least = fitting_reduction(content, path, self.max_pixels)
-                reduction = max(reduction, least)
+            reduction = max(
+                self._reduction(boxes),
+                min_reduction(header, path, self.max_pixels),
+            )
             image = decode(content, path, reduction, header.plain)
             if image.shape[:2] == reduced_size(size, reduction):
                 return image, size, boxes
-        # No JPEG, or one whose header Pillow and OpenCV read differently.
+        # Not a JPEG, or Pillow and OpenCV read its header differently.
         image = decode_whole(content, path, self.max_pixels)
         size = image.shape[:2]
         return image, size, self._draw(size)
 
     def _draw(self, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-        """Two boxes (top, left, height, width)."""
-        blank = np.broadcast_to(np.uint8(0), size)  # no memory behind it
+        """Draw two boxes (top, left, height, width)."""
+        blank = np.broadcast_to(np.uint8(0), size)  # allocates nothing
         return [self.crop.rand_crop_params(blank) for _ in range(2)]
 
     def _reduction(self, boxes: list) -> int:
-        """The largest that leaves no box smaller than its view."""
+        """Return the largest that leaves no box smaller than its view."""
         height = min(box[2] for box in boxes)
         width = min(box[3] for box in boxes)
         for reduction in _REDUCTIONS:
-            least = [reduction * side for side in self.crop.scale]
-            if height >= least[0] and width >= least[1]:
+            view_height, view_width = self.crop.scale
+            if (
+                height >= reduction * view_height
+                and width >= reduction * view_width
+            ):
                 return reduction
         return 1
 
@@ -170,16 +166,16 @@ def cut(
     size: tuple[int, int],
     box: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """Cut a box from an image.
+    """Cut a box out of an image that may have been decoded reduced.
 
     Args:
-        image (np.ndarray): (h, w, channels) or (h, w), perhaps reduced.
-        size (tuple[int, int]): Height and width that ``box`` refers to.
-        box (tuple[int]): Top, left, height and width.
+        image (np.ndarray): (h, w, channels) or (h, w).
+        size (tuple[int, int]): Height and width of the full image.
+        box (tuple[int]): Top, left, height and width in the full image.
 
     Returns:
-        np.ndarray: (height, width, channels) of it, nearly, if it is
-        reduced; a view.
+        np.ndarray: The box, (height, width, channels), scaled like ``image``
+        and rounded to whole pixels; shares its memory.
     """
     if image.ndim == 2:
         image = image[..., None]
@@ -190,15 +186,15 @@ def cut(
 
 
 def resize_antialiased(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
-    """Resize as Pillow does, bilinear.
+    """Resize with Pillow's bilinear filter.
 
     Args:
         image (np.ndarray): (h, w, channels).
         scale (Sequence[int]): Height and width of the result.
 
     Returns:
-        np.ndarray: (*scale, channels), a view of memory in which the
-        channels are outermost: ``PackInputs`` need not copy it.
+        np.ndarray: (*scale, channels), stored channels first, so that
+        ``PackInputs`` need not copy it.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     view = functional.interpolate(
@@ -212,7 +208,7 @@ def resize_antialiased(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
 
 
 def resize_bilinear(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
-    """Resize as OpenCV does, bilinear; see :func:`resize_antialiased`."""
+    """Resize with OpenCV's bilinear filter; otherwise the same as above."""
     height, width = scale
     planes = np.empty((image.shape[2], height, width), image.dtype)
     view = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -221,7 +217,7 @@ def resize_bilinear(image: np.ndarray, scale: Sequence[int]) -> np.ndarray:
 
 
 def _part(offset: int, length: int, whole: int, pixels: int) -> slice:
-    """Where a stretch of ``whole`` lies among ``pixels``."""
+    """Map an interval of a side of length ``whole`` to ``pixels``."""
     if pixels == whole:
         return slice(offset, offset + length)
     size = max(1, round(length * pixels / whole))

@@ -15,20 +15,21 @@ _MASKS = '.png'
 
 @DATASETS.register_module()
 class MaskFolders(BaseDataset):
-    """Images of any kind and their masks, PNG files of the same name.
+    """Images in one folder and their masks, PNG files, in another.
 
-    For the pipelines of mmseg. Unlike its own ``BaseSegDataset`` it asks for
-    no suffix, and a folder without images or an image without mask is an error
-    before anything is trained.
+    A mask has the path of its image, with the suffix ``.png``. For the
+    pipelines of mmseg; unlike mmseg's ``BaseSegDataset``, images may have
+    different suffixes, and an empty folder or a missing mask is an error
+    before training starts.
 
     Args:
-        data_prefix (dict): ``img_path`` and ``seg_map_path``, the two folders,
-            relative to ``data_root``. Subfolders count.
-        metainfo (dict): With ``classes``, the names of the pixel values 0, 1,
-            ...
-        reduce_zero_label (bool): Whether 0 is no class, and 1 the first one.
-            Defaults to False.
-        **options: Those of mmengine's ``BaseDataset``.
+        data_prefix (dict): The two folders ``img_path`` and ``seg_map_path``,
+            relative to ``data_root``; searched recursively.
+        metainfo (dict): Must have ``classes``, the names of the pixel values
+            0, 1, ...
+        reduce_zero_label (bool): Whether to ignore pixels of value 0, so that
+            1 is the first class. Defaults to False.
+        **options: Other arguments of mmengine's ``BaseDataset``.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class MaskFolders(BaseDataset):
         """Find the images and their masks.
 
         Returns:
-            list[dict]: What mmseg's pipelines take, in the order of the names.
+            list[dict]: Annotations for mmseg's pipelines, sorted by path.
 
         Raises:
-            FileNotFoundError: If a folder does not exist, has no images, or a
-                mask is missing.
+            FileNotFoundError: If a folder or a mask does not exist, or there
+                are no images.
             ValueError: If two images would share a mask.
         """
         images = self.data_prefix['img_path']
@@ -65,8 +66,8 @@ class MaskFolders(BaseDataset):
             raise FileNotFoundError(
                 f'{len(missing)} of the {len(names)} images in {images} have '
                 f'no mask in {masks}, which has {len(labels)} {_MASKS} files: '
-                f'missing are {shorten(missing)}. A mask is called as its '
-                f'image, with {_MASKS} at the end.'
+                f'missing are {shorten(missing)}. A mask has the name of its '
+                f'image with the suffix {_MASKS}.'
             )
         return [
             dict(
@@ -81,14 +82,14 @@ class MaskFolders(BaseDataset):
 
 
 def _images_by_stem(folder: str) -> dict[str, str]:
-    """Relative paths of images, by what they are without suffix."""
+    """Map relative paths without suffix to relative paths of images."""
     names: dict[str, str] = {}
     for name in _files(folder, _IMAGES):
         stem = osp.splitext(name)[0]
         if stem in names:
             raise ValueError(
                 f'{folder} has both {names[stem]} and {name}, which would '
-                'share a mask: keep images alone there, each once.'
+                'share a mask: keep one file per image.'
             )
         names[stem] = name
     if not names:
@@ -101,7 +102,7 @@ def _images_by_stem(folder: str) -> dict[str, str]:
 
 
 def _files(folder: str, suffixes: tuple[str, ...] = ('',)) -> list[str]:
-    """Relative paths of files with these suffixes, none of them hidden."""
+    """Return relative paths of the visible files with these suffixes."""
     if not osp.isdir(folder):
         raise FileNotFoundError(f'the folder {folder} does not exist')
     return sorted(

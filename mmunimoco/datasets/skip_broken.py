@@ -1,114 +1,132 @@
-"""Other samples in the place of those whose file is broken."""
+"""Replace samples whose image file is broken by other samples."""
 
 import errno
 import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What the data sample of a replacement has in its meta information: the broken
-# files that it stands for, each with what is wrong. So it reaches the training
-# process with the batch, from any worker, and in the order of the batches.
+from mmpretrain.registry import DATASETS
+
+from mmunimoco.utils.config_errors import part_of_config
+
+from .image_checks import BrokenImageError
+from .wrapper import DatasetWrapper
+
+# Meta information of the data sample of a replacement: the broken files that
+# it stands in for, each with the reason. It reaches the training process with
+# the batch, from any worker, in the order of the batches.
 REPLACED = 'replaced_files'
 
 
-class BrokenImageError(ValueError):
-    """An image that cannot be read rightly, or too many of them."""
+@DATASETS.register_module()
+class SkipBrokenImages(DatasetWrapper):
+    """A dataset in which other samples replace those with a broken file.
 
+    A broken sample is replaced by the next one that can be read, with the
+    label of that one. Every access tries the file again, so the choice of
+    samples and the random numbers drawn depend neither on the worker nor on
+    earlier accesses. ``BrokenImagesHook`` lists the broken files.
 
-class BrokenFiles:
-    """Loads samples, and another one where a file is broken.
+    Place it around the other wrappers::
 
-    In the place of a broken one comes the next that can be read, with its own
-    label. Each time it is tried anew, so which sample comes, and the random
-    numbers that are drawn, depend neither on the worker nor on what was loaded
-    before.
+        dict(
+            type='SkipBrokenImages',
+            max_broken=10,
+            dataset=dict(type='PartialLabels', label_ratio=0.1, dataset=...),
+        )
 
     Args:
-        limit (int): Number of different files that may be broken; 0 makes
-            each an error.
+        dataset (dict | Dataset): Any dataset or wrapper of mmengine's kind,
+            or its config. Its pipeline must end with ``PackInputs``.
+        max_broken (int): Number of distinct broken files to tolerate. With 0
+            every broken file is an error that names it.
 
     Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is negative.
+        TypeError: If ``max_broken`` is not an integer.
+        ValueError: If ``max_broken`` is negative.
+        BrokenImageError: When a sample is read: more than ``max_broken``
+            files are broken, or no sample can be read.
     """
 
-    def __init__(self, limit: int) -> None:
-        if not isinstance(limit, numbers.Integral) or isinstance(limit, bool):
-            raise TypeError(f'skip_broken must be an integer, got {limit!r}')
-        if limit < 0:
-            raise ValueError(f'skip_broken must be 0 or more, got {limit}')
-        self.limit = int(limit)
-        self.found: dict[str, str] = {}
+    def __init__(self, dataset: Any, max_broken: int) -> None:
+        with part_of_config('dataset'):
+            if isinstance(max_broken, bool) or not isinstance(
+                max_broken, numbers.Integral
+            ):
+                raise TypeError(
+                    f'max_broken must be an integer, got {max_broken!r}'
+                )
+            if max_broken < 0:
+                raise ValueError(
+                    f'max_broken must be 0 or more, got {max_broken}'
+                )
+            super().__init__(dataset)
+        self.max_broken = int(max_broken)
+        self._found: dict[str, str] = {}  # in this process
 
-    def load(self, dataset: Any, index: int) -> Any:
-        """Get a sample, or the one that replaces it.
-
-        Args:
-            dataset (Dataset): Of mmengine's kind or a wrapper of one.
-            index (int): Of the sample.
-
-        Returns:
-            Any: What the dataset's pipeline gives.
-
-        Raises:
-            BrokenImageError: If more files are broken than may be.
-            Exception: If none may be, what the pipeline raised if it names
-                the file, else a ``BrokenImageError`` that does.
-        """
+    def __getitem__(self, idx: int) -> Any:
         replaced: dict[str, str] = {}
-        for step in range(len(dataset)):
-            place = (index + step) % len(dataset)
+        for step in range(len(self)):
+            index = (idx + step) % len(self)
             try:
-                sample = dataset[place]
-            except Exception as error:  # backends raise what they like
-                name = _name(dataset, place)
-                if name is None or _is_of_the_machine(error):
+                sample = self.dataset[index]
+            except Exception as error:  # storage backends raise any kind
+                path = self.get_data_info(index).get('img_path')
+                if path is None or _is_system_fault(error):
                     raise
-                replaced[name] = self._add(name, error)
+                replaced[str(path)] = self._count(str(path), error)
                 continue
             if replaced:
                 _mark(sample, replaced)
             return sample
         raise BrokenImageError(
-            f'none of {len(dataset)} samples can be read:'
-            f'{list_broken(replaced)}'
+            f'none of {len(self)} samples can be read:{list_broken(replaced)}'
         )
 
-    def _add(self, name: str, error: Exception) -> str:
-        reason = _reason(error)
-        if self.limit:
-            self.found[name] = reason
-            check_broken(self.found, self.limit, error)
-        elif name in str(error):
+    def _count(self, path: str, error: Exception) -> str:
+        """Record a broken file; return the reason."""
+        text = ' '.join(str(error).split())
+        kind = type(error).__name__
+        reason = f'{kind}: {text}' if text else kind
+        if self.max_broken:
+            self._found[path] = reason
+            check_broken(self._found, self.max_broken, error)
+        elif path in str(error):
             raise error
         else:
-            raise BrokenImageError(f'{name}: {reason}') from error
+            raise BrokenImageError(f'{path}: {reason}') from error
         return reason
+
+    def __repr__(self) -> str:
+        return (
+            f'SkipBrokenImages(max_broken={self.max_broken}) of\n'
+            f'{self.dataset!r}'
+        )
 
 
 def check_broken(
     found: Mapping[str, str], limit: int, cause: Exception | None = None
 ) -> None:
-    """Refuse more broken files than may be.
+    """Raise if there are more broken files than allowed.
 
     Args:
-        found (Mapping[str, str]): Path and reason of each.
-        limit (int): How many may be.
-        cause (Exception, optional): That one was found by.
+        found (Mapping[str, str]): Path and reason of each broken file.
+        limit (int): Number of files allowed.
+        cause (Exception, optional): The error that revealed the last one.
 
     Raises:
-        BrokenImageError: That names all of them.
+        BrokenImageError: Lists all of them.
     """
     if len(found) > limit:
         raise BrokenImageError(
-            f'{len(found)} files are broken and skip_broken={limit}: repair '
-            'or remove them, or set skip_broken of PartialLabels higher'
+            f'{len(found)} files are broken, but max_broken={limit}: repair '
+            'or remove them, or raise max_broken of SkipBrokenImages'
             f'{list_broken(found)}'
         ) from cause
 
 
 def list_broken(found: Mapping[str, str]) -> str:
-    """A line for each file, after a line break."""
+    """Format broken files, each on a new line."""
     lines = [
         reason if name in reason else f'{name}: {reason}'
         for name, reason in sorted(found.items())
@@ -117,13 +135,13 @@ def list_broken(found: Mapping[str, str]) -> str:
 
 
 def broken_files(data_batch: Any) -> dict[str, str]:
-    """The broken files that samples of a batch stand for, with reasons.
+    """Return the broken files that the samples of a batch stand in for.
 
     Args:
-        data_batch (dict | list): As a data loader of mmengine gives it.
+        data_batch (dict | list): A batch of a data loader of mmengine.
 
     Returns:
-        dict[str, str]: Empty for batches of another form.
+        dict[str, str]: Path and reason; empty for batches of another form.
     """
     found = {}
     for sample in _data_samples(data_batch):
@@ -132,19 +150,18 @@ def broken_files(data_batch: Any) -> dict[str, str]:
 
 
 def replaced_files(data_sample: Any) -> dict[str, str]:
-    """The broken files that a data sample stands for, with reasons."""
+    """Return the broken files that a data sample stands in for."""
     return getattr(data_sample, REPLACED, None) or {}
 
 
 def skip_limit(dataset: Any) -> int:
-    """``skip_broken`` of a dataset, or the largest below a wrapper."""
-    own = getattr(dataset, 'skip_broken', None)
-    if isinstance(own, int):
-        return own
-    below = getattr(dataset, 'datasets', None) or [
+    """Return the largest ``max_broken`` in a tree of wrappers, 0 if none."""
+    if isinstance(dataset, SkipBrokenImages):
+        return dataset.max_broken
+    children = getattr(dataset, 'datasets', None) or [
         getattr(dataset, 'dataset', None)
     ]
-    return max((skip_limit(x) for x in below if x is not None), default=0)
+    return max((skip_limit(x) for x in children if x is not None), default=0)
 
 
 def _data_samples(data_batch: Any) -> Iterator[Any]:
@@ -162,29 +179,16 @@ def _mark(sample: Any, replaced: dict[str, str]) -> None:
     )
     if not hasattr(data_sample, 'set_metainfo'):
         raise BrokenImageError(
-            'skip_broken needs a pipeline that ends with PackInputs: without '
-            'its data samples nobody could be told of the broken files'
+            'SkipBrokenImages needs a pipeline that ends with PackInputs: '
+            'without data samples the broken files cannot be reported'
             f'{list_broken(replaced)}'
         )
     data_sample.set_metainfo({REPLACED: replaced})
 
 
-def _name(dataset: Any, index: int) -> str | None:
-    """Path of the sample's image; None if it is in no file."""
-    if not hasattr(dataset, 'get_data_info'):
-        return None
-    path = dataset.get_data_info(index).get('img_path')
-    return None if path is None else str(path)
-
-
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether it says nothing about the file."""
+def _is_system_fault(error: Exception) -> bool:
+    """Whether the machine, not the file, caused it."""
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError)
         and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
     )
-
-
-def _reason(error: Exception) -> str:
-    text = ' '.join(str(error).split())
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__

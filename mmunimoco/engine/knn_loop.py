@@ -310,16 +310,15 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
 
 
 def _skipping(runner: Runner, dataset: Any) -> Any:
-    """The data set of the bank, with ``skip_broken`` of the training data."""
+    """The data set of the bank, with ``max_broken`` of the training data."""
     # A config still, where nothing is trained.
     loader = getattr(runner._train_loop, 'dataloader', None)
     limit = skip_limit(getattr(loader, 'dataset', None))
     if not limit or not isinstance(dataset, dict):
         return dataset
     return dict(
-        type='PartialLabels',
-        label_ratio=1.0,
-        skip_broken=limit,
+        type='SkipBrokenImages',
+        max_broken=limit,
         dataset=dataset,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS
 
-from mmunimoco.datasets.leaf_datasets import find_leaves, read_samples
+from mmunimoco.datasets.annotations import find_leaves, read_samples
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
 
 from .findings import SetupError
@@ -62,12 +62,12 @@ def check_samples(dataset: Any) -> str:
         raise SetupError(
             f'{len(failures)} of {len(indices)} samples do not load: '
             + '; '.join(failures[:_SHOWN]),
-            'repair or remove them; train_dataloader.dataset.skip_broken=N '
-            'replaces up to N broken files',
+            'repair or remove them; SkipBrokenImages(max_broken=N) around the '
+            'dataset replaces up to N broken files',
         )
     text = f'{len(indices)} samples load, each {shape}'
     if replaced:
-        text += f'; skip_broken replaces {len(replaced)}:'
+        text += f'; SkipBrokenImages replaces {len(replaced)}:'
         text += list_broken(replaced)
     return text
 

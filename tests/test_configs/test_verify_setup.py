@@ -164,9 +164,15 @@ def test_broken_files(config, tmp_path):
     found = results(verify_setup(config))
     assert 'samples' in problems(found)
     assert str(path) in found['samples'][1]
-    assert 'skip_broken' in found['samples'][2]
+    assert 'SkipBrokenImages' in found['samples'][2]
+    skipping = dict(
+        _delete_=True,
+        type='SkipBrokenImages',
+        max_broken=1,
+        dataset=Config.fromfile(config).train_dataloader.dataset,
+    )
     found = results(
-        verify_setup(config, {'train_dataloader.dataset.skip_broken': 1})
+        verify_setup(config, {'train_dataloader.dataset': skipping})
     )
     assert not problems(found)
     assert str(path) in found['samples'][1]

@@ -18,7 +18,7 @@ from mmunimoco.engine.broken_images_hook import BrokenImagesHook
 from mmunimoco.utils.safe_load import read_checkpoint
 
 LOAD, PACK = dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')
-WHOLE = [dict(type='LoadImageFromFile'), PACK]
+WHOLE = [dict(type='CheckedLoadImageFromFile'), PACK]
 BROKEN = ('class_0/1.png', 'class_1/0.png', 'class_2/3.png')
 
 
@@ -46,11 +46,10 @@ def loader(dataset, workers=0):
     )
 
 
-def config(folder, work_dir, skip_broken, **changes):
+def config(folder, work_dir, max_broken, **changes):
     dataset = dict(
-        type='PartialLabels',
-        label_ratio=1.0,
-        skip_broken=skip_broken,
+        type='SkipBrokenImages',
+        max_broken=max_broken,
         dataset=images(folder, [LOAD, PACK]),
     )
     cfg = dict(
@@ -145,7 +144,7 @@ def test_resumed_as_if_never_stopped(folder, tmp_path):
     assert len(hub['broken_files']) == 3
 
 
-def test_nothing_to_do_without_skip_broken(tmp_path):
+def test_nothing_to_do_without_skipping(tmp_path):
     folder = write_image_folder(tmp_path / 'images', per_class=4)
     runner = Runner.from_cfg(config(folder, tmp_path / 'run', 0))
     runner.train()
@@ -177,9 +176,9 @@ def test_knn_bank_leaves_them_out(folder, tmp_path):
         runner.val_loop.run()
 
 
-def _train(rank, world_size, folder, work_dir, skip_broken):
+def _train(rank, world_size, folder, work_dir, max_broken):
     logging.disable(logging.INFO)
-    cfg = config(folder, work_dir, skip_broken)
+    cfg = config(folder, work_dir, max_broken)
     cfg.launcher = 'none'
     runner = Runner.from_cfg(cfg)
     own = []

@@ -10,7 +10,7 @@ from image_folders import write_image_folder
 
 from demo import DATA_FILE
 from mmunimoco.datasets import NpzImages, PartialLabels
-from mmunimoco.datasets.label_list import read_label_list
+from mmunimoco.datasets.label_lists import read_label_list
 
 TOOL = (
     Path(__file__).parents[2] / 'tools/dataset_converters/make_label_list.py'

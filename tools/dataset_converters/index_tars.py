@@ -1,16 +1,16 @@
 """Index the images in tar files, for disks slow at small files.
 
-The tar files stay as they are: of an image folder (class/name.jpg), or shards
-of WebDataset (key.jpg, key.cls). OUT.txt, written beside OUT, lists the images
-and their classes; with them a data set reads
+The tar files are not changed. They may hold an image folder (class/name.jpg)
+or be shards of WebDataset (key.jpg, key.cls). OUT.txt, written beside OUT,
+lists the images and their classes. Use both in a dataset
 
   dict(type='CustomDataset', data_prefix='', ann_file='OUT.txt', ...)
 
-and its pipeline starts with LoadTwoCrops or LoadImageFromFile and
+whose pipeline starts with LoadTwoCrops or CheckedLoadImageFromFile and
 
   backend_args=dict(backend='tar', index='OUT')
 
-A folder becomes tar files by tar alone, for example one a class:
+To make tar files of a folder, for example one per class:
   cd data/imagenet/train && for c in *; do tar -cf ../tars/$c.tar $c; done
 
 Example:
@@ -23,7 +23,7 @@ import sys
 
 from rich.progress import track
 
-from mmunimoco.datasets.tar_files import index_tars
+from mmunimoco.datasets.storage import index_tars
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -31,12 +31,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('tars', nargs='+', help='tar files, not compressed')
+    parser.add_argument('tars', nargs='+', help='uncompressed tar files')
     parser.add_argument('--out', required=True, help='index to write')
     parser.add_argument(
         '--shard-names',
         action='store_true',
-        help='names of images begin with the name of their tar file',
+        help='prefix the names of images with that of their tar file',
     )
     return parser.parse_args(argv)
 

@@ -1,9 +1,10 @@
-"""Write the list of the images that keep their label at a given ratio.
+"""Write a list of the images that keep their label at a given ratio.
 
-The choice is that of ``PartialLabels(label_ratio=RATIO, seed=SEED)`` on the
-same images; the list is for ``PartialLabels(label_list=...)``, for other
-programs, or to be kept with a result.
+The selection is that of PartialLabels(label_ratio=RATIO, seed=SEED) on the
+same images. Use the list in PartialLabels(label_list=...), in other programs,
+or keep it with a result.
 
+Example:
   python tools/dataset_converters/make_label_list.py \
       --folder data/imagenet/train --ratio 0.1 --out 10pct.txt
 """
@@ -13,10 +14,11 @@ import sys
 
 from mmengine.config import DictAction
 
-from mmunimoco.datasets.label_list import make_label_list, write_label_list
-from mmunimoco.datasets.label_list_source import (
+from mmunimoco.datasets.label_lists import (
     dataset_from_config,
     dataset_from_folder,
+    make_label_list,
+    write_label_list,
 )
 from mmunimoco.datasets.partial_labels import check_ratio
 
@@ -27,19 +29,24 @@ def parse_args(argv=None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--folder', help='images in class sub-folders')
-    source.add_argument('--config', help='config that names the dataset')
+    source.add_argument(
+        '--folder', help='folder with one sub-folder per class'
+    )
+    source.add_argument('--config', help='config with the dataset')
     parser.add_argument(
         '--dataset',
         default='train_dataloader.dataset',
         metavar='KEY',
-        help='where in the config it stands (default: %(default)s)',
+        help='field of the dataset in the config (default: %(default)s)',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE'
     )
     parser.add_argument(
-        '--ratio', type=float, required=True, help='above 0, up to 1'
+        '--ratio',
+        type=float,
+        required=True,
+        help='share of the labels, above 0 up to 1',
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', required=True, help='list to write')
@@ -61,7 +68,7 @@ def main(argv=None) -> int:
         names = make_label_list(dataset, ratio, args.seed)
         write_label_list(args.out, names, args.force)
     except FileExistsError as error:
-        print(f'error: {error} (--force)', file=sys.stderr)
+        print(f'error: {error} without --force', file=sys.stderr)
         return 1
     except (OSError, ValueError, TypeError) as error:
         print(f'error: {error}', file=sys.stderr)

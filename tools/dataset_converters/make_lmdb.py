@@ -1,11 +1,11 @@
 """Copy an image folder into one LMDB file, for disks slow at small files.
 
 Needs the package lmdb (pip install lmdb). OUT.txt, written beside it, lists
-the images and their classes; with them a data set reads
+the images and their classes. Use both in a dataset
 
   dict(type='CustomDataset', data_prefix='', ann_file='OUT.txt', ...)
 
-and its pipeline starts with LoadTwoCrops or LoadImageFromFile and
+whose pipeline starts with LoadTwoCrops or CheckedLoadImageFromFile and
 
   backend_args=dict(backend='lmdb', db_path='OUT', subdir=False)
 
@@ -17,11 +17,70 @@ Example:
 import argparse
 import os
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 from rich.progress import track
 
-from mmunimoco.datasets.label_list_source import dataset_from_folder
-from mmunimoco.datasets.lmdb_file import write_lmdb
+from mmunimoco.datasets.label_lists import dataset_from_folder
+from mmunimoco.utils.atomic import write_atomic
+
+# Larger than any disk: LMDB reserves addresses, not space.
+MAP_SIZE = 2**43
+BATCH = 1000  # files per transaction
+
+
+def write_lmdb(
+    out: str, root: str, samples: Iterable[tuple[str, int]]
+) -> tuple[int, str]:
+    """Copy files unchanged into an LMDB file, and list them beside it.
+
+    A key is the path of a file relative to ``root``; the list, ``out`` with
+    ``.txt`` appended, has a line ``path class`` for each, for ``ann_file`` of
+    mmpretrain's ``CustomDataset`` and ``ImageNet``. The list is written last:
+    if it exists, the LMDB file is complete.
+
+    Args:
+        out: The file to write.
+        root: Folder of the images.
+        samples: Path relative to ``root`` and class of each image.
+
+    Returns:
+        The number of images and the path of the list.
+
+    Raises:
+        FileExistsError: If ``out`` exists.
+        ImportError: If ``lmdb`` is not installed.
+        ValueError: If a path is not ASCII, which mmengine's backend cannot
+            look up, or longer than a key of LMDB may be.
+    """
+    import lmdb
+
+    if os.path.exists(out):
+        raise FileExistsError(f'{out} exists; remove it first')
+    lines = []
+    environment = lmdb.open(
+        out, subdir=False, map_size=MAP_SIZE, lock=False, readahead=False
+    )
+    with environment:
+        max_length = environment.max_key_size()
+        transaction = environment.begin(write=True)
+        for path, label in samples:
+            if not path.isascii() or len(path) > max_length:
+                raise ValueError(
+                    f'{path!r} cannot be a key of LMDB: rename the file to at '
+                    f'most {max_length} ASCII characters'
+                )
+            content = Path(root, path).read_bytes()
+            transaction.put(path.encode('ascii'), content)
+            lines.append(f'{path} {label}\n')
+            if len(lines) % BATCH == 0:
+                transaction.commit()
+                transaction = environment.begin(write=True)
+        transaction.commit()
+        environment.sync(True)
+    write_atomic(Path(f'{out}.txt'), ''.join(lines))
+    return len(lines), f'{out}.txt'
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -30,9 +89,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--folder', required=True, help='images in class sub-folders'
+        '--folder', required=True, help='folder with one sub-folder per class'
     )
-    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument('--out', required=True, help='LMDB file to write')
     return parser.parse_args(argv)
 
 

@@ -23,7 +23,7 @@ train_dataloader = dict(
                 data_root=data_root,
                 split='train',
                 pipeline=[
-                    dict(type='LoadImageFromFile'),
+                    dict(type='CheckedLoadImageFromFile'),
                     dict(
                         type='RandomResizedCrop', scale=224, backend='pillow'
                     ),

@@ -1,0 +1,107 @@
+"""An image loader that rejects broken files and names them."""
+
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine import fileio
+from mmpretrain.registry import TRANSFORMS
+
+from .decoding import MAX_PIXELS, decode_whole, min_reduction, read_header
+from .image_checks import broken, check_complete
+
+
+@TRANSFORMS.register_module()
+class CheckedLoadImageFromFile(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` that rejects broken files.
+
+    It returns the same pixels, bit by bit, but
+
+    - a truncated or visibly damaged image is an error, where the decoder
+      would fill it with gray;
+    - every error names the file;
+    - a JPEG of more than ``max_pixels`` is decoded at a reduced size; another
+      image of that size is an error.
+
+    Args:
+        *args: Arguments of mmcv's transform.
+        max_pixels (int): The most pixels to decode. Defaults to 178 956 970,
+            Pillow's limit for decompression bombs.
+        **kwargs: Arguments of mmcv's transform: ``color_type``,
+            ``imdecode_backend``, ``ignore_empty``, ``backend_args``,
+            ``to_float32``.
+    """
+
+    def __init__(
+        self, *args: Any, max_pixels: int = MAX_PIXELS, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.max_pixels = max_pixels
+
+    def transform(self, results: dict) -> dict | None:
+        """Load the image at ``img_path``.
+
+        Args:
+            results (dict): Annotation of a sample.
+
+        Returns:
+            dict | None: The annotation with ``img``, ``img_shape`` and
+            ``ori_shape``; None if the image does not load and
+            ``ignore_empty`` is set.
+
+        Raises:
+            OSError: If the file cannot be read.
+            BrokenImageError: If it is broken or not an image.
+        """
+        try:
+            image = self._load(str(results['img_path']))
+        except Exception:  # storage backends raise errors of any kind
+            if self.ignore_empty:
+                return None
+            raise
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _load(self, path: str) -> np.ndarray:
+        if self.file_client_args is not None:  # older form of backend_args
+            client = fileio.FileClient.infer_client(
+                self.file_client_args, path
+            )
+            content = client.get(path)
+        else:
+            content = read_file(path, self.backend_args)
+        if self.color_type == 'color' and self.imdecode_backend == 'cv2':
+            return decode_whole(content, path, self.max_pixels)
+        check_complete(content, path)
+        min_reduction(read_header(content), path, self.max_pixels)
+        fault = f'is not an image that {self.imdecode_backend} can decode'
+        try:
+            image = mmcv.imfrombytes(
+                content, flag=self.color_type, backend=self.imdecode_backend
+            )
+        except Exception as error:
+            raise broken(path, content, f'{fault}: {error}') from error
+        if image is None:
+            raise broken(path, content, fault)
+        return image
+
+
+def read_file(path: str, backend_args: dict | None) -> bytes:
+    """Read a file through mmengine's storage backends.
+
+    Raises:
+        OSError: If it cannot be read.
+        FileNotFoundError: If the backend returns None, as LMDB's does for an
+            unknown key.
+    """
+    content = fileio.get(path, backend_args=backend_args)
+    if content is None:
+        raise FileNotFoundError(
+            f'{path!r} is not in the storage given by '
+            f'backend_args={backend_args}'
+        )
+    return content
