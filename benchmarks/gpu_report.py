@@ -1,93 +1,123 @@
-"""The part that runs tests, and what their report file says."""
+"""Keep the result of every test as soon as it is known, and sum them up.
 
+As a pytest plugin (``-p benchmarks.gpu_report --lines FILE``) it appends one
+JSON object per test to a file, so a run that is cut off loses nothing. As a
+script it turns a folder of such files into one report; ``gpu_check.sh`` does
+both.
+"""
+
+import argparse
+import json
 import sys
 from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
-from .part import Outcome
+import pytest
 
-REPORT = 'junit.xml'
+from mmunimoco.utils.atomic import write_json
+from mmunimoco.utils.versions import describe_environment
 
 
-def pytest_command(
-    marker: str, paths: tuple[str, ...], folder: Path
-) -> list[str]:
-    """Return the command that runs the tests with a marker.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--lines', metavar='FILE.jsonl')
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _append(session.config, dict(selected=len(session.items)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    outcome = yield
+    report = outcome.get_result()
+    # Setup and teardown count only if they decide the outcome.
+    if report.when == 'call' or not report.passed:
+        _append(
+            item.config,
+            dict(
+                test=item.nodeid,
+                outcome=report.outcome,
+                seconds=round(report.duration, 2),
+                measured=dict(item.user_properties),
+                message='' if report.passed else report.longreprtext[-2000:],
+            ),
+        )
+
+
+def _append(config: pytest.Config, line: dict[str, Any]) -> None:
+    path = config.getoption('--lines')
+    if path:
+        with open(path, 'a') as file:
+            file.write(json.dumps(line) + '\n')
+
+
+def summarize(folder: Path) -> dict[str, Any]:
+    """Sum up what the parts of a check left behind.
 
     Args:
-        marker (str): Expression for ``pytest -m``.
-        paths (tuple[str]): Files and folders of tests.
-        folder (Path): Where the report goes.
-    """
-    return [
-        *(sys.executable, '-m', 'pytest', '-m', marker, *paths),
-        # A module that cannot be imported must not stop the others.
-        *('-q', '--tb=short', '--continue-on-collection-errors'),
-        *('--durations=10', f'--junitxml={folder / REPORT}'),
-        # The checkout may be read-only.
-        *('-p', 'no:cacheprovider', f'--basetemp={folder / "tmp"}'),
-    ]
-
-
-def read_pytest(folder: Path) -> Outcome:
-    """Read the report of :func:`pytest_command`.
-
-    Args:
-        folder (Path): Its folder.
+        folder (Path): Has ``*.jsonl`` of tests, ``*.status`` with the exit
+            status of each part (124 or 137: its time limit) and ``step.json``
+            of ``benchmarks.speed``; any of them may be missing.
 
     Returns:
-        Outcome: ``results`` has the number of tests by outcome, what is
-        wrong with each that failed, why tests were skipped, and the numbers
-        that tests recorded (``record_property``), by test.
+        dict: ``passed`` if every part ended with status 0, ``parts`` with the
+        exit status (None if the part was cut off), ``tests`` by file, ``step``
+        and the environment.
     """
-    path = folder / REPORT
-    if not path.is_file():
-        return Outcome(faults=['pytest wrote no report'])
-    counts, failures, skips, measured = Counter(), {}, Counter(), {}
-    for case in ElementTree.parse(path).iter('testcase'):
-        name = f'{case.get("classname")}::{case.get("name")}'
-        kind, message = _case_outcome(case)
-        counts[kind] += 1
-        if kind == 'failed':
-            failures[name] = message
-        elif kind == 'skipped':
-            skips[message] += 1
-        numbers = {
-            p.get('name'): _number(p.get('value'))
-            for p in case.iter('property')
-        }
-        if numbers:
-            measured[name] = numbers
-    counts = {k: counts[k] for k in ('passed', 'failed', 'skipped')}
-    results = dict(
-        counts=counts,
-        failures=failures,
-        skip_reasons=dict(skips),
-        measured=measured,
+    parts = {}
+    for path in sorted(folder.glob('*.status')):
+        text = path.read_text().strip()
+        parts[path.stem] = int(text) if text else None
+    tests = {}
+    for path in sorted(folder.glob('*.jsonl')):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found = [line for line in lines if 'test' in line]
+        selected = sum(line.get('selected', 0) for line in lines)
+        tests[path.stem] = dict(
+            selected=selected,
+            not_reached=selected - len({line['test'] for line in found}),
+            **Counter(line['outcome'] for line in found),
+            failures={
+                line['test']: line['message']
+                for line in found
+                if line['outcome'] == 'failed'
+            },
+            measured={
+                line['test']: line['measured']
+                for line in found
+                if line['measured']
+            },
+        )
+    step = folder / 'step.json'
+    return dict(
+        passed=bool(parts) and not any(x != 0 for x in parts.values()),
+        parts=parts,
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        **describe_environment(),
+        tests=tests,
+        step=json.loads(step.read_text()).get('step')
+        if step.is_file()
+        else None,
     )
-    faults = []
-    if failures:
-        faults.append(f'{len(failures)} tests failed')
-    if not counts['passed']:
-        faults.append('no test passed')
-    summary = ', '.join(f'{n} {kind}' for kind, n in counts.items() if n)
-    return Outcome(results, faults, summary)
 
 
-def _case_outcome(case: ElementTree.Element) -> tuple[str, str]:
-    for tag, kind in dict(
-        failure='failed', error='failed', skipped='skipped'
-    ).items():
-        found = case.find(tag)
-        if found is not None:
-            message = (found.get('message') or found.text or '').strip()
-            return kind, message[:500]
-    return 'passed', ''
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description='Sum up a GPU check.')
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('--out', type=Path, required=True)
+    args = parser.parse_args(argv)
+    report = summarize(args.folder)
+    write_json(args.out, report)
+    for name, counts in report['tests'].items():
+        numbers = {k: v for k, v in counts.items() if isinstance(v, int)}
+        print(name, *(f'{count} {what}' for what, count in numbers.items()))
+    for name, ratio in ((report['step'] or {}).get('ratios') or {}).items():
+        print(f'step, {name}: {ratio["median"]}')
+    print(f'exit status by part: {report["parts"]}; report: {args.out}')
+    return int(not report['passed'])
 
 
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+if __name__ == '__main__':
+    sys.exit(main())
