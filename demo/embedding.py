@@ -1,6 +1,5 @@
-"""Where the test images lie in feature space, in two dimensions."""
+"""The test images in feature space, projected to two dimensions."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from sklearn.manifold import TSNE
 from torch.nn.functional import normalize
 
 from mmunimoco.evaluation.features import evaluating, extract_batch, labels_of
-from mmunimoco.utils.atomic import write_atomic
 
 
 def extract_features(
@@ -30,7 +28,7 @@ def extract_features(
         features and (N,) int64 classes.
     """
     register_all_modules()
-    # The Runner does the same: without it the images are not normalised.
+    # As the Runner does, or images would not be normalised.
     model = MODELS.build(
         dict(cfg.model, data_preprocessor=cfg.data_preprocessor)
     )
@@ -46,29 +44,13 @@ def extract_features(
 
 
 def embed(features: np.ndarray, seed: int) -> np.ndarray:
-    """Place features in the plane so that neighbours stay neighbours (t-SNE).
-
-    Args:
-        features (np.ndarray): (N, D).
-        seed (int): Of the optimisation.
-
-    Returns:
-        np.ndarray: (N, 2) float32.
-    """
-    # Perplexity 30 is the usual choice; it must stay below N.
-    perplexity = min(30.0, (len(features) - 1) / 3)
+    """Project (N, D) features to (N, 2) float32 with t-SNE."""
     tsne = TSNE(
         n_components=2,
-        perplexity=perplexity,
+        # 30 is the usual choice; it must stay below N.
+        perplexity=min(30.0, (len(features) - 1) / 3),
         init='pca',
         learning_rate='auto',
         random_state=seed,
     )
     return tsne.fit_transform(features).astype(np.float32)
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays to an npz file, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomic(path, buffer.getvalue())

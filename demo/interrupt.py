@@ -1,16 +1,15 @@
-"""Ctrl-C that takes effect where nothing is half done."""
+"""Ctrl-C that takes effect at a safe point."""
 
 import signal
 from types import FrameType
 
 
 class SafeInterrupt:
-    """Hold SIGINT and SIGTERM back until somebody asks.
+    """Context that defers SIGINT and SIGTERM until :meth:`check` is called.
 
-    A training step or a checkpoint is brought to its end first. A second
-    signal interrupts at once. Used as a context; data loader workers that are
-    forked inside inherit the handler, and so leave the answer to the main
-    process.
+    A training step or a checkpoint is completed first; a second signal
+    interrupts at once. Data loader workers forked inside inherit the handler,
+    so the main process alone reacts.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -29,13 +28,12 @@ class SafeInterrupt:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came; call at safe points."""
+        """Raise KeyboardInterrupt if a signal was received."""
         if self.requested:
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        # No word to the user from here: the main program may be in the midst
-        # of writing one.
+        # Prints nothing: the main program may be in the middle of a write.
         self.requested = True

@@ -1,36 +1,39 @@
 """Run stages in processes of their own, several at a time.
 
-The demo's networks are too small for a second thread to help, and a second
-process nearly doubles what two cores get done.
+The demo's networks are too small to profit from a second thread; a second
+process nearly doubles the throughput of two cores.
 """
 
 import multiprocessing
+import os
 import signal
+import sys
+import time
+import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import torch
+from threadpoolctl import threadpool_limits
 
-from mmunimoco.utils.progress import ProgressDisplay
-
+from .display import Display
 from .interrupt import SafeInterrupt
 from .stages import Stage
-from .worker import DONE, FAILED, UPDATE, work
 
-# As torch found them, from the cores or OMP_NUM_THREADS.
+# As torch chose them, from the cores or OMP_NUM_THREADS.
 CORES = torch.get_num_threads()
-# More stages than that are never independent of each other.
-MOST_JOBS = 4
-# Seconds between two looks at whether the user has had enough.
-PATIENCE = 0.3
-# Forked, to spare each stage the seconds that all imports take. That is safe
-# here: this process has one thread and does not compute.
+# No more stages than these are ever independent of each other.
+MAX_JOBS = 4
+# Seconds between two checks for a signal.
+POLL_SECONDS = 0.3
+# Forking spares each stage the seconds that the imports take. It is safe: the
+# parent has one thread and does not compute.
 CONTEXT = multiprocessing.get_context('fork')
 
 
 class StageError(RuntimeError):
-    """A stage failed; the message has its traceback, or how it ended."""
+    """A stage failed; the message has its traceback or exit status."""
 
 
 @dataclass
@@ -38,37 +41,29 @@ class _Running:
     stage: Stage
     process: BaseProcess
     pipe: Connection
-    done: bool = False
+    finished: bool = False
 
 
 class StagePool:
-    """Run what is not finished of some stages.
+    """Run the stages that are not finished.
 
-    A signal (Ctrl-C), like the failure of a stage, has the running stages
-    stop where nothing is half done; a second signal stops them at once.
+    After a signal (Ctrl-C) or the failure of a stage, running stages stop at
+    a safe point; a second signal stops them at once.
 
     Args:
         stages (list[Stage]): In the order in which they are started.
-        display (ProgressDisplay): Who is told.
+        display (Display): Shows the progress.
         jobs (int, optional): Stages at a time. Defaults to the number of
             cores, at most 4.
-
-    Raises:
-        ValueError: If ``jobs`` is less than 1.
     """
 
     def __init__(
-        self,
-        stages: list[Stage],
-        display: ProgressDisplay,
-        jobs: int | None = None,
+        self, stages: list[Stage], display: Display, jobs: int | None = None
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise ValueError(f'--jobs must be 1 or more, got {jobs}')
         self.stages = stages
         self.display = display
-        self.jobs = jobs or min(CORES, MOST_JOBS)
-        self._waiting = [s for s in self.stages if not s.finished]
+        self.jobs = jobs or min(CORES, MAX_JOBS)
+        self._waiting = [s for s in stages if s.state != 'finished']
         self._running: dict[str, _Running] = {}
         self._stopping = False
         self._failure = ''
@@ -80,10 +75,8 @@ class StagePool:
             KeyboardInterrupt: After SIGINT or SIGTERM.
             StageError: If a stage failed.
         """
-        titles = {stage.name: stage.title for stage in self.stages}
-        weights = {stage.name: stage.weight for stage in self._waiting}
         with (
-            self.display.plan(titles, weights, self.jobs),
+            self.display.show(self.stages, self.jobs),
             SafeInterrupt() as interrupt,
         ):
             try:
@@ -102,16 +95,16 @@ class StagePool:
             if not self._stopping:
                 self._start_ready()
             pipes = {r.pipe: r for r in self._running.values()}
-            for pipe in wait(list(pipes), timeout=PATIENCE):
+            for pipe in wait(list(pipes), timeout=POLL_SECONDS):
                 self._receive(pipes[pipe])
             self.display.refresh()
 
     def _start_ready(self) -> None:
-        missing = {s.name for s in self._waiting} | set(self._running)
+        unfinished = {s.name for s in self._waiting} | set(self._running)
         for stage in list(self._waiting):
             if len(self._running) == self.jobs:
                 return
-            if missing.isdisjoint(stage.after):
+            if unfinished.isdisjoint(need.name for need in stage.needs):
                 self._waiting.remove(stage)
                 self._start(stage)
 
@@ -119,7 +112,7 @@ class StagePool:
         ours, theirs = CONTEXT.Pipe(duplex=False)
         threads = max(1, CORES // self.jobs)
         process = CONTEXT.Process(target=work, args=(stage, threads, theirs))
-        # Until the process has handlers of its own.
+        # Blocked until the child has installed its own handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, SafeInterrupt.SIGNALS)
         try:
             process.start()
@@ -135,36 +128,83 @@ class StagePool:
         except EOFError:
             self._end(running)
             return
-        if kind == UPDATE:
+        if kind == 'update':
             self.display.update(running.stage.name, *content)
-        elif kind == FAILED:
+        elif kind == 'failed':
             self._fail(running.stage, content[0])
-        running.done = running.done or kind == DONE
+        else:
+            running.finished = True
 
     def _end(self, running: _Running) -> None:
         name = running.stage.name
         del self._running[name]
         running.process.join()
         running.pipe.close()
-        if running.done:
-            self.display.complete(name)
-            return
-        self.display.end(name)
-        if not self._stopping:
+        self.display.end(name, running.finished)
+        if not running.finished and not self._stopping:
             code = running.process.exitcode
             how = f'with status {code}' if code >= 0 else f'by signal {-code}'
             self._fail(running.stage, f'its process was ended {how}')
 
     def _fail(self, stage: Stage, why: str) -> None:
         self._stop()
-        log = stage.store.folder / 'console.log'
+        log = stage.folder / 'console.log'
         self._failure = self._failure or (
-            f'the stage {stage.name} failed, its output is in {log}:\n{why}'
+            f'stage {stage.name} failed, its output is in {log}:\n{why}'
         )
 
     def _stop(self) -> None:
-        """Have what is running come to an end; it stops at a safe point."""
+        """Ask the running stages to stop at a safe point."""
         if not self._stopping:
             self._stopping = True
             for running in self._running.values():
                 running.process.terminate()
+
+
+def work(stage: Stage, threads: int, pipe: Connection) -> None:
+    """Run a stage; the main function of its process.
+
+    Sends ``('update', fraction, status, milestone)`` any number of times,
+    then ``('finished',)`` or ``('failed', traceback)``; nothing after an
+    interruption.
+
+    Args:
+        stage (Stage): The stage.
+        threads (int): Number of threads to compute with.
+        pipe (Connection): To the parent.
+    """
+    # The parent alone gets the terminal's Ctrl-C and passes it on.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SafeInterrupt.SIGNALS)
+
+    def report(fraction: float, status: str, milestone: bool = False) -> None:
+        # Without a parent this raises BrokenPipeError, and the stage ends.
+        pipe.send(('update', fraction, status, milestone))
+
+    torch.set_num_threads(threads)
+    try:
+        # For scikit-learn; torch has its own setting.
+        with threadpool_limits(threads):
+            stage.prepare()
+            _redirect_output(stage)
+            start = time.monotonic()
+            result = stage.run(report)
+            result.setdefault('seconds', round(time.monotonic() - start, 1))
+            stage.finish(dict(result, ended=round(time.time(), 1)))
+        pipe.send(('finished',))
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+    except Exception:
+        pipe.send(('failed', traceback.format_exc()))
+
+
+def _redirect_output(stage: Stage) -> None:
+    """Append all output, including that of C libraries, to a log file."""
+    with open(stage.folder / 'console.log', 'ab') as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # Tests and notebooks replace these by objects that are not files.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.stdout.reconfigure(line_buffering=True)

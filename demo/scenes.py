@@ -1,7 +1,7 @@
-"""Scenes composed from small gray images, with exact boxes and masks.
+"""Scenes composed of small gray images, with exact boxes and masks.
 
-A scene is a textured background with one to five objects on it, drawn back to
-front. All is numpy and depends on the seed alone.
+A scene is a textured background with one to five objects, drawn from back to
+front. It depends on the seed alone.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from scipy.ndimage import binary_fill_holes
 
 from mmunimoco.datasets.npz_images import NpzSplit
 
-# A pixel of the source is object from this gray value on; what it encloses
-# (a dark shirt's inside) is object as well.
+# Pixels of at least this gray value belong to the object, as do the holes that
+# they enclose (a dark print on a shirt).
 OBJECT_GRAY = 16
 MAX_OBJECTS = 5
 SIZE_RANGE = (24, 64)
-# No object is covered further than this.
+# Fraction of each object that stays visible.
 MIN_VISIBLE = 0.5
 _TRIES = 20
 _SPLITS = ('train', 'test')
@@ -26,10 +26,10 @@ _SPLITS = ('train', 'test')
 class SceneObject:
     """One object of a scene.
 
-    Args:
-        label (int): Class, 0 ... 9.
-        source (int): Position of its image in the original file.
-        mask (np.ndarray): (size, size) bool, the visible part; never empty.
+    Attributes:
+        label: Class, 0 to 9.
+        source: Index of its image in the original file.
+        mask: (size, size) bool, the visible part; never empty.
     """
 
     label: int
@@ -38,19 +38,25 @@ class SceneObject:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """x, y of the first pixel, width and height of the visible part."""
+        """x, y, width and height of the visible part in pixels (COCO)."""
+        x1, y1, x2, y2 = self.corners
+        return x1, y1, x2 - x1, y2 - y1
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """x1, y1, x2, y2 of the visible part; x2 and y2 lie outside."""
         rows, columns = (np.flatnonzero(self.mask.any(a)) for a in (1, 0))
-        x, y = int(columns[0]), int(rows[0])
-        return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+        x1, y1 = int(columns[0]), int(rows[0])
+        return x1, y1, int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and what is on it.
+    """An image and its objects.
 
-    Args:
-        image (np.ndarray): (size, size, 3) uint8, RGB.
-        objects (tuple[SceneObject, ...]): From back to front, 1 ... 5.
+    Attributes:
+        image: (size, size, 3) uint8, RGB.
+        objects: One to five, from back to front.
     """
 
     image: np.ndarray
@@ -75,18 +81,17 @@ def compose_scene(
     """Compose one scene.
 
     Args:
-        source (NpzSplit): The images to take objects from.
-        split (str): 'train' or 'test': another stream of random numbers.
-        index (int): Number of the scene; a scene does not depend on how many
-            there are.
-        seed (int): Defaults to 0.
+        source (NpzSplit): Images of the objects.
+        split (str): 'train' or 'test'; selects the random stream.
+        index (int): Number of the scene.
+        seed (int): Random seed. Defaults to 0.
         size (int): Height and width in pixels. Defaults to 128.
 
     Returns:
         Scene: The same for the same arguments.
 
     Raises:
-        ValueError: If the split is unknown or the scene too small.
+        ValueError: If the split is unknown or the size is too small.
     """
     if split not in _SPLITS:
         raise ValueError(f'split must be one of {_SPLITS}, got {split!r}')
@@ -117,11 +122,7 @@ def compose_scene(
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Clouds, stripes and grain, darker than the objects.
-
-    Returns:
-        np.ndarray: (size, size, 3) float64.
-    """
+    """(size, size, 3) float64: clouds, stripes and grain, rather dark."""
     cells = int(rng.integers(3, 9))
     clouds = _resize(rng.uniform(-1, 1, (cells, cells)), size)
     turn, phase = rng.uniform(0, 2 * np.pi, 2)
@@ -141,10 +142,10 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
 def _scaled_object(
     rng: np.random.Generator, image: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale an image at random, mirror half of them.
+    """Scale and mirror an image at random.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Gray values and opacity (0 ... 1), both
+        tuple[np.ndarray, np.ndarray]: Gray values and opacity (0 to 1), both
         (n, n) float64.
     """
     if rng.random() < 0.5:
@@ -161,11 +162,11 @@ def _place(
     areas: list[int],
     size: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Find a place where the patch hides no object below ``MIN_VISIBLE``.
+    """Place a patch so that each object stays visible to ``MIN_VISIBLE``.
 
     Returns:
-        tuple[np.ndarray, np.ndarray] | None: The patch within (size, size)
-        zeros, or None when no place was found.
+        tuple[np.ndarray, np.ndarray] | None: The patch in (size, size) zeros,
+        or None if no place was found.
     """
     length = len(patch[0])
     for _ in range(_TRIES):
@@ -184,17 +185,9 @@ def _place(
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Scale a square image bilinearly, borders repeated.
-
-    Args:
-        image (np.ndarray): (n, n).
-        size (int): New height and width.
-
-    Returns:
-        np.ndarray: (size, size) float64.
-    """
+    """Scale an (n, n) image bilinearly to (size, size) float64."""
     n = len(image)
-    # Pixel centres: the first new one lies half a new pixel from the border.
+    # Pixel centres lie half a pixel from the border.
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     distance = np.abs(place[:, None] - np.arange(n))
     weights = np.clip(1 - distance, 0, None)

@@ -1,133 +1,169 @@
-"""The stages of the demo: what each does with its folder."""
+"""Stages: pieces of work with a folder, a record and a fingerprint.
 
+A stage owns its folder. ``stage.json`` in it holds the fingerprint of what
+the result depends on and, once the stage is finished, the result. A crash
+leaves a record without a result, and the stage continues from what is in the
+folder; a record with another fingerprint makes it start over.
+"""
+
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
-from mmunimoco.utils.atomic import write_whole
-from mmunimoco.utils.progress import Reporter
+from mmunimoco.utils.atomic import write_json, write_whole
 
-from .configs import linear_config, pretrain_config
-from .hooks import ClockHook, ProgressHook
-from .running import evaluate, latest_checkpoint, train
-from .settings import PRETRAIN_CONFIGS, DemoSettings
-from .store import StageStore, fingerprint
+from .settings import (
+    BACKBONES,
+    PRETRAIN_CONFIGS,
+    ROOT,
+    DemoSettings,
+    backbone_file,
+    backbone_title,
+    linear_config,
+    pretrain_config,
+)
+from .training import ClockHook, Report, evaluate, latest_checkpoint, train
 
-RANDOM_INIT = 'random-init'
-# Guessed seconds on two cores: of an epoch of 6 000 images, and of a kNN.
+# Raise it when results of an older version cannot be used any more.
+RECORD_VERSION = 2
+# Estimated seconds on two cores: an epoch of 6 000 images, and a kNN test.
 PRETRAIN_EPOCH, LINEAR_EPOCH, KNN = 7.0, 1.5, 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """A piece of work that is done once.
 
-    Args:
-        name (str): Name of its folder.
-        title (str): What the user reads.
-        weight (float): Guessed seconds.
-        store (StageStore): Its folder and record.
-        run (Callable): Called with a reporter; returns the result, of
-            values that JSON holds.
-        outputs (tuple[Path, ...]): Files without which it is not finished.
-            Defaults to none.
-        after (tuple[str, ...]): Names of the stages that have to be finished
-            before. Defaults to none.
+    Attributes:
+        folder: Its folder, which is removed when the stage starts over. The
+            last part is the name of the stage.
+        title: Readable name.
+        seconds: Estimated duration.
+        run: Does the work and returns the result, a dict that JSON can hold.
+        key: What the result depends on, besides ``needs``.
+        needs: Stages that must be finished before.
+        outputs: Files without which the stage is not finished.
     """
 
-    name: str
+    folder: Path
     title: str
-    weight: float
-    store: StageStore
-    run: Callable[[Reporter], dict]
+    seconds: float
+    run: Callable[[Report], dict]
+    key: object = None
+    needs: tuple['Stage', ...] = ()
     outputs: tuple[Path, ...] = ()
-    after: tuple[str, ...] = ()
 
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing left to do."""
-        return self.store.state == 'finished' and all(
-            path.is_file() for path in self.outputs
+    def name(self) -> str:
+        """Unique name."""
+        return self.folder.name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything that the result depends on."""
+        upstream = [stage.fingerprint for stage in self.needs]
+        text = json.dumps(
+            [RECORD_VERSION, self.name, self.key, upstream], sort_keys=True
         )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def state(self) -> str:
+        """'absent', 'changed' (other settings), 'started' or 'finished'."""
+        record = self._read()
+        if record is None:
+            return 'absent'
+        if record.get('fingerprint') != self.fingerprint:
+            return 'changed'
+        if 'result' not in record:
+            return 'started'
+        complete = all(path.is_file() for path in self.outputs)
+        # A record of lost outputs is of no use.
+        return 'finished' if complete else 'absent'
 
-def label_name(label_ratio: float | None) -> str:
-    """Name of an initialisation: 'labels-10', or 'random-init' for None."""
-    if label_ratio is None:
-        return RANDOM_INIT
-    return f'labels-{round(100 * label_ratio)}'
+    @property
+    def result(self) -> dict:
+        """Result of a finished stage."""
+        return self._read()['result']
 
+    def prepare(self) -> None:
+        """Prepare the folder: kept if the stage was started, else emptied."""
+        if self.state == 'started':
+            return
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self._write()
 
-def backbone_title(label_ratio: float | None) -> str:
-    """What the user reads: '10 % of the labels', or 'random weights'."""
-    if label_ratio is None:
-        return 'random weights'
-    return f'{100 * label_ratio:.0f} % of the labels'
+    def finish(self, result: dict) -> None:
+        """Record the result."""
+        self._write(result=result)
 
+    def _write(self, **record: dict) -> None:
+        record = dict(fingerprint=self.fingerprint, **record)
+        write_json(self.folder / 'stage.json', record)
 
-def backbone_file(settings: DemoSettings, label_ratio: float | None) -> Path:
-    """Checkpoint that a pre-training (None: random weights) leaves."""
-    return settings.stages_dir / label_name(label_ratio) / 'final.pth'
+    def _read(self) -> dict | None:
+        try:
+            record = json.loads((self.folder / 'stage.json').read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
 
 def training_stages(settings: DemoSettings) -> list[Stage]:
-    """Random weights and every pre-training, each with its linear probe.
-
-    Args:
-        settings (DemoSettings): The run.
-
-    Returns:
-        list[Stage]: In the order in which they run.
-    """
-    pretrain = [_random_init_stage(settings)]
-    pretrain += [_pretrain_stage(settings, r) for r in PRETRAIN_CONFIGS]
-    ratios = [None, *PRETRAIN_CONFIGS]
-    linear = [
+    """Random weights and every pre-training, each with its linear probe."""
+    backbones = [_random_init_stage(settings)]
+    backbones += [_pretrain_stage(settings, r) for r in PRETRAIN_CONFIGS]
+    return backbones + [
         _linear_stage(settings, ratio, stage)
-        for ratio, stage in zip(ratios, pretrain, strict=True)
+        for ratio, stage in zip(BACKBONES, backbones, strict=True)
     ]
-    return pretrain + linear
+
+
+def config_key(settings: DemoSettings, cfg: Config) -> str:
+    """Text of a config that does not change when its folders are moved."""
+    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    return text.replace(str(settings.work_dir), '').replace(str(ROOT), '')
 
 
 def _random_init_stage(settings: DemoSettings) -> Stage:
     cfg = pretrain_config(settings, 1.0)
-    store = stage_store(settings, RANDOM_INIT, cfg)
     target = backbone_file(settings, None)
 
-    def run(reporter: Reporter) -> dict:
-        hook = ProgressHook(reporter)
-        metrics, runner = evaluate(
-            deepcopy(cfg), store.folder / 'knn', hook, None
-        )
+    def run(report: Report) -> dict:
+        metrics, runner = evaluate(cfg, target.parent / 'knn', None)
         _save_weights(runner, target)
         return dict(knn_top1=round(metrics['knn/top1'], 2))
 
     return Stage(
-        RANDOM_INIT, 'Random weights: kNN', KNN, store, run, (target,)
+        target.parent,
+        'Random weights: kNN',
+        KNN,
+        run,
+        config_key(settings, cfg),
+        outputs=(target,),
     )
 
 
 def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
     cfg = pretrain_config(settings, label_ratio)
-    name = label_name(label_ratio)
-    store = stage_store(settings, name, cfg)
     target = backbone_file(settings, label_ratio)
+    folder = target.parent
     epochs = cfg.train_cfg.max_epochs
+    training = PRETRAIN_EPOCH * epochs * _share_of_images(cfg)
 
-    def run(reporter: Reporter) -> dict:
-        share = 1 - KNN / (KNN + PRETRAIN_EPOCH * epochs)
-        hook = ProgressHook(reporter, 0.0, share)
-        runner = train(deepcopy(cfg), store.folder, hook)
+    def run(report: Report) -> dict:
+        runner = train(cfg, folder, report, training / (training + KNN))
         seconds = ClockHook.read(runner)
-        last = latest_checkpoint(store.folder)
-        hook = ProgressHook(reporter, share, 1.0)
         metrics, runner = evaluate(
-            deepcopy(cfg), store.folder / 'knn', hook, last
+            cfg, folder / 'knn', latest_checkpoint(folder)
         )
         _save_weights(runner, target)
         return dict(
@@ -137,68 +173,50 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
             seconds=round(seconds, 1),
         )
 
-    title = f'Pre-train with {backbone_title(label_ratio)}'
-    weight = PRETRAIN_EPOCH * epochs * _share_of_images(cfg) + KNN
-    return Stage(name, title, weight, store, run, (target,))
+    return Stage(
+        folder,
+        f'Pre-train: {backbone_title(label_ratio)}',
+        training + KNN,
+        run,
+        config_key(settings, cfg),
+        outputs=(target,),
+    )
 
 
 def _linear_stage(
-    settings: DemoSettings, label_ratio: float | None, pretrain: Stage
+    settings: DemoSettings, label_ratio: float | None, backbone: Stage
 ) -> Stage:
     cfg = linear_config(settings, backbone_file(settings, label_ratio))
-    name = f'{pretrain.name}-linear'
-    store = stage_store(settings, name, cfg, pretrain.store.fingerprint)
-    epochs = cfg.train_cfg.max_epochs
+    folder = settings.stages_dir / f'{backbone.name}-linear'
 
-    def run(reporter: Reporter) -> dict:
-        hook = ProgressHook(reporter)
-        train(deepcopy(cfg), store.folder, hook)
-        last = latest_checkpoint(store.folder)
-        metrics, _ = evaluate(deepcopy(cfg), store.folder / 'test', hook, last)
+    def run(report: Report) -> dict:
+        train(cfg, folder, report)
+        metrics, _ = evaluate(cfg, folder / 'test', latest_checkpoint(folder))
         return dict(linear_top1=round(metrics['accuracy/top1'], 2))
 
-    weight = LINEAR_EPOCH * epochs * _share_of_images(cfg) + KNN
-    title = f'Linear probe of {backbone_title(label_ratio)}'
-    return Stage(name, title, weight, store, run, after=(pretrain.name,))
+    return Stage(
+        folder,
+        f'Linear probe: {backbone_title(label_ratio)}',
+        LINEAR_EPOCH * cfg.train_cfg.max_epochs * _share_of_images(cfg) + KNN,
+        run,
+        config_key(settings, cfg),
+        needs=(backbone,),
+    )
 
 
 def _save_weights(runner: Runner, target: Path) -> None:
-    """Write what evaluation and transfer need: weights, no optimizer."""
-    # The config tells transfer how images were normalised.
-    meta = dict(cfg=runner.cfg.pretty_text)
-    state = runner.model.state_dict()
-    content = dict(meta=meta, state_dict=state)
+    """Save weights without optimizer, as evaluation and transfer need."""
+    content = dict(
+        # From the config transfer reads how images were normalised.
+        meta=dict(cfg=runner.cfg.pretty_text),
+        state_dict=runner.model.state_dict(),
+    )
     write_whole(target, lambda part: save_checkpoint(content, str(part)))
 
 
 def _share_of_images(cfg: Config) -> float:
-    """Part of the 6 000 training images that a config uses."""
+    """Fraction of the 6 000 training images that a config uses."""
     dataset = cfg.train_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    indices = dataset.get('indices')
-    return 1.0 if indices is None else indices / 6000
-
-
-def stage_store(
-    settings: DemoSettings, name: str, cfg: Config, *upstream: str
-) -> StageStore:
-    """Folder and record of a stage that runs from a config.
-
-    Args:
-        settings (DemoSettings): The run.
-        name (str): Of the stage.
-        cfg (Config): What it runs.
-        *upstream (str): Fingerprints of the stages that it builds upon.
-
-    Returns:
-        StageStore: Of ``settings.stages_dir / name``.
-    """
-    digest = fingerprint(name, _portable(cfg, settings), *upstream)
-    return StageStore(settings.stages_dir / name, digest)
-
-
-def _portable(cfg: Config, settings: DemoSettings) -> str:
-    """Text of a config that stays the same when the folder is moved."""
-    text = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-    return text.replace(str(settings.work_dir), '')
+    return dataset.get('indices', 6000) / 6000

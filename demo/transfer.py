@@ -1,179 +1,233 @@
-"""The stages that transfer each backbone to scenes of several objects."""
+"""The stages that fine-tune each backbone on composed scenes."""
 
+import io
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
-from mmunimoco.utils.progress import Reporter
+from mmunimoco.utils.atomic import write_atomic
 
-from .embedding import save_arrays
-from .hooks import ProgressHook
-from .predictions import detected_objects, segmented_classes
-from .running import evaluate, latest_checkpoint, train
-from .scenes_files import write_scenes
-from .settings import PRETRAIN_CONFIGS, DemoSettings
-from .stages import (
-    Stage,
+from .make_scenes import write_scenes
+from .settings import (
+    BACKBONES,
+    DemoSettings,
     backbone_file,
+    backbone_name,
     backbone_title,
-    label_name,
-    stage_store,
-)
-from .store import StageStore, fingerprint
-from .transfer_configs import (
     detection_config,
-    scene_counts,
-    scenes_dir,
     segmentation_config,
 )
+from .stages import Stage, config_key
+from .training import Report, evaluate, latest_checkpoint, train
 
-SCENES = 'scenes'
 # Raise it when scenes are composed in another way.
 SCENES_VERSION = 1
-# Guessed seconds: of composing a scene and of testing on one.
+# Estimated seconds: composing a scene, and testing on one.
 COMPOSE_SCENE, TEST_SCENE = 0.03, 0.1
-INITS = (None, *PRETRAIN_CONFIGS)
-PREDICTIONS = 'predictions.npz'
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something to transfer to.
-
-    Args:
-        name (str): Ends the names of its stages.
-        title (str): What the user reads.
-        config (Callable): From settings and checkpoint to the config.
-        metrics (dict[str, tuple[str, float]]): What the summary calls it ->
-            what the metric of the config calls it, and the factor that makes
-            it percent.
-        predict (Callable): From runner to arrays for the picture.
-        step_seconds (float): Guess for a training step.
-    """
-
-    name: str
-    title: str
-    config: Callable[[DemoSettings, Path], Config]
-    metrics: dict[str, tuple[str, float]]
-    predict: Callable[[Runner], dict]
-    step_seconds: float
-
-
-DETECTION = Task(
-    'detection',
-    'Detection',
-    detection_config,
-    dict(bbox_mAP=('coco/bbox_mAP', 100.0), segm_mAP=('coco/segm_mAP', 100.0)),
-    detected_objects,
-    0.4,
-)
-SEGMENTATION = Task(
-    'segmentation',
-    'Segmentation',
-    segmentation_config,
-    dict(mIoU=('mIoU', 1.0)),
-    segmented_classes,
-    0.25,
-)
-TASKS = (DETECTION, SEGMENTATION)
+# The first validation scenes, which the report shows, and the score from
+# which on a detection is drawn.
+SHOWN_SCENES, SHOWN_SCORE = 3, 0.5
 
 
 def transfer_stages(
     settings: DemoSettings, training: list[Stage]
 ) -> list[Stage]:
-    """Compose scenes, then each backbone through each task.
+    """Compose scenes, then fine-tune each backbone on each task.
 
     Args:
         settings (DemoSettings): The run.
         training (list[Stage]): From :func:`training_stages`.
 
     Returns:
-        list[Stage]: In the order in which they run; empty if the settings
-        leave transfer out.
+        list[Stage]: In the order in which they run; empty without transfer.
     """
     if not settings.transfer:
         return []
-    stages = {stage.name: stage for stage in training}
+    backbones = {stage.name: stage for stage in training}
     scenes = _scenes_stage(settings)
     return [scenes] + [
-        _task_stage(settings, task, ratio, stages[label_name(ratio)], scenes)
+        _task_stage(
+            settings, task, ratio, backbones[backbone_name(ratio)], scenes
+        )
         for task in TASKS
-        for ratio in INITS
+        for ratio in BACKBONES
     ]
 
 
-def task_stage_name(task: Task, label_ratio: float | None) -> str:
-    """Name of the stage of a task: 'labels-10-detection'."""
-    return f'{label_name(label_ratio)}-{task.name}'
+def task_stage_name(task: str, label_ratio: float | None) -> str:
+    """Name of a stage, for example 'labels-10-detection'."""
+    return f'{backbone_name(label_ratio)}-{task}'
 
 
 def predictions_file(
-    settings: DemoSettings, task: Task, label_ratio: float | None
+    settings: DemoSettings, task: str, label_ratio: float | None
 ) -> Path:
-    """Arrays that a task leaves for the picture."""
+    """Arrays that a task leaves for the picture of predictions."""
     name = task_stage_name(task, label_ratio)
-    return settings.stages_dir / name / PREDICTIONS
+    return settings.stages_dir / name / 'predictions.npz'
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write an ``.npz`` file, complete or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def detected_objects(runner: Runner) -> dict[str, np.ndarray]:
+    """Confident detections in the first scenes.
+
+    Args:
+        runner (Runner): After testing a detector of mmdet.
+
+    Returns:
+        dict[str, np.ndarray]: Of the N detections ``scene`` (N,) int64 (its
+        number), ``masks`` (N, H, W) bool, ``boxes`` (N, 4) float32 (x1, y1,
+        x2, y2) and ``labels`` (N,) int64.
+    """
+    parts = []
+    for scene, sample in enumerate(_predict(runner)):
+        found = sample.pred_instances.cpu()
+        found = found[found.scores >= SHOWN_SCORE]
+        parts.append(
+            dict(
+                scene=np.full(len(found), scene, np.int64),
+                # Without detections mmdet gives masks of size 0.
+                masks=found.masks.numpy().reshape(-1, *sample.ori_shape),
+                boxes=found.bboxes.numpy(),
+                labels=found.labels.numpy(),
+            )
+        )
+    return {
+        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
+
+
+def segmented_classes(runner: Runner) -> dict[str, np.ndarray]:
+    """Classes of the pixels of the first scenes.
+
+    Args:
+        runner (Runner): After testing a segmenter of mmseg.
+
+    Returns:
+        dict[str, np.ndarray]: ``classes`` (scenes, H, W) uint8.
+    """
+    maps = [
+        sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        for sample in _predict(runner)
+    ]
+    return dict(classes=np.stack(maps))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task to fine-tune on.
+
+    Attributes:
+        config: Returns the config for settings and a checkpoint.
+        metrics: Key in the summary -> key of the config's metric, and the
+            factor that converts it to percent.
+        predict: Returns arrays for the picture of predictions.
+        step_seconds: Estimated duration of a training step.
+    """
+
+    config: Callable[[DemoSettings, Path], Config]
+    metrics: dict[str, tuple[str, float]]
+    predict: Callable[[Runner], dict[str, np.ndarray]]
+    step_seconds: float
+
+
+TASKS = {
+    'detection': Task(
+        detection_config,
+        dict(
+            bbox_mAP=('coco/bbox_mAP', 100.0),
+            segm_mAP=('coco/segm_mAP', 100.0),
+        ),
+        detected_objects,
+        0.4,
+    ),
+    'segmentation': Task(
+        segmentation_config,
+        dict(mIoU=('mIoU', 1.0)),
+        segmented_classes,
+        0.25,
+    ),
+}
 
 
 def _scenes_stage(settings: DemoSettings) -> Stage:
-    counts = scene_counts(settings)
-    digest = fingerprint(SCENES, SCENES_VERSION, settings.seed, counts)
-    store = StageStore(settings.stages_dir / SCENES, digest)
-    target = scenes_dir(settings)
+    target = settings.scenes_dir
+    counts = settings.scene_counts
 
-    def run(reporter: Reporter) -> dict:
+    def run(report: Report) -> dict:
         write_scenes(
             target,
             counts,
             seed=settings.seed,
-            progress=lambda done: reporter.update(done, 'composing'),
+            progress=lambda done: report(done, 'composing', False),
         )
         return dict(counts)
 
-    weight = COMPOSE_SCENE * sum(counts.values())
-    outputs = tuple(
-        target / 'annotations' / f'instances_{name}.json' for name in counts
+    annotations = target / 'annotations'
+    return Stage(
+        target.parent,
+        'Compose scenes',
+        COMPOSE_SCENE * sum(counts.values()),
+        run,
+        [SCENES_VERSION, settings.seed, counts],
+        outputs=tuple(annotations / f'instances_{n}.json' for n in counts),
     )
-    return Stage(SCENES, 'Compose scenes', weight, store, run, outputs)
 
 
 def _task_stage(
     settings: DemoSettings,
-    task: Task,
+    name: str,
     label_ratio: float | None,
-    *upstream: Stage,
+    *needs: Stage,
 ) -> Stage:
+    task = TASKS[name]
     cfg = task.config(settings, backbone_file(settings, label_ratio))
-    name = task_stage_name(task, label_ratio)
-    digests = [stage.store.fingerprint for stage in upstream]
-    store = stage_store(settings, name, cfg, *digests)
-    target = predictions_file(settings, task, label_ratio)
+    predictions = predictions_file(settings, name, label_ratio)
+    folder = predictions.parent
 
-    def run(reporter: Reporter) -> dict:
-        hook = ProgressHook(reporter)
-        train(deepcopy(cfg), store.folder, hook)
-        last = latest_checkpoint(store.folder)
+    def run(report: Report) -> dict:
+        train(cfg, folder, report)
         found, runner = evaluate(
-            deepcopy(cfg), store.folder / 'test', hook, last
+            cfg, folder / 'test', latest_checkpoint(folder)
         )
-        save_arrays(target, task.predict(runner))
-        # Without a single detection (a few steps of --quick) there is no AP
-        # in what the metric gives: nothing found of what is there is 0.
+        save_arrays(predictions, **task.predict(runner))
+        # After a few steps (--quick) there may be no detection, and then the
+        # metric gives no AP.
         return {
-            key: round(factor * float(found.get(name, 0.0)), 2)
-            for key, (name, factor) in task.metrics.items()
+            key: round(factor * float(found.get(metric, 0.0)), 2)
+            for key, (metric, factor) in task.metrics.items()
         }
 
-    counts = scene_counts(settings)
+    counts = settings.scene_counts
     steps = cfg.train_cfg.max_epochs * counts['train']
-    weight = (
-        task.step_seconds * steps / cfg.train_dataloader.batch_size
-        + TEST_SCENE * counts['val']
+    steps /= cfg.train_dataloader.batch_size
+    return Stage(
+        folder,
+        f'{name.capitalize()}: {backbone_title(label_ratio)}',
+        task.step_seconds * steps + TEST_SCENE * counts['val'],
+        run,
+        config_key(settings, cfg),
+        needs,
+        (predictions,),
     )
-    title = f'{task.title} from {backbone_title(label_ratio)}'
-    after = tuple(stage.name for stage in upstream)
-    return Stage(name, title, weight, store, run, (target,), after)
+
+
+@torch.no_grad()
+def _predict(runner: Runner) -> list:
+    dataset = runner.test_dataloader.dataset
+    count = min(SHOWN_SCENES, len(dataset))
+    runner.model.eval()
+    batch = pseudo_collate([dataset[index] for index in range(count)])
+    return runner.model.test_step(batch)

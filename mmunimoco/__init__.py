@@ -8,13 +8,9 @@ from .version import __version__
 check_dependencies()
 let_configs_inherit_mmseg()
 
-from mmunimoco.utils.safe_schemes import make_schemes_safe  # noqa: E402
-
 from . import datasets, engine, evaluation, models  # noqa: E402
 from .renamed import register_renamed  # noqa: E402
 
-# From here on no checkpoint that mmengine loads can execute code.
-make_schemes_safe()
 register_renamed()
 
 __all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']

@@ -7,6 +7,16 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 
+class RunsCode:
+    """An object whose pickle calls a function when it is loaded."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
 def randomize(model, seed=0):
     """Give biases and BN random values too, so that no mix-up is unseen."""
     generator = torch.Generator().manual_seed(seed)

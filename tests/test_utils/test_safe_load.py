@@ -1,40 +1,22 @@
+"""Checkpoint files are read without executing what they contain."""
+
+import argparse
+import io
 import os
 import tarfile
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from foreign_checkpoints import RunsCode
 from mmengine.logging import HistoryBuffer
+from torch import serialization
 
 from mmunimoco.utils import safe_load
-from mmunimoco.utils.allowed_pickle import load_allowed
-from mmunimoco.utils.safe_load import read_checkpoint
-
-OLD_TORCH = torch.__version__ < torch.torch_version.TorchVersion('2.6')
-
-
-@pytest.fixture(params=['by torch', 'by name'], autouse=True)
-def _way(request, monkeypatch):
-    """Both ways of reading, whichever this release of torch needs."""
-    if request.param == 'by name':
-        monkeypatch.setattr(
-            safe_load,
-            '_load',
-            lambda file, map_location: load_allowed(
-                file, safe_load._safe_globals(), map_location
-            ),
-        )
-    elif OLD_TORCH:
-        pytest.skip('before 2.6 torch takes no list of what is allowed')
-
-
-class _RunsCode:
-    def __init__(self, function, *args):
-        self.made_by = function, args
-
-    def __reduce__(self):
-        return self.made_by
+from mmunimoco.utils.safe_load import read_checkpoint, safe_torch_load
 
 
 @pytest.mark.parametrize('as_zip', [True, False])
@@ -43,18 +25,22 @@ def test_reads_what_mmengine_saves(tmp_path, as_zip):
     history = HistoryBuffer([1.0, 3.0], [1, 1])
     torch.save(
         dict(
-            meta=dict(cfg='a = 1', epoch=1, seed=np.int64(3)),
-            state_dict={'backbone.weight': torch.arange(3.0)},
+            meta=dict(
+                epoch=1, seed=np.int64(3), state=np.arange(3, dtype='uint32')
+            ),
+            state_dict={'backbone.weight': torch.arange(3.0).half()},
             message_hub=dict(log_scalars=dict(loss=history)),
             param_schedulers=[dict(last_step=1, milestones=Counter([8, 11]))],
         ),
         path,
-        # As before torch 1.6, and so in many a published .pth.tar.
+        # False: as before torch 1.6, and so in many published .pth.tar files.
         _use_new_zipfile_serialization=as_zip,
     )
     checkpoint = read_checkpoint(path)
-    assert checkpoint['meta'] == dict(cfg='a = 1', epoch=1, seed=3)
+    assert checkpoint['meta']['seed'] == 3
+    assert checkpoint['meta']['state'].tolist() == [0, 1, 2]
     weight = checkpoint['state_dict']['backbone.weight']
+    assert weight.dtype == torch.half
     assert weight.tolist() == [0.0, 1.0, 2.0]
     assert checkpoint['message_hub']['log_scalars']['loss'].mean() == 2.0
     assert checkpoint['param_schedulers'][0]['milestones'] == {8: 1, 11: 1}
@@ -63,29 +49,57 @@ def test_reads_what_mmengine_saves(tmp_path, as_zip):
 @pytest.mark.parametrize(
     'make',
     [
-        lambda mark: _RunsCode(os.system, f'touch {mark}'),
-        lambda mark: _RunsCode(eval, f'open({str(mark)!r}, "w")'),
-        lambda mark: _RunsCode(getattr, torch.nn.Module, '__init__'),
-        lambda mark: _RunsCode(getattr, HistoryBuffer, '__init__'),
+        lambda mark: RunsCode(os.system, f'touch {mark}'),
+        lambda mark: RunsCode(eval, f'open({str(mark)!r}, "w")'),
+        lambda mark: RunsCode(getattr, torch.nn.Module, '__init__'),
+        lambda mark: RunsCode(getattr, HistoryBuffer, '__init__'),
+        lambda mark: RunsCode(torch.storage._load_from_bytes, b''),
     ],
+    ids=['system', 'eval', 'getattr', 'getattr of history', 'nested load'],
 )
-def test_executes_nothing(tmp_path, make):
-    path, mark = tmp_path / 'bad.pth', tmp_path / 'mark'
-    torch.save({'state_dict': {}, 'meta': make(mark)}, path)
+@pytest.mark.parametrize('as_zip', [True, False])
+def test_executes_nothing(tmp_path, mark, make, as_zip):
+    path = tmp_path / 'hostile.pth'
+    torch.save(
+        {'state_dict': {}, 'meta': make(mark)},
+        path,
+        _use_new_zipfile_serialization=as_zip,
+    )
     with pytest.raises(ValueError, match='can execute any code'):
         read_checkpoint(path)
     assert not mark.exists()
 
 
-def test_archives_that_escape_the_list(tmp_path):
-    path = tmp_path / 'bad.pth'
-    torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
-    with pytest.raises(ValueError, match='bad.pth'):
+def test_type_that_the_user_allows(tmp_path):
+    path = tmp_path / 'foreign.pth'
+    torch.save({'args': argparse.Namespace(arch='resnet50')}, path)
+    with pytest.raises(ValueError, match=r'type argparse\.Namespace'):
         read_checkpoint(path)
-    with tarfile.open(path, 'w') as file:
+    if not hasattr(serialization, 'add_safe_globals'):
+        pytest.skip('torch before 2.4 has no add_safe_globals')
+    before = serialization.get_safe_globals()
+    serialization.add_safe_globals([argparse.Namespace])
+    try:
+        assert read_checkpoint(path)['args'].arch == 'resnet50'
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
+
+
+def test_archives_that_bypass_the_unpickler(tmp_path):
+    script = tmp_path / 'script.pth'
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), script)
+    with pytest.raises(ValueError, match=r'torch\.jit\.ScriptModule'):
+        read_checkpoint(script)
+    tar = tmp_path / 'tar.pth'
+    with tarfile.open(tar, 'w') as file:
         file.add(__file__, 'storages')
-    with pytest.raises(ValueError, match='bad.pth'):
-        read_checkpoint(path)
+    with pytest.raises(ValueError, match='it is a tar archive'):
+        read_checkpoint(tar)
+    # zipfile finds an archive at the end of a file, torch at its start.
+    both = io.BytesIO(tar.read_bytes() + script.read_bytes())
+    with pytest.raises(ValueError, match='it is a tar archive'):
+        safe_torch_load(both)
 
 
 @pytest.mark.parametrize('content', [b'', b'abc', b'PK\x03\x04', None])
@@ -99,12 +113,45 @@ def test_damaged_file(tmp_path, content):
         read_checkpoint(path)
 
 
-def test_no_dict(tmp_path):
+def test_changed_byte(tmp_path):
+    path = tmp_path / 'changed.pth'
+    torch.save({'a': torch.full((1000,), 1.5)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b'\x00\x00\xc0?') + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='checksum of .* does not match'):
+        read_checkpoint(path)
+
+
+def test_not_a_dict(tmp_path):
     torch.save([1], tmp_path / 'list.pth')
-    with pytest.raises(ValueError, match='holds a list'):
+    with pytest.raises(ValueError, match='contains a list'):
         read_checkpoint(tmp_path / 'list.pth')
 
 
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.pth does not exist'):
         read_checkpoint(tmp_path / 'gone.pth')
+
+
+def test_two_threads_at_once(tmp_path, hostile, mark, monkeypatch):
+    """Overlapping calls do not see each other and leave torch as it was."""
+    good = tmp_path / 'good.pth'
+    torch.save({'history': HistoryBuffer([2.0], [1])}, good)
+    both_inside = threading.Barrier(2, timeout=60)
+    refuse_archives = safe_load._refuse_archives
+
+    def wait_inside(stream):
+        both_inside.wait()
+        refuse_archives(stream)
+
+    monkeypatch.setattr(safe_load, '_refuse_archives', wait_inside)
+    list_allowed = getattr(serialization, 'get_safe_globals', list)
+    before = torch.load, list_allowed()
+    with ThreadPoolExecutor(2) as pool:
+        reads = [pool.submit(read_checkpoint, p) for p in (good, hostile)]
+    assert reads[0].result()['history'].mean() == 2.0
+    with pytest.raises(ValueError, match='can execute any code'):
+        reads[1].result()
+    assert not mark.exists()
+    assert (torch.load, list_allowed()) == before

@@ -1,7 +1,9 @@
-"""Scenes on disk: COCO, VOC and masks of classes."""
+"""Write composed scenes as COCO, as VOC and as semantic masks."""
 
+import argparse
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,7 +18,7 @@ from . import DATA_FILE
 from .scenes import Scene, compose_scene
 
 CLASSES = FASHIONMNIST_CATEGORITES
-# Name here -> images of the archive that it may use, list of VOC.
+# Name -> split of the images that it uses, image list of VOC.
 SPLITS = {'train': ('train', 'trainval'), 'val': ('test', 'test')}
 _VOC = 'VOCdevkit/VOC2007'
 
@@ -26,24 +28,22 @@ def write_scenes(
     counts: dict[str, int],
     seed: int = 0,
     size: int = 128,
-    archive: str = DATA_FILE,
     progress: Callable[[float], None] | None = None,
 ) -> Path:
-    """Compose scenes and write them in the three usual forms.
+    """Compose scenes and write them in three formats.
 
-    ``annotations/instances_{train,val}.json`` and ``images/{train,val}`` are
-    COCO's, ``masks/{train,val}`` has the class of each pixel (0 background)
-    for the same images, and ``VOCdevkit/VOC2007`` has them as VOC does, with
-    JPEG images. Scenes of ``train`` show training images alone, those of
-    ``val`` test images alone. Same arguments, same bytes.
+    COCO is in ``annotations/instances_{train,val}.json`` and
+    ``images/{train,val}``; ``masks/{train,val}`` holds the class of each
+    pixel (0 is background) of the same images; VOC, with JPEG images, is in
+    ``VOCdevkit/VOC2007``. Scenes of ``train`` use training images alone,
+    those of ``val`` test images alone. The same arguments give the same
+    bytes.
 
     Args:
         root (Path): Folder to write; must not exist or be empty.
         counts (dict[str, int]): Number of scenes of 'train' and of 'val'.
-        seed (int): Defaults to 0.
+        seed (int): Random seed. Defaults to 0.
         size (int): Height and width in pixels. Defaults to 128.
-        archive (str): Fashion-MNIST archive. Defaults to the one that comes
-            with the package.
         progress (Callable, optional): Called with the fraction done.
 
     Returns:
@@ -54,13 +54,13 @@ def write_scenes(
             is not empty.
     """
     _check(root, counts)
-    # Whole or absent: an interrupted run leaves nothing that looks finished.
+    # An interrupted run must leave nothing that looks complete.
     part = root.with_name(f'{root.name}.part')
     shutil.rmtree(part, ignore_errors=True)
     done, total = 0, sum(counts.values())
     for name, count in counts.items():
         writer = _SplitWriter(part, name)
-        source = read_npz_split(archive, SPLITS[name][0])
+        source = read_npz_split(DATA_FILE, SPLITS[name][0])
         for index in range(count):
             writer.add(
                 compose_scene(source, SPLITS[name][0], index, seed, size)
@@ -79,16 +79,18 @@ def _check(root: Path, counts: dict[str, int]) -> None:
         if name not in SPLITS:
             raise ValueError(f'split must be one of {[*SPLITS]}, got {name!r}')
         if count < 1:
-            raise ValueError(f'at least one {name} scene is needed: {count}')
+            raise ValueError(
+                f'at least one {name} scene is needed, got {count}'
+            )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(
-            f'{root} is there already and not empty: name another folder, or '
-            'remove it first'
+            f'{root} exists and is not empty: name another folder, or remove '
+            'it first'
         )
 
 
 class _SplitWriter:
-    """Writes the scenes of one split, one by one."""
+    """Writes the scenes of one split one by one."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.root, self.name = root, name
@@ -144,7 +146,7 @@ class _SplitWriter:
                 area=int(item.mask.sum()),
                 segmentation=encode_mask(item.mask),
                 iscrowd=0,
-                # Which image of the original file it is; not COCO's.
+                # Index in the original file; not part of COCO.
                 source=item.source,
             )
             number = len(self.annotations) + 1
@@ -152,20 +154,17 @@ class _SplitWriter:
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """Write a mask as COCO's uncompressed run lengths.
-
-    Args:
-        mask (np.ndarray): (H, W) bool.
+    """Encode an (H, W) bool mask as COCO's uncompressed run lengths.
 
     Returns:
-        dict: ``size`` and ``counts``: lengths of the runs of zeros and ones
-        in turn, column by column, the first one of zeros.
+        dict: ``size`` and ``counts``, the lengths of alternating runs of
+        zeros and ones, column by column, starting with zeros.
     """
     flat = np.concatenate([[False], mask.T.ravel(), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     ends = np.append(changes, mask.size)
     counts = np.diff(ends, prepend=0)
-    # A last run of zeros without length is not written.
+    # COCO does not write an empty run at the end.
     counts = counts if counts[-1] else counts[:-1]
     return dict(size=list(mask.shape), counts=counts.tolist())
 
@@ -181,7 +180,7 @@ def _voc_xml(scene: Scene, name: str) -> ElementTree.Element:
         _add_texts(element, name=CLASSES[item.label], difficult=0)
         box = ElementTree.SubElement(element, 'bndbox')
         x, y, w, h = item.box
-        # VOC counts pixels from one and names the last one inside.
+        # VOC counts pixels from 1, and the last one lies inside.
         _add_texts(box, xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
     return root
 
@@ -189,3 +188,44 @@ def _voc_xml(scene: Scene, name: str) -> ElementTree.Element:
 def _add_texts(parent: ElementTree.Element, **texts: object) -> None:
     for name, text in texts.items():
         ElementTree.SubElement(parent, name).text = str(text)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='python -m demo.make_scenes', description=__doc__
+    )
+    parser.add_argument(
+        'out', type=Path, help='folder to write; must be new or empty'
+    )
+    parser.add_argument(
+        '--train', type=int, default=400, help='training scenes'
+    )
+    parser.add_argument(
+        '--val', type=int, default=200, help='validation scenes'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='random seed')
+    parser.add_argument(
+        '--size', type=int, default=128, help='height and width in pixels'
+    )
+    args = parser.parse_args(argv)
+    if args.seed < 0:
+        parser.error(f'--seed must be 0 or more, got {args.seed}')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    counts = dict(train=args.train, val=args.val)
+    try:
+        write_scenes(args.out, counts, seed=args.seed, size=args.size)
+    except ValueError as error:
+        print(f'make_scenes: {error}', file=sys.stderr)
+        return 1
+    print(
+        f'{args.train} training and {args.val} validation scenes: {args.out}'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

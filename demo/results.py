@@ -1,0 +1,239 @@
+"""The numbers of a run: summary, expectations and tables."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .display import format_duration
+from .settings import (
+    BACKBONES,
+    DETECTION_CONFIG,
+    LINEAR_CONFIG,
+    PRETRAIN_CONFIGS,
+    SEGMENTATION_CONFIG,
+    DemoSettings,
+    backbone_name,
+    backbone_title,
+)
+from .transfer import TASKS, task_stage_name
+
+# Name for readers -> where it is in the summary.
+TRANSFER_METRICS = {
+    'Box AP': ('detection', 'bbox_mAP'),
+    'Mask AP': ('detection', 'segm_mAP'),
+    'mIoU': ('segmentation', 'mIoU'),
+}
+COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Epochs', 'Time')
+TRANSFER_COLUMNS = ('Pre-training', *TRANSFER_METRICS)
+QUICK_NOTE = (
+    'Reduced run (--quick): it shows that everything works; its numbers mean '
+    'nothing.'
+)
+
+
+def build_summary(
+    settings: DemoSettings,
+    results: dict[str, dict],
+    curves: dict[float, dict],
+    versions: dict[str, str],
+    machine: dict[str, str | int],
+) -> dict:
+    """Combine the results of all stages.
+
+    Args:
+        settings (DemoSettings): The run.
+        results (dict[str, dict]): Result of each stage by its name.
+        curves (dict[float, dict]): Of each share of labels, from
+            :func:`read_curves`.
+        versions (dict[str, str]): Versions of the packages.
+        machine (dict): Description of the machine.
+
+    Returns:
+        dict: Content of ``summary.json``: accuracies, AP (mean over IoU 0.5
+        to 0.95) and mIoU in percent, times in seconds. ``detection`` and
+        ``segmentation`` are present if the settings ask for transfer.
+    """
+    summary = dict(
+        pretrain=[
+            dict(
+                label_ratio=ratio,
+                **_scores(results, ratio),
+                epochs=results[backbone_name(ratio)]['epochs'],
+                seconds=results[backbone_name(ratio)]['seconds'],
+                config=f'configs/demo/{config}',
+                curves=curves[ratio],
+            )
+            for ratio, config in PRETRAIN_CONFIGS.items()
+        ],
+        random_init=_scores(results, None),
+        total_seconds=_total_seconds(results),
+        seed=settings.seed,
+        quick=settings.quick,
+        linear_config=f'configs/demo/{LINEAR_CONFIG}',
+        versions=versions,
+        machine=machine,
+    )
+    if settings.transfer:
+        summary.update(_transfer(results))
+    return summary
+
+
+def expectations(summary: dict) -> list[tuple[str, bool]]:
+    """Compare a run with what the method promises.
+
+    Args:
+        summary (dict): From :func:`build_summary`.
+
+    Returns:
+        list[tuple[str, bool]]: Sentences with the numbers, and whether each
+        expectation is met.
+    """
+    knn = {e['label_ratio']: e['knn_top1'] for e in summary['pretrain']}
+    none, some, full = (knn[ratio] for ratio in sorted(knn))
+    random = summary['random_init']['knn_top1']
+    found = [
+        (
+            f'kNN without labels is {none - random:.1f} points above random '
+            'weights (expected: more than 0).',
+            none > random,
+        ),
+        (
+            f'kNN with all labels is {full - none:.1f} points above no labels '
+            '(expected: at least 5).',
+            full - none >= 5,
+        ),
+        (
+            f'kNN with 10 % of the labels is {some - none:.1f} points above '
+            f'no labels and {full - some:.1f} below all labels (expected: in '
+            'between).',
+            none < some < full,
+        ),
+    ]
+    for name, (task, key) in TRANSFER_METRICS.items():
+        if task in summary:
+            random, *pretrained = (entry[key] for entry in summary[task])
+            gains = [value - random for value in pretrained]
+            text = ', '.join(f'{gain:+.1f}' for gain in gains)
+            found.append(
+                (
+                    f'{name} after pre-training with 0, 10 and 100 % of the '
+                    f'labels, relative to random weights: {text} points '
+                    '(expected: all above 0).',
+                    min(gains) > 0,
+                )
+            )
+    return found
+
+
+def finding_lines(summary: dict) -> list[str]:
+    """One sentence for each expectation, with its outcome."""
+    if summary['quick']:
+        return [QUICK_NOTE]
+    return [
+        f'{"as expected" if met else "NOT AS EXPECTED"}: {text}'
+        for text, met in expectations(summary)
+    ]
+
+
+def row_name(label_ratio: float | None) -> str:
+    """First cell of a row: '10 % labels', or 'none (random weights)'."""
+    title = backbone_title(label_ratio)
+    return f'none ({title})' if label_ratio is None else title
+
+
+def result_rows(summary: dict) -> list[tuple[str, ...]]:
+    """Rows of the table of results, one text for each of ``COLUMNS``."""
+    rows = [(row_name(None), *_percents(summary['random_init']), '-', '-')]
+    for entry in summary['pretrain']:
+        time = format_duration(entry['seconds'])
+        name = row_name(entry['label_ratio'])
+        rows.append((name, *_percents(entry), str(entry['epochs']), time))
+    return rows
+
+
+def transfer_rows(summary: dict) -> list[tuple[str, ...]]:
+    """Rows of the table of transfer; empty without transfer."""
+    if 'detection' not in summary:
+        return []
+    return [
+        (
+            row_name(ratio),
+            *(
+                f'{summary[task][index][key]:.1f} %'
+                for task, key in TRANSFER_METRICS.values()
+            ),
+        )
+        for index, ratio in enumerate(BACKBONES)
+    ]
+
+
+def print_results(console: Console, summary: dict, work_dir: Path) -> None:
+    """Print tables, findings and the path of the report."""
+    title = f'UniMoCo on Fashion-MNIST, seed {summary["seed"]}'
+    console.print(_table(title, COLUMNS, result_rows(summary)))
+    rows = transfer_rows(summary)
+    if rows:
+        title = 'Transfer to scenes: detection and segmentation'
+        console.print(_table(title, TRANSFER_COLUMNS, rows))
+    report = os.path.relpath(work_dir / 'report.html')
+    for line in (
+        *finding_lines(summary),
+        f'Report: {report} (also report.md, summary.json)',
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple]) -> Table:
+    table = Table(title=title)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify='right' if index else 'left')
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _percents(entry: dict) -> tuple[str, str]:
+    return f'{entry["knn_top1"]:.1f} %', f'{entry["linear_top1"]:.1f} %'
+
+
+def _scores(
+    results: dict[str, dict], label_ratio: float | None
+) -> dict[str, float]:
+    name = backbone_name(label_ratio)
+    return dict(
+        knn_top1=results[name]['knn_top1'],
+        linear_top1=results[f'{name}-linear']['linear_top1'],
+    )
+
+
+def _total_seconds(results: dict[str, dict]) -> float:
+    """Time in which at least one stage ran; several may run at a time."""
+    spans = sorted(
+        (result['ended'] - result['seconds'], result['ended'])
+        for result in results.values()
+    )
+    total, end_so_far = 0.0, float('-inf')
+    for start, end in spans:
+        total += max(0.0, end - max(start, end_so_far))
+        end_so_far = max(end_so_far, end)
+    return round(total, 1)
+
+
+def _transfer(results: dict[str, dict]) -> dict:
+    summary = {}
+    for task, definition in TASKS.items():
+        summary[task] = []
+        for ratio in BACKBONES:
+            result = results[task_stage_name(task, ratio)]
+            init = 'random' if ratio is None else backbone_name(ratio)
+            scores = {key: result[key] for key in definition.metrics}
+            summary[task].append(dict(init=init, **scores))
+    configs = (DETECTION_CONFIG, SEGMENTATION_CONFIG)
+    summary['transfer'] = dict(
+        unit='percent',
+        scenes={key: results['scenes'][key] for key in ('train', 'val')},
+        configs=[f'configs/demo/{name}' for name in configs],
+    )
+    return summary
