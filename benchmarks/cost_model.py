@@ -155,13 +155,16 @@ def saved_bytes(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
 
     Each saved storage counts once, parameters and buffers do not count.
     """
-    own = {id(t) for t in (*module.parameters(), *module.buffers())}
+    own = {
+        tensor.untyped_storage()._cdata
+        for tensor in (*module.parameters(), *module.buffers())
+    }
     storages = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
-            storage = tensor.untyped_storage()
-            storages[storage._cdata] = storage
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            storages[storage._cdata] = storage  # alive: no address recurs
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):

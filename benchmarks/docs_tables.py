@@ -62,16 +62,8 @@ def spread(values: dict, digits: int = 2) -> str:
 # --------------------------------------------------------------------- tables
 def demo_seeds() -> str:
     """Scores of the demo over three seeds, transfer included."""
-    return _scores('demo_seeds', SCORES)
-
-
-def demo_seeds_exact() -> str:
-    """Scores of the demo with exact resume, without transfer."""
-    return _scores('demo_seeds_exact', ('knn_top1', 'linear_top1'))
-
-
-def _scores(name: str, keys) -> str:
-    means, stds = record(name)['mean'], record(name)['std']
+    demo = record('demo_seeds')
+    means, stds, keys = demo['mean'], demo['std'], SCORES
     rows = [
         [
             NAMES[row],
@@ -83,22 +75,30 @@ def _scores(name: str, keys) -> str:
 
 
 def demo_knn_by_seed() -> str:
-    """KNN accuracy of every seed of the exact demo, and the mean."""
-    exact = record('demo_seeds_exact')
+    """KNN accuracy of the demo with exact resume, seed by seed."""
+    return _by_seed('demo_seeds_exact', ['knn_top1'])
+
+
+def demo_transfer_by_seed() -> str:
+    """Box AP, mask AP and mIoU of the demo, seed by seed."""
+    return _by_seed('demo_seeds', ['bbox_mAP', 'segm_mAP', 'mIoU'])
+
+
+def _by_seed(name: str, keys: list[str]) -> str:
+    demo = record(name)
+    lines = {str(run['seed']): run['scores'] for run in demo['runs']}
+    lines |= dict(mean=demo['mean'], std=demo['std'])
     rows = [
         [
-            str(run['seed']),
-            *(f'{x["knn_top1"]:.2f}' for x in run['scores'].values()),
+            line,
+            *(
+                ' / '.join(f'{scores[row][key]:.1f}' for key in keys)
+                for row in demo['mean']
+            ),
         ]
-        for run in exact['runs']
+        for line, scores in lines.items()
     ]
-    mean = [
-        f'{exact["mean"][row]["knn_top1"]:.1f} ± '
-        f'{exact["std"][row]["knn_top1"]:.1f}'
-        for row in exact['mean']
-    ]
-    columns = ['seed', *(NAMES[row] for row in exact['mean'])]
-    return markdown(columns, [*rows, ['mean ± std', *mean]])
+    return markdown(['seed', *(NAMES[row] for row in demo['mean'])], rows)
 
 
 def head() -> str:
@@ -212,8 +212,8 @@ def cost_by_gpus() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__.replace('_', '-'): function
     for function in (
-        *(demo_seeds, demo_seeds_exact, demo_knn_by_seed, head, input_path),
-        *(step, shuffle, labels, views, soak_faults),
+        *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
+        *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus),
     )
 }
@@ -234,7 +234,9 @@ def _range(prefix: str = '', key: str = 'ratios') -> str:
 VALUES: dict[str, Callable[[], str]] = {
     'head-time': lambda: _range(),
     'unicon-time': lambda: _range('UniCon, '),
-    'head-memory': lambda: _range(key='memory_ratios'),
+    'supcon-time': lambda: _range('SupCon, '),
+    'infonce-time': lambda: _range('InfoNCE, '),
+    'head-memory-max': lambda: _range(key='memory_ratios').split()[-1],
     'input-ratio': lambda: '{:.1f}'.format(
         record('speed_cpu')['input']['ratios'][f'ours / {MOCO}']['median']
     ),

@@ -66,7 +66,7 @@ tests() {
     shift
     part "$name" "$python" -m pytest -q --tb=short -p no:cacheprovider \
         --continue-on-collection-errors --basetemp "$folder/tmp" \
-        -p benchmarks.gpu_report --lines "$folder/$name.jsonl" "$@"
+        -p benchmarks.pytest_lines --lines "$folder/$name.jsonl" "$@"
 }
 
 device=$("$python" -c 'import torch

@@ -1,10 +1,4 @@
-"""Keep the result of every test as soon as it is known, and sum them up.
-
-As a pytest plugin (``-p benchmarks.gpu_report --lines FILE``) it appends one
-JSON object per test to a file, so a run that is cut off loses nothing. As a
-script it turns a folder of such files into one report; ``gpu_check.sh`` does
-both.
-"""
+"""Sum up what the parts of ``gpu_check.sh`` left behind."""
 
 import argparse
 import json
@@ -14,43 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.versions import describe_environment
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption('--lines', metavar='FILE.jsonl')
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    _append(session.config, dict(selected=len(session.items)))
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    outcome = yield
-    report = outcome.get_result()
-    # Setup and teardown count only if they decide the outcome.
-    if report.when == 'call' or not report.passed:
-        _append(
-            item.config,
-            dict(
-                test=item.nodeid,
-                outcome=report.outcome,
-                seconds=round(report.duration, 2),
-                measured=dict(item.user_properties),
-                message='' if report.passed else report.longreprtext[-2000:],
-            ),
-        )
-
-
-def _append(config: pytest.Config, line: dict[str, Any]) -> None:
-    path = config.getoption('--lines')
-    if path:
-        with open(path, 'a') as file:
-            file.write(json.dumps(line) + '\n')
 
 
 def summarize(folder: Path) -> dict[str, Any]:

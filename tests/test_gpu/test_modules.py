@@ -21,14 +21,16 @@ def test_momentum_encoder(device):
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)
     ).to(device)
     averaged = MomentumEncoder(encoder, momentum=0.1).to(device)
-    averaged(torch.randn(4, 3, 8, 8).to(device))
-    statistics, wanted = averaged.module[1].running_mean.clone(), None
+    wanted = None
     for step in range(5):
         with torch.no_grad():
             for parameter in encoder.parameters():
                 parameter.add_(torch.randn(parameter.shape).to(device))
         encoder(torch.randn(4, 3, 8, 8).to(device))
         averaged.update(encoder)
+        if step == 0:  # the first update copies
+            averaged(torch.randn(4, 3, 8, 8).to(device))
+            statistics = averaged.module[1].running_mean.clone()
         queries = [p.detach().double().cpu() for p in encoder.parameters()]
         wanted = queries if step == 0 else wanted
         wanted = [
