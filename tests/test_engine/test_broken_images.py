@@ -13,7 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
-from benchmarks.soak.comparison import differences
+from benchmarks.checkpoint_differences import differences
 from mmunimoco.datasets.skip_broken import BrokenImageError
 from mmunimoco.engine import BrokenImagesHook
 from mmunimoco.utils.safe_load import read_checkpoint
