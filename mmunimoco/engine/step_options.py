@@ -40,9 +40,10 @@ class StepOptionsHook(Hook):
             reads memory as if channels were outermost. Defaults to False.
         compile (bool | str | dict): Compile backbone and neck of query and
             key encoder by ``torch.compile``; a dict gives its options, such
-            as ``mode``; 'gpu' compiles if the model is on a GPU. The loss, the queues and the collectives stay as they
-            are: mmengine's ``compile`` would take the whole step and break it
-            into pieces at each collective. Checkpoint keys do not change.
+            as ``mode``; 'gpu' compiles if the model is on a GPU. Loss, queues
+            and collectives are not compiled: mmengine's ``compile`` would
+            take the whole step and break it at each collective. Checkpoint
+            keys do not change.
             Defaults to False.
         gradient_checkpointing (bool | Sequence[str]): Recompute the
             activations of the query encoder's blocks in the backward pass: a
