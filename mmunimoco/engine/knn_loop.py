@@ -27,8 +27,7 @@ from mmunimoco.evaluation.features import (
     labels_of,
     not_finite_text,
 )
-from mmunimoco.evaluation.knn import check_k
-from mmunimoco.evaluation.sharded_knn import sharded_knn_scores
+from mmunimoco.evaluation.knn import check_k, knn_scores
 from mmunimoco.utils.config_errors import named_field
 
 
@@ -114,7 +113,7 @@ class KNNLoopMixin:
             queries, samples = self._extract_queries()
         self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
         self._check_finite(queries, f'{self.stage}_dataloader')
-        scores = sharded_knn_scores(
+        scores = knn_scores(
             queries,
             bank,
             bank_labels,

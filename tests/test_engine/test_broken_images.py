@@ -13,7 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from small_unimoco import unimoco_config
 
-from benchmarks.soak.comparison import differences
+from benchmarks.checkpoint_differences import differences
 from mmunimoco.datasets.skip_broken import BrokenImageError
 from mmunimoco.engine import BrokenImagesHook
 from mmunimoco.utils.safe_load import read_checkpoint
@@ -90,7 +90,7 @@ def test_listed_after_each_epoch(folder, tmp_path, log_of, workers, by_epoch):
     text = log_of(tmp_path / 'run')
     assert text.count('3 broken files, of at most 3') >= 2
     for name in BROKEN:
-        assert text.count(f'{folder / name} is no image') >= 2
+        assert text.count(f'{folder / name} is not an image') >= 2
     assert len(runner.message_hub.get_info('broken_files')) == 3
 
 

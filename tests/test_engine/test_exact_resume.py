@@ -18,7 +18,7 @@ from exact_runs import (
 )
 from mmengine.config import Config
 
-from benchmarks.soak.comparison import differences
+from benchmarks.checkpoint_differences import differences
 from mmunimoco.engine.preemption import REQUEUE
 from mmunimoco.utils.safe_load import read_checkpoint
 
