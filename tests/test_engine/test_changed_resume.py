@@ -14,7 +14,7 @@ from exact_runs import (
 )
 from mmengine.config import Config
 
-from benchmarks.soak.comparison import differences
+from benchmarks.checkpoint_differences import differences
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TRAIN = ROOT / 'tools/train.py'

@@ -14,7 +14,7 @@ from exact_runs import (
     write_config,
 )
 
-from benchmarks.soak.comparison import differences
+from benchmarks.checkpoint_differences import differences
 from mmunimoco.engine.preemption_hook import REQUEUE
 from mmunimoco.utils.safe_load import read_checkpoint
 
