@@ -77,7 +77,9 @@ def check_class_names(dataset: Any, training: bool) -> None:
 def _check_categories(dataset: BaseDataset) -> None:
     """COCO: the classes are the categories of the file, in its order."""
     classes = dataset.metainfo.get('classes')
-    if classes is None:
+    # The benchmark's own classes: its file is large, and LVIS ignores names.
+    defaults = getattr(type(dataset), 'METAINFO', {}).get('classes') or ()
+    if classes is None or list(classes) == list(defaults):
         return
     annotations = load(
         dataset.ann_file,
@@ -196,8 +198,9 @@ def _children(dataset: Any) -> list:
     """The datasets directly below a wrapper; none for any other dataset."""
     if getattr(dataset, 'datasets', None) is not None:
         return list(dataset.datasets)
-    inner = getattr(dataset, 'dataset', None)
-    return [] if inner is None else [inner]
+    # The second is that of mmengine's num_batch_per_epoch.
+    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
+    return [each for each in inner if each is not None][:1]
 
 
 def _leaves(dataset: Any) -> Iterator[Any]:
