@@ -1,4 +1,4 @@
-"""A folder as timm loads it from the Hugging Face Hub, or from disk."""
+"""Folders that timm loads from the Hugging Face Hub or from disk."""
 
 import json
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.normalization import normalization_of_checkpoint
 
 from .files import check_free, write_safetensors
-from .metadata import normalization_of
-from .outgoing import to_timm
-from .timm_model import TimmModel, describe_for_timm
+from .timm_model import TimmModel
 
 _CARD = """\
 ---
@@ -29,7 +28,7 @@ Backbone without classifier ({encoder} encoder{epoch}) under the names of
 mmunimoco ([UniMoCo](https://arxiv.org/abs/2103.10773) as a plugin for
 mmpretrain){origin}.
 
-- Output: {num_features} numbers an image.
+- Output: {num_features} numbers per image.
 - Input: RGB, 0 ... 1, mean {mean}, std {std}.
 
 ```python
@@ -42,70 +41,62 @@ features = model(images)  # (N, {num_features})
 From a folder on disk: `timm.create_model('local-dir:FOLDER',
 pretrained=True)`.
 
-To be added by who publishes it: method, data and labels of the pre-training,
-licence, results.
+Add before publishing: method, data and labels of the pre-training, licence,
+results.
 """
 
 
 def write_folder(
     folder: Path,
-    backbone: Mapping[str, Tensor],
+    model: TimmModel,
+    state: Mapping[str, Tensor],
     meta: Mapping,
-    encoder: str = 'query',
-    force: bool = False,
-) -> TimmModel:
+    encoder: str,
+    force: bool,
+) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``README.md``.
 
     Args:
-        folder (Path): Made if need be; other files in it stay.
-        backbone (Mapping[str, Tensor]): By mmpretrain's keys, without prefix.
-        meta (Mapping): The meta of the checkpoint. How images are normalised
-            must be known, because timm would silently take ImageNet's.
-        encoder (str): Which encoder it is, for the card. Defaults to 'query'.
-        force (bool): Whether to overwrite the files. Defaults to False.
-
-    Returns:
-        TimmModel: The model of timm.
+        folder (Path): Created if needed; other files in it are kept.
+        model (TimmModel): The model of timm.
+        state (Mapping[str, Tensor]): Weights by timm's keys.
+        meta (Mapping): The meta of the checkpoint. It must contain
+            ``normalization``, because timm would silently use ImageNet's.
+        encoder (str): 'query' or 'momentum', for the model card.
+        force (bool): Whether to overwrite the files.
 
     Raises:
-        ValueError: If timm has no such model, or the normalisation is
-            unknown or for BGR.
-        FileExistsError: If one of the files is there, unless ``force``.
+        ValueError: If the normalization is unknown or for BGR images, or the
+            number of heads of a ViT is unknown.
+        FileExistsError: If one of the files exists, unless ``force``.
         ImportError: If safetensors is not installed.
     """
     names = ('README.md', 'model.safetensors', 'config.json')
     readme, weights, config = (Path(folder, name) for name in names)
-    state = to_timm(backbone, meta)
-    model = describe_for_timm(backbone, meta)
     content = json.dumps(config_of(model, meta), indent=2) + '\n'
     for path in (readme, weights, config):
         check_free(path, force)
-    card = _card(model, meta, encoder)
-    write_atomic(readme, card)
+    write_atomic(readme, _card(model, meta, encoder))
     write_safetensors(weights, state, {})
-    # The last one: without it timm does not take the folder for complete.
+    # Last: without it timm does not load the folder.
     write_atomic(config, content)
-    return model
 
 
 def config_of(model: TimmModel, meta: Mapping) -> dict:
-    """What stands in ``config.json``.
+    """Return the content of ``config.json``, in the form that timm writes.
 
     Args:
         model (TimmModel): The model of timm.
         meta (Mapping): The meta of the checkpoint.
 
-    Returns:
-        dict: In the form that timm writes.
-
     Raises:
-        ValueError: If the normalisation is unknown or for BGR, or the number
-            of a ViT's heads is unknown.
+        ValueError: If the normalization is unknown or for BGR images, or the
+            number of heads of a ViT is unknown.
     """
-    if model.name.startswith('vit') and 'num_heads' not in model.args:
+    if model.lacks_heads:
         raise ValueError(
-            "the number of a ViT's heads is not in its weights, and this "
-            'checkpoint has no config that says it'
+            'the number of heads of a ViT is not in its weights, and this '
+            'checkpoint has no config that contains it'
         )
     mean, std = _zero_to_one(meta)
     config = dict(
@@ -130,21 +121,21 @@ def config_of(model: TimmModel, meta: Mapping) -> dict:
 
 
 def _zero_to_one(meta: Mapping) -> tuple[list[float], list[float]]:
-    """Mean and std for images of 0 ... 1, as timm wants them."""
-    known = normalization_of(meta)
+    """Return mean and std for images of 0 ... 1, as timm expects."""
+    known = normalization_of_checkpoint(dict(meta=meta))
     if known is None:
         raise ValueError(
-            'how images were normalised is not known; say it with --mean and '
-            '--std (of images of 0 ... 255)'
+            'the normalization of the images is not known; give it by --mean '
+            'and --std (for images of 0 ... 255)'
         )
-    if not known['to_rgb']:
+    if not known.to_rgb:
         raise ValueError(
-            'the backbone was trained on BGR images (to_rgb=False), and timm '
+            'the backbone was trained on BGR images (to_rgb=False), but timm '
             'would feed it RGB'
         )
     return tuple(
-        [round(value / 255, 6) for value in known[name]]
-        for name in ('mean', 'std')
+        [round(value / 255, 6) for value in values]
+        for values in (known.mean, known.std)
     )
 
 

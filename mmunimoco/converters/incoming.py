@@ -6,19 +6,20 @@ import torch
 from torch import Tensor
 
 from mmunimoco.utils.checkpoint import (
+    compare_shapes,
     describe_prefixes,
     shorten,
     state_dict_of,
 )
+from mmunimoco.utils.normalization import (
+    IMAGENET,
+    normalization_of_checkpoint,
+)
 
-from .metadata import IMAGENET, normalization_of
-from .queues import check_queues, to_head
-from .renaming import Rule, differences, part_of, rename_keys
+from .keys import Rule, part_of, rename_keys
 from .resnet import RESNET_KEY, is_resnet, read_resnet
 
-_QUEUES: list[Rule] = [
-    (r'(queue|queue_ptr|label_queue)', r'head.\1'),
-]
+_QUEUES: list[Rule] = [(r'(queue|queue_ptr|label_queue)', r'head.\1')]
 _RULES: dict[str, list[Rule]] = {
     # facebookresearch/moco v1 (one linear layer) and v2 (two), dddzg/unimoco.
     'moco': [
@@ -33,7 +34,7 @@ _RULES: dict[str, list[Rule]] = {
         ),
         *_QUEUES,
     ],
-    # There backbone and neck are second names of encoder_q.
+    # Its backbone.* and neck.* are second names of encoder_q.*.
     'mmselfsup': [
         (r'encoder_q\.0\.(.+)', r'backbone.\1'),
         (r'encoder_q\.1\.(.+)', r'neck.\1'),
@@ -52,45 +53,43 @@ _RULES: dict[str, list[Rule]] = {
 }
 _RULES['timm'] = _RULES['torchvision']
 SOURCES = tuple(_RULES)
-_ALIASES = {'backbone.': 'encoder_q.0.', 'neck.': 'encoder_q.1.'}
-# What a checkpoint of the source cannot be without.
-_NEEDED = dict(
+# Prefix that every checkpoint of the source has.
+_REQUIRED = dict(
     moco='encoder_q.',
     mmselfsup='encoder_q.0.',
     mmpretrain='encoder_k.module.',
     torchvision='conv1.weight',
     timm='conv1.weight',
 )
-# These may hold any backbone; of the others ResNets alone are known.
+# Those with any backbone; of the others only ResNets are known.
 _ANY_BACKBONE = ('mmselfsup', 'mmpretrain')
-# With these a run of mmpretrain's MoCo is resumed as it stood.
+# What resuming a run of mmpretrain's MoCo needs.
 _TRAINING = ('optimizer', 'param_schedulers', 'message_hub')
 
 
 def to_mmunimoco(checkpoint: Mapping, source: str = 'auto') -> dict:
     """Convert a checkpoint of another project into one of this project.
 
-    The result has the keys of :class:`UniMoCo`, as far as the source has
-    them: ``backbone.*``, ``neck.*``, ``encoder_k.*``, ``head.queue`` (K, C),
-    ``head.label_queue`` (K,), which is -1 for unlabeled where the source has
-    none, and ``head.queue_ptr``. Of a classifier it has ``backbone.*`` and
+    The result has the keys of :class:`UniMoCo` for which the source has
+    weights: ``backbone.*``, ``neck.*``, ``encoder_k.*``, ``head.queue``
+    (K, C), ``head.label_queue`` (K,), -1 for unlabeled where the source has
+    no labels, and ``head.queue_ptr``. A classifier becomes ``backbone.*`` and
     ``head.fc.*``.
 
-    Training goes on from it with ``load_from``. Optimizer, schedule and
-    epoch are carried over from mmpretrain's MoCo alone; for the others they
-    begin anew.
+    Training continues with ``load_from``. Optimizer, schedule and epoch are
+    kept only from mmpretrain's MoCo; otherwise they start anew.
 
     Args:
-        checkpoint (Mapping): A checkpoint that was read, or a state dict.
-        source (str): One of :data:`SOURCES`, or ``'auto'`` to tell it from
+        checkpoint (Mapping): A loaded checkpoint, or a bare state dict.
+        source (str): One of :data:`SOURCES`, or ``'auto'`` to detect it from
             the keys. Defaults to 'auto'.
 
     Returns:
         dict: ``meta``, ``state_dict`` and ``message_hub``, in mmengine's
-        form. ``meta['normalization']`` is set where it is known.
+        form. ``meta['normalization']`` is set if it is known.
 
     Raises:
-        ValueError: If the source is not known or is another one, or keys are
+        ValueError: If the source is unknown or does not match, or keys are
             missing, unknown or of a wrong shape.
     """
     state = state_dict_of(checkpoint, unwrap=True)
@@ -99,18 +98,21 @@ def to_mmunimoco(checkpoint: Mapping, source: str = 'auto') -> dict:
         raise ValueError(
             f'there is no source {source!r}, only auto, {shorten(SOURCES)}'
         )
-    if not any(key.startswith(_NEEDED[source]) for key in state):
+    if not any(key.startswith(_REQUIRED[source]) for key in state):
         raise ValueError(
-            f"this is no checkpoint of {source}: no key starts with '"
-            f"{_NEEDED[source]}'. The file holds {describe_prefixes(state)}."
+            f"this is not a checkpoint of {source}: no key starts with '"
+            f"{_REQUIRED[source]}'. The file holds {describe_prefixes(state)}."
         )
     if source == 'mmselfsup':
         state = _without_aliases(state)
-    new = rename_keys(state, _RULES[source], f'checkpoint of {source}')
-    new = to_head(new)
-    _add_steps(new)
-    _check(new, source)
-    return _assemble(checkpoint, new, source)
+    state = rename_keys(state, _RULES[source], f'checkpoint of {source}')
+    if 'head.queue' in state:
+        _transpose_queue(state)
+    if part_of(state, 'encoder_k.module.'):
+        # At step 0 the momentum encoder would be overwritten by the query's.
+        state.setdefault('encoder_k.steps', torch.tensor(1))
+    _check(state, source)
+    return _assemble(checkpoint, state, source)
 
 
 def _detect(state: Mapping[str, Tensor]) -> str:
@@ -120,26 +122,28 @@ def _detect(state: Mapping[str, Tensor]) -> str:
             'there is nothing to convert'
         )
     # encoder_q.0. starts with encoder_q. too.
-    order = ('mmselfsup', 'moco', 'mmpretrain', 'torchvision')
-    for source in order:
-        if any(key.startswith(_NEEDED[source]) for key in state):
+    for source in ('mmselfsup', 'moco', 'mmpretrain', 'torchvision'):
+        if any(key.startswith(_REQUIRED[source]) for key in state):
             return source
     hint = ''
     if any(key.startswith('backbone.') for key in state):
         hint = (
-            " A checkpoint whose backbone is under 'backbone.' is used as it "
+            " A checkpoint with the backbone under 'backbone.' is used as it "
             'is, there is nothing to convert.'
         )
     raise ValueError(
-        f'the file is of none of the known sources ({shorten(SOURCES)}); it '
-        f'holds {describe_prefixes(state)}.{hint}'
+        f'the file matches none of the known sources ({shorten(SOURCES)}); '
+        f'it holds {describe_prefixes(state)}.{hint}'
     )
 
 
 def _without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the second names that mmselfsup stores, once they agree."""
+    """Drop the second names in mmselfsup's checkpoints if both are equal."""
     kept = dict(state)
-    for alias, name in _ALIASES.items():
+    for alias, name in (
+        ('backbone.', 'encoder_q.0.'),
+        ('neck.', 'encoder_q.1.'),
+    ):
         for key, value in part_of(state, alias).items():
             other = state.get(name + key)
             if other is None or not torch.equal(value, other):
@@ -151,34 +155,40 @@ def _without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def _add_steps(state: dict[str, Tensor]) -> None:
-    # At step 0 the momentum encoder would be overwritten by the query's.
-    if part_of(state, 'encoder_k.module.'):
-        state.setdefault('encoder_k.steps', torch.tensor(1))
+def _transpose_queue(state: dict[str, Tensor]) -> None:
+    """Store keys as rows, (K, C), with a label queue, (K,) int64."""
+    queue = state['head.queue']
+    if queue.ndim != 2:
+        raise ValueError(f'queue is {tuple(queue.shape)}, not (C, K)')
+    state['head.queue'] = queue.T.contiguous()
+    unlabeled = torch.full((queue.shape[1],), -1)
+    labels = state.get('head.label_queue', unlabeled)
+    state['head.label_queue'] = labels.to(torch.int64)
 
 
 def _check(state: Mapping[str, Tensor], source: str) -> None:
     backbone = part_of(state, 'backbone.')
     if source not in _ANY_BACKBONE or is_resnet(backbone):
         read_resnet(backbone)
-    for part, momentum in (('backbone.', '0.'), ('neck.', '1.')):
-        _check_twin(state, part, f'encoder_k.module.{momentum}')
+    if part_of(state, 'encoder_k.module.'):
+        for part, index in (('backbone', 0), ('neck', 1)):
+            _check_momentum_encoder(state, part, index)
     if source in ('torchvision', 'timm'):
         _check_classifier(state)
     else:
-        check_queues(state)
+        _check_queues(part_of(state, 'head.'), part_of(state, 'neck.'))
 
 
-def _check_twin(state: Mapping[str, Tensor], part: str, twin: str) -> None:
-    momentum = part_of(state, twin)
-    if not part_of(state, 'encoder_k.module.'):
-        return
-    query = {k: v.shape for k, v in part_of(state, part).items()}
-    found = differences(query, momentum)
-    if found:
+def _check_momentum_encoder(
+    state: Mapping[str, Tensor], part: str, index: int
+) -> None:
+    query = {k: v.shape for k, v in part_of(state, f'{part}.').items()}
+    momentum = part_of(state, f'encoder_k.module.{index}.')
+    problems = compare_shapes(query, momentum).problems()
+    if problems:
         raise ValueError(
-            f"the momentum encoder's {part[:-1]} is not that of the query: "
-            f'{shorten(found)}'
+            f"the momentum encoder's {part} does not match the query's: "
+            f'{shorten(problems)}'
         )
 
 
@@ -193,22 +203,53 @@ def _check_classifier(state: Mapping[str, Tensor]) -> None:
         )
 
 
+def _check_queues(
+    head: Mapping[str, Tensor], neck: Mapping[str, Tensor]
+) -> None:
+    """Check that queue, label queue, pointer and neck match each other."""
+    if 'queue' not in head:
+        if head:
+            raise ValueError('there is a queue_ptr or label_queue, no queue')
+        return
+    length, channels = head['queue'].shape
+    if head['label_queue'].shape != (length,):
+        raise ValueError(
+            f'label_queue is {tuple(head["label_queue"].shape)}, but the '
+            f'queue has {length} keys'
+        )
+    pointer = head.get('queue_ptr')
+    if pointer is None or pointer.numel() != 1:
+        raise ValueError('the queue has no queue_ptr of one number')
+    if not 0 <= int(pointer) < length:
+        raise ValueError(
+            f'queue_ptr is {int(pointer)}, outside the {length} keys'
+        )
+    linear = [value for value in neck.values() if value.ndim == 2]
+    if linear and linear[-1].shape[0] != channels:
+        raise ValueError(
+            f'the queue holds keys of {channels} numbers (it is {channels} x '
+            f'{length} in the file), but the projection head ends with '
+            f'{linear[-1].shape[0]}'
+        )
+
+
 def _assemble(
     checkpoint: Mapping, state: dict[str, Tensor], source: str
 ) -> dict:
     meta = checkpoint.get('meta')
     old = dict(meta) if isinstance(meta, Mapping) else {}
-    # mmengine resumes from this too: at epoch 0, with nothing logged yet.
+    # mmengine can resume from this too: at epoch 0, with nothing logged yet.
     new: dict = {'epoch': 0, 'iter': 0}
     hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
     result = dict(meta=new, state_dict=state, message_hub=hub)
     if source == 'mmpretrain':
-        begin_anew = {} if 'optimizer' in checkpoint else dict(new)
-        new.update({**old, **begin_anew})
+        start = {} if 'optimizer' in checkpoint else dict(new)
+        new.update({**old, **start})
         result.update({k: checkpoint[k] for k in _TRAINING if k in checkpoint})
-    known = IMAGENET if source not in _ANY_BACKBONE else normalization_of(old)
-    if known is not None:
-        new['normalization'] = dict(known)
+    if source not in _ANY_BACKBONE:
+        new['normalization'] = dict(IMAGENET)
+    elif known := normalization_of_checkpoint(checkpoint):
+        new['normalization'] = known.to_meta()
     epoch = old.get('epoch', checkpoint.get('epoch'))
     new['converted_from'] = dict(source=source, epoch=epoch)
     return result

@@ -1,15 +1,16 @@
-"""Which model of timm has a backbone's weights."""
+"""ResNets and ViTs for timm (its ResNets are also torchvision's)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from mmunimoco.utils.checkpoint import shorten
+from mmunimoco.utils.checkpoint import compare_shapes, shorten
 from mmunimoco.utils.config_text import config_value
 
-from .renaming import Rule, differences, rename_keys
+from .keys import Rule, rename_keys
 from .resnet import is_resnet, read_resnet
 
 # mmpretrain's VisionTransformer with a class token, and timm's.
@@ -27,19 +28,19 @@ _VIT_NAMES = {
     384: 'vit_small_patch16_224',
     768: 'vit_base_patch16_224',
 }
-# MoCo v3's own, which mmpretrain adds when it builds one.
+# Of MoCo v3, which mmpretrain adds when it builds one.
 _HEADS = {'mocov3-s': 12, 'mocov3-small': 12}
 
 
 @dataclass(frozen=True)
 class TimmModel:
-    """A model of timm that a backbone's weights fit.
+    """The model of timm that the weights of a backbone fit.
 
-    Args:
+    Attributes:
         name (str): For ``timm.create_model(name, num_classes=0)``.
         num_features (int): Length of its output.
-        first_conv (str): Its first layer.
-        classifier (str): Its last layer, which is not there.
+        first_conv (str): Name of its first layer.
+        classifier (str): Name of its last layer, which is left out.
         args (dict): Further arguments of ``create_model``.
     """
 
@@ -49,114 +50,99 @@ class TimmModel:
     classifier: str = 'fc'
     args: dict = field(default_factory=dict)
 
-    def call(self, path: str) -> str:
-        """How to make the model with the weights of a file.
+    @property
+    def lacks_heads(self) -> bool:
+        """Whether it is a ViT with an unknown number of heads."""
+        return self.name.startswith('vit') and 'num_heads' not in self.args
+
+    def usage(self, path: str) -> str:
+        """Return a text with the call that loads a file.
+
+        timm alone would use 6 heads for a ViT-S.
 
         Args:
             path (str): The file.
-
-        Returns:
-            str: A line of Python.
         """
         args = {'num_classes': 0, **self.args, 'checkpoint_path': path}
         listed = ', '.join(f'{key}={value!r}' for key, value in args.items())
-        return f'timm.create_model({self.name!r}, {listed})'
+        text = f'load it with timm.create_model({self.name!r}, {listed})'
+        if self.lacks_heads:
+            text += (
+                '\nand num_heads=...: the checkpoint does not say how many '
+                'heads the ViT has'
+            )
+        return text
 
 
-def timm_keys(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a ResNet or a ViT as timm names them.
-
-    Args:
-        backbone (Mapping[str, Tensor]): By mmpretrain's keys, without prefix.
-
-    Returns:
-        dict[str, Tensor]: The same tensors.
-
-    Raises:
-        ValueError: If it is neither a plain ResNet nor a plain ViT.
-    """
-    if is_resnet(backbone):
-        return dict(backbone)
-    if 'patch_embed.projection.weight' in backbone:
-        return rename_keys(backbone, _VIT_RULES, 'plain ViT of mmpretrain')
-    raise ValueError(
-        'this conversion knows plain ResNets and ViTs; the backbone has the '
-        f'keys {shorten(backbone)}'
-    )
-
-
-def describe_for_timm(
+def to_timm(
     backbone: Mapping[str, Tensor], meta: Mapping
-) -> TimmModel:
-    """Find the model of timm that has these weights.
+) -> tuple[TimmModel, dict[str, Tensor]]:
+    """Convert a ResNet or ViT to a model of timm with ``num_classes=0``.
 
     Args:
         backbone (Mapping[str, Tensor]): By mmpretrain's keys, without prefix.
-        meta (Mapping): The meta of the checkpoint. A ViT's number of heads
-            is not in its weights, it is read from the config there.
+        meta (Mapping): The meta of the checkpoint. The number of heads of a
+            ViT is not in its weights; it is read from the config there.
 
     Returns:
-        TimmModel: Name, length of the features and arguments.
+        tuple[TimmModel, dict[str, Tensor]]: The model, and the weights by
+        its keys.
 
     Raises:
         ValueError: If timm has no such model.
     """
     if is_resnet(backbone):
-        shape = read_resnet(backbone)
-        if not shape.is_standard:
-            raise ValueError(
-                f'the backbone is a {shape}, which torchvision and timm do '
-                'not have; their ResNets have a 7x7 stem and 64 channels'
-            )
-        width = max(
-            tensor.shape[0]
-            for key, tensor in backbone.items()
-            if key.startswith('layer4.') and tensor.ndim == 4
+        return _describe_resnet(backbone), dict(backbone)
+    if 'patch_embed.projection.weight' not in backbone:
+        raise ValueError(
+            'this conversion supports plain ResNets and ViTs; the backbone '
+            f'has the keys {shorten(backbone)}'
         )
-        return TimmModel(f'resnet{shape.depth}', width)
-    return _describe_vit(timm_keys(backbone), meta)
+    state = rename_keys(backbone, _VIT_RULES, 'plain ViT of mmpretrain')
+    return _describe_vit(state, meta), state
 
 
-def _describe_vit(weights: Mapping[str, Tensor], meta: Mapping) -> TimmModel:
-    width = weights['patch_embed.proj.weight'].shape[0]
+def _describe_resnet(backbone: Mapping[str, Tensor]) -> TimmModel:
+    shape = read_resnet(backbone)
+    if not shape.is_standard:
+        raise ValueError(
+            f'the backbone is a {shape}, which torchvision and timm do not '
+            'have; their ResNets have a 7x7 stem and 64 channels'
+        )
+    width = 512 if shape.depth < 50 else 2048
+    return TimmModel(f'resnet{shape.depth}', width)
+
+
+def _describe_vit(state: Mapping[str, Tensor], meta: Mapping) -> TimmModel:
+    width = state['patch_embed.proj.weight'].shape[0]
     name = _VIT_NAMES.get(width)
     if name is None:
         raise ValueError(
-            f'the ViT is {width} wide, the known ones are '
+            f'the ViT has a width of {width}; supported are '
             f'{shorten([*map(str, _VIT_NAMES)])}'
         )
-    found = differences(_vit_shapes(width), weights)
-    if found:
-        raise ValueError(f'the ViT is no complete {name}: {shorten(found)}')
+    problems = compare_shapes(_vit_shapes(width), state).problems()
+    if problems:
+        raise ValueError(
+            f'the ViT is not a complete {name}: {shorten(problems)}'
+        )
     heads = _number_of_heads(meta)
     args = {} if heads is None else {'num_heads': heads}
     return TimmModel(name, width, 'patch_embed.proj', 'head', args)
 
 
 def _vit_shapes(width: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of a ViT with 12 blocks, patches of 16 and images of 224."""
-    shapes: dict[str, tuple[int, ...]] = {
-        'cls_token': (1, 1, width),
-        'pos_embed': (1, 197, width),
-        'patch_embed.proj.weight': (width, 3, 16, 16),
-        'patch_embed.proj.bias': (width,),
-        **_layer('norm', width),
-    }
-    for block in range(12):
-        parts = {
-            **_layer('norm1', width),
-            **_layer('attn.qkv', 3 * width, width),
-            **_layer('attn.proj', width, width),
-            **_layer('norm2', width),
-            **_layer('mlp.fc1', 4 * width, width),
-            **_layer('mlp.fc2', width, 4 * width),
-        }
-        shapes.update({f'blocks.{block}.{k}': v for k, v in parts.items()})
-    return shapes
-
-
-def _layer(name: str, *shape: int) -> dict[str, tuple[int, ...]]:
-    return {f'{name}.weight': shape, f'{name}.bias': shape[:1]}
+    """Shapes by timm's keys: 12 blocks, patches of 16, images of 224."""
+    arch = dict(
+        embed_dims=width,
+        num_layers=12,
+        num_heads=3,  # has no effect on the shapes
+        feedforward_channels=4 * width,
+    )
+    with torch.device('meta'):
+        model = VisionTransformer(arch, img_size=224, patch_size=16)
+    state = rename_keys(model.state_dict(), _VIT_RULES, 'plain ViT')
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 def _number_of_heads(meta: Mapping) -> int | None:

@@ -1,0 +1,1 @@
+"""Quality of a backbone without training it: kNN and a linear probe."""

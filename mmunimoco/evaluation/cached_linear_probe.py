@@ -1,10 +1,9 @@
-"""A linear probe on cached features, for quick looks.
+"""A linear probe on cached features, for quick comparisons.
 
 Not the published linear probe: the features are extracted once, without
-augmentation, and a regularised logistic regression is solved on them to
-convergence. It takes a pass over the data instead of a hundred epochs, is
-deterministic, and ranks backbones much as the published protocol does, but
-its numbers must not be compared with published ones.
+augmentation, and a regularized logistic regression is fitted to convergence.
+It takes one pass over the data instead of a hundred epochs and is
+deterministic, but its numbers must not be compared with published ones.
 """
 
 import torch
@@ -39,9 +38,9 @@ def probe_checkpoint(
     """Probe the backbone of a checkpoint.
 
     Args:
-        cfg (Config): A config tested by kNN (any pre-training config, or
-            one of configs/benchmarks/classification/*-knn_*): the classifier
-            is fitted to ``test_cfg.bank_dataloader`` and evaluated on
+        cfg (Config): A config with a kNN test (any pre-training config, or
+            configs/benchmarks/classification/*-knn_*): the classifier is
+            fitted to ``test_cfg.bank_dataloader`` and evaluated on
             ``test_dataloader``.
         checkpoint (str): Path or URL of a checkpoint with ``backbone.*``.
         l2 (float): See :func:`fit_linear`. Defaults to 1e-3.
@@ -53,16 +52,17 @@ def probe_checkpoint(
         ``test_samples``, ``feature_dim``, ``num_classes``, ``l2``.
 
     Raises:
-        ValueError: If the config is not tested by kNN, the checkpoint lacks
+        ValueError: If the config has no kNN test, the checkpoint lacks
             parameters of the backbone, no sample has a label, or ``l2`` or
-            ``max_iter`` is out of its range.
+            ``max_iter`` is out of range.
     """
-    # Now, not after minutes of extracting features.
+    # Before minutes of extracting features.
     _check_fit(l2, max_iter)
     if (cfg.get('test_cfg') or {}).get('bank_dataloader') is None:
         raise ValueError(
-            'the config has no test_cfg.bank_dataloader to train the probe '
-            'on; use a config with test_cfg=dict(type="KNNTestLoop", ...).'
+            'the config has no test_cfg.bank_dataloader, on which the probe '
+            'is trained; use a config with test_cfg=dict(type="KNNTestLoop", '
+            '...).'
         )
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = load_backbone(cfg, checkpoint).to(get_device())
@@ -89,9 +89,9 @@ def cached_linear_probe(
 
     Args:
         train (Tensor): (N, D) float.
-        train_labels (Tensor): (N,) int64, all known.
+        train_labels (Tensor): (N,) int64, all at least 0.
         test (Tensor): (M, D) float.
-        test_labels (Tensor): (M,) int64, all known.
+        test_labels (Tensor): (M,) int64, all at least 0.
         l2 (float): See :func:`fit_linear`. Defaults to 1e-3.
         max_iter (int): See :func:`fit_linear`. Defaults to 300.
 
@@ -99,7 +99,7 @@ def cached_linear_probe(
         dict: As :func:`probe_checkpoint`.
     """
     num_classes = 1 + int(max(train_labels.max(), test_labels.max()))
-    train, test = standardise(train, test)
+    train, test = standardize(train, test)
     classifier = fit_linear(train, train_labels, num_classes, l2, max_iter)
     topk = (1, 5) if num_classes > 5 else (1,)
     with torch.no_grad():
@@ -122,25 +122,22 @@ def cached_linear_probe(
     }
 
 
-def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift and scale features to mean 0 and deviation 1 on ``train``.
+def standardize(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Shift and scale features to mean 0 and std 1 on ``train``.
 
     Args:
         train (Tensor): (N, D) float.
         test (Tensor): (M, D) float.
 
     Returns:
-        tuple[Tensor, Tensor]: Both, by the statistics of the first; a
-        constant feature becomes 0 there.
+        tuple[Tensor, Tensor]: Both, by the statistics of ``train``; features
+        that are constant there are only shifted.
     """
     mean = train.mean(dim=0)
-    deviation = train.std(dim=0, unbiased=False)
-    deviation = torch.where(
-        deviation > 1e-6 * deviation.max().clamp(min=1e-12),
-        deviation,
-        torch.ones_like(deviation),
-    )
-    return (train - mean) / deviation, (test - mean) / deviation
+    std = train.std(dim=0, unbiased=False)
+    constant = std <= 1e-6 * std.max().clamp(min=1e-12)
+    std = torch.where(constant, torch.ones_like(std), std)
+    return (train - mean) / std, (test - mean) / std
 
 
 def fit_linear(
@@ -152,19 +149,19 @@ def fit_linear(
 ) -> nn.Linear:
     """Multinomial logistic regression by L-BFGS, from zero weights.
 
-    Minimises the mean cross-entropy + l2 / 2 * |W|^2 (the bias is free), a
-    convex problem: the result does not depend on a seed.
+    Minimizes the mean cross-entropy + l2 / 2 * |W|^2, without a penalty on
+    the bias. The problem is convex: the result does not depend on a seed.
 
     Args:
         features (Tensor): (N, D) float.
         labels (Tensor): (N,) int64 in [0, num_classes).
         num_classes (int): Number of classes C.
-        l2 (float): Strength of the penalty, at least 0. Defaults to 1e-3.
-        max_iter (int): Iterations at most. Defaults to 300.
+        l2 (float): Weight of the penalty, at least 0. Defaults to 1e-3.
+        max_iter (int): Maximum number of iterations. Defaults to 300.
 
     Returns:
-        nn.Linear: The classifier, D to C, on the device and in the type of
-        the features.
+        nn.Linear: The classifier, D to C, with device and dtype of the
+        features.
 
     Raises:
         ValueError: If l2 is negative or max_iter is not positive.
@@ -205,11 +202,11 @@ def _check_fit(l2: float, max_iter: int) -> None:
 def extract_features(
     model: nn.Module, loader: DataLoader
 ) -> tuple[Tensor, Tensor]:
-    """Pooled features of all labeled samples of a loader.
+    """Extract the pooled features of all labeled samples of a data loader.
 
     Args:
-        model (nn.Module): See :func:`~.functional.extract_batch`.
-        loader (DataLoader): Batches of single views.
+        model (nn.Module): As for :func:`~.features.extract_batch`.
+        loader (DataLoader): Returns batches of single views.
 
     Returns:
         tuple[Tensor, Tensor]: (N, D) float32 features on the model's device
@@ -229,8 +226,8 @@ def extract_features(
     labels = torch.cat(labels)
     if len(labels) == 0:
         raise ValueError(
-            'no sample has a label, so there is nothing to probe; give the '
-            'data loaders labeled data sets.'
+            'no sample has a label; the linear probe needs data loaders with '
+            'labeled data sets.'
         )
     features = torch.cat(features)
     bad = count_not_finite(features)
@@ -247,17 +244,16 @@ def load_backbone(cfg: Config, checkpoint: str) -> nn.Module:
         checkpoint (str): Path or URL.
 
     Returns:
-        nn.Module: The model, of which only ``backbone`` is from the
-        checkpoint.
+        nn.Module: The model; only its ``backbone`` is from the checkpoint.
 
     Raises:
-        ValueError: If a tensor of the backbone is missing there.
+        ValueError: If the checkpoint lacks a tensor of the backbone.
     """
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(settings)
-    # As a linear probe's config does it, with the same checks.
+    # The same checks as in the config of a linear probe.
     initialize(
         model.backbone,
         dict(

@@ -1,4 +1,4 @@
-"""Pooled, frozen features of a model, batch by batch."""
+"""Pooled features of a frozen backbone, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a model in evaluation mode and give every module its mode back.
+    """Put a model in evaluation mode and restore the mode of each module.
 
-    The mode is kept module by module, because ``model.train()`` would wake
-    batch normalisation that was frozen on purpose.
+    ``model.train()`` would also unfreeze batch norms that are frozen.
 
     Args:
         model (nn.Module): The model.
@@ -32,12 +31,12 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def pool(features: Tensor | Sequence[Tensor]) -> Tensor:
-    """One vector an image from what a backbone returns.
+    """Pool the output of a backbone to one vector per image.
 
     Args:
-        features (Tensor | Sequence[Tensor]): A stage's output or several;
-            the last counts. (N, C, H, W) is averaged over H and W; (N, C),
-            such as the class token of a ViT, is taken as it is.
+        features (Tensor | Sequence[Tensor]): Output of one stage or several,
+            of which the last is used: (N, C, H, W) is averaged over H and W,
+            (N, C), such as the class token of a ViT, is used as it is.
 
     Returns:
         Tensor: (N, C) float32.
@@ -48,7 +47,7 @@ def pool(features: Tensor | Sequence[Tensor]) -> Tensor:
     if not isinstance(features, Tensor):
         features = features[-1]
     if features.ndim == 4:
-        # Sums over H x W overflow in half precision: pool in float32.
+        # In float32: sums over H x W overflow in half precision.
         return features.float().mean(dim=(2, 3))
     if features.ndim == 2:
         return features.float()
@@ -63,36 +62,36 @@ def pool(features: Tensor | Sequence[Tensor]) -> Tensor:
 def extract_batch(
     model: nn.Module, data_batch: dict, fp16: bool = False
 ) -> tuple[Tensor, list]:
-    """Pooled backbone features of one batch of single views.
+    """Compute the pooled backbone features of a batch of single views.
 
     Args:
-        model (nn.Module): An mmpretrain model with ``data_preprocessor`` and
-            ``backbone``, perhaps wrapped for distribution; in evaluation
-            mode.
+        model (nn.Module): An mmpretrain model in evaluation mode, with
+            ``data_preprocessor`` and ``backbone``, possibly wrapped in DDP.
         data_batch (dict): A collated batch: ``inputs`` (N, C, H, W) and
             ``data_samples``, a list of N.
-        fp16 (bool): Run the backbone under autocast. Defaults to False.
+        fp16 (bool): Whether to run the backbone under autocast. Defaults to
+            False.
 
     Returns:
         tuple[Tensor, list]: (N, C) float32 features on the model's device
-        and the N data samples as the data loader gave them.
+        and the N data samples as the data loader returned them.
 
     Raises:
         ValueError: If the batch has several views or no data samples.
     """
     if data_batch.get('data_samples') is None:
         raise ValueError(
-            'the pipeline gives no data samples; let it end in PackInputs.'
+            'the pipeline returns no data samples; end it with PackInputs.'
         )
     if not isinstance(data_batch['inputs'], Tensor):
         raise ValueError(
-            'features are taken of one view an image, in batches stacked to '
-            'one tensor; leave MultiView out of the pipelines of the '
-            "evaluation and set collate_fn=dict(type='default_collate')."
+            'features are computed from one view per image, in batches '
+            'stacked to one tensor; remove MultiView from the pipelines of '
+            "the evaluation and set collate_fn=dict(type='default_collate')."
         )
     module = model.module if is_model_wrapper(model) else model
-    # The preprocessor is spared the data samples: it would copy them to the
-    # device, and mmpretrain's stumbles over partly labeled batches.
+    # Without the data samples, which the preprocessor would copy to the
+    # device; mmpretrain's also fails on partially labeled batches.
     batch = dict(inputs=data_batch['inputs'], data_samples=None)
     with autocast(enabled=fp16):
         inputs = module.data_preprocessor(batch, False)['inputs']
@@ -101,26 +100,12 @@ def extract_batch(
 
 
 def count_not_finite(features: Tensor) -> int:
-    """Number of rows with an entry that is infinite or NaN.
-
-    Args:
-        features (Tensor): (N, C) float.
-
-    Returns:
-        int: 0 to N.
-    """
+    """Count the rows of (N, C) features with an infinite or NaN entry."""
     return int((~features.isfinite().all(dim=1)).sum())
 
 
 def not_finite_text(count: int) -> str:
-    """What to say of images whose features are not finite.
-
-    Args:
-        count (int): How many there are.
-
-    Returns:
-        str: What is wrong and what to look at.
-    """
+    """Message for ``count`` images whose features are not finite."""
     return (
         f'the features of {count} images are infinite or NaN: weights or BN '
         'statistics are damaged (try an earlier checkpoint), or fp16 '
@@ -129,7 +114,7 @@ def not_finite_text(count: int) -> str:
 
 
 def labels_of(data_samples: Sequence) -> Tensor:
-    """Class of each data sample, -1 where there is none.
+    """Return the class of each data sample, -1 for unlabeled ones.
 
     Args:
         data_samples (Sequence[DataSample]): N data samples.
@@ -149,8 +134,8 @@ def labels_of(data_samples: Sequence) -> Tensor:
             labels.append(int(label))
         else:
             raise ValueError(
-                'one label an image is needed, but '
+                'kNN and the linear probe need one label per image, but '
                 f'{sample.get("img_path", "a sample")} has {label.tolist()}; '
-                'kNN and the linear probe do not handle multi-label data.'
+                'multi-label data is not supported.'
             )
     return torch.tensor(labels, dtype=torch.int64)

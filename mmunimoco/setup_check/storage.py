@@ -11,7 +11,7 @@ from mmengine.runner import Runner, save_checkpoint
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch import Tensor
 
-from mmunimoco.engine.file_backend import ATOMIC
+from mmunimoco.engine.checkpoint_files import ATOMIC
 from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import read_checkpoint
 

@@ -125,8 +125,8 @@ class TrainingCheck:
         if max(total, self.peak) > limit:
             raise SetupError(
                 f'{text}; the GPU has {_gb(limit)}',
-                'train_dataloader.batch_size lower, gradient_checkpointing=True '
-                'in StepOptionsHook, or mixed precision (--amp)',
+                'train_dataloader.batch_size lower, gradient_checkpointing '
+                'of StepOptionsHook, or mixed precision (--amp)',
             )
         return f'{text}; measured {_gb(self.peak)} of {_gb(limit)}'
 

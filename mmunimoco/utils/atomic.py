@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Write files atomically: readers see the old file or the whole new one."""
 
 import contextlib
 import json
@@ -9,16 +9,16 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file so that nobody, ever, sees a part of it.
+    """Write a file atomically.
 
-    Once this returns, the file outlasts a power failure too.
+    Once this returns, the file survives a power failure too.
 
     Args:
-        path (Path): The file; its folder is made.
-        write (Callable[[Path], Any]): Writes the content to a path.
+        path (Path): The file; its folder is created if needed.
+        write (Callable[[Path], Any]): Writes the content to a given path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The same folder is the same file system, where a rename is atomic.
+    # In the same folder, so on the same file system: the rename is atomic.
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         write(part)
@@ -31,33 +31,33 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """The same for content that is at hand.
+    """Write a text or bytes atomically.
 
     Args:
-        path (Path): The file; its folder is made.
-        content (str | bytes): What to write, text as UTF-8.
+        path (Path): The file; its folder is created if needed.
+        content (str | bytes): The content; text is written as UTF-8.
     """
     data = content.encode() if isinstance(content, str) else content
     write_whole(path, lambda part: part.write_bytes(data))
 
 
 def write_json(path: Path, value: dict) -> None:
-    """Write a value as JSON, whole or not at all."""
+    """Write a value as JSON atomically."""
     write_atomic(path, json.dumps(value, indent=2) + '\n')
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what processes left that were killed while they wrote.
+    """Remove temporary files of processes killed while writing.
 
     Args:
-        folder (Path): Folder in which nobody is writing now.
+        folder (Path): A folder to which nobody is writing now.
     """
     for part in folder.glob('.*.part'):
         part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too, where folders can be synced."""
+    """Flush the new name to the disk, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

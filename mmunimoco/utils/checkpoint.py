@@ -1,13 +1,13 @@
-"""A checkpoint of which nothing fits must never be ignored.
+"""Compare the weights in a checkpoint with a model.
 
-mmengine loads leniently: keys that the model does not have, or has in
-another shape, are logged and skipped, even if that leaves nothing. A linear
-probe would then quietly measure random weights.
+mmengine loads leniently: keys that the model does not have, or has in another
+shape, are logged and skipped, even if nothing is left. A linear probe would
+then silently measure random weights.
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -15,16 +15,15 @@ from torch import Tensor, nn
 
 
 def state_dict_of(checkpoint: Mapping, unwrap: bool) -> dict[str, Tensor]:
-    """The weights in a checkpoint.
+    """Return the weights in a checkpoint.
 
     Args:
         checkpoint (Mapping): A loaded checkpoint, or a bare state dict.
-        unwrap (bool): Take the ``module.`` of wrappers off the keys, as
-            mmengine does when it loads a whole model (and does not where a
-            prefix is given).
+        unwrap (bool): Whether to strip ``module.`` from the keys, as mmengine
+            does when it loads a whole model (and does not for a prefix).
 
     Returns:
-        dict[str, Tensor]: Weights by key; what is no tensor is left out.
+        dict[str, Tensor]: Weights by key; anything but tensors is left out.
     """
     state = checkpoint.get('state_dict', checkpoint)
     return {
@@ -35,14 +34,13 @@ def state_dict_of(checkpoint: Mapping, unwrap: bool) -> dict[str, Tensor]:
 
 
 def bare_model(model: nn.Module) -> nn.Module:
-    """Take off what adds ``module.`` to keys and is no part of checkpoints.
+    """Unwrap a model from DDP and test-time augmentation.
 
     Args:
-        model (nn.Module): Maybe wrapped for several processes, or for
-            test-time augmentation.
+        model (nn.Module): The model, possibly wrapped.
 
     Returns:
-        nn.Module: The model itself.
+        nn.Module: The model whose keys are those of checkpoints.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -51,14 +49,13 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 @dataclass
 class StateMatch:
-    """How weights compare with what a module has.
+    """How weights compare with what is expected.
 
     Attributes:
-        matched (list[str]): Tensors of the module that the weights fill.
-        missing (list[str]): Tensors of the module that they lack.
-        misshapen (list[str]): Those that are there in another shape, each
-            with both shapes.
-        unused (list[str]): Keys that the module has not.
+        matched (list[str]): Expected keys that are there.
+        missing (list[str]): Expected keys that are not.
+        misshapen (list[str]): Keys of another shape, each with both shapes.
+        unused (list[str]): Keys that are not expected.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -66,52 +63,72 @@ class StateMatch:
     misshapen: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
 
+    def problems(self) -> list[str]:
+        """Describe each key that is missing, misshapen or not expected."""
+        return [
+            *(f'{key} is missing' for key in self.missing),
+            *self.misshapen,
+            *(f'{key} is unknown' for key in self.unused),
+        ]
+
+
+def compare_shapes(
+    expected: Mapping[str, Sequence[int]], state: Mapping[str, Tensor]
+) -> StateMatch:
+    """Compare weights with expected shapes.
+
+    ``num_batches_tracked`` of a batch norm is never missing: files of old
+    torch releases do not have it, and no result depends on it.
+
+    Args:
+        expected (Mapping[str, Sequence[int]]): Shapes by key.
+        state (Mapping[str, Tensor]): Weights by key.
+
+    Returns:
+        StateMatch: Keys in the order of ``expected``, then of ``state``.
+    """
+    match = StateMatch(unused=[key for key in state if key not in expected])
+    for key, shape in expected.items():
+        if key not in state:
+            if not key.endswith('num_batches_tracked'):
+                match.missing.append(key)
+        elif tuple(state[key].shape) == tuple(shape):
+            match.matched.append(key)
+        else:
+            match.misshapen.append(
+                f'{key} ({tuple(state[key].shape)} in the file, '
+                f'{tuple(shape)} in the model)'
+            )
+    return match
+
 
 def compare_state(
     module: nn.Module, state: Mapping[str, Tensor]
 ) -> StateMatch:
     """Compare weights with the parameters and buffers of a module.
 
-    A batch norm's count of batches is never missing: files of old releases
-    of torch have none, and nothing is computed from it.
-
     Args:
-        module (nn.Module): The module to be filled.
-        state (Mapping[str, Tensor]): Weights by the module's own keys.
+        module (nn.Module): The module to be loaded.
+        state (Mapping[str, Tensor]): Weights by the module's keys.
 
     Returns:
-        StateMatch: Names in the order of the module, then of the weights.
+        StateMatch: As :func:`compare_shapes`; a position embedding of a ViT,
+        (1, L, C), may have another L, because it is resized.
     """
-    match = StateMatch()
-    own = module.state_dict()
-    for name, tensor in own.items():
-        if name not in state:
-            if not name.endswith('num_batches_tracked'):
-                match.missing.append(name)
-        elif _fits(name, tensor, state[name]):
-            match.matched.append(name)
-        else:
-            match.misshapen.append(
-                f'{name} ({tuple(state[name].shape)} in the file, '
-                f'{tuple(tensor.shape)} in the model)'
-            )
-    match.unused = [key for key in state if key not in own]
-    return match
-
-
-def _fits(name: str, own: Tensor, stored: Tensor) -> bool:
-    """Whether a tensor has its shape; a ViT resizes (1, L, C) positions."""
-    if own.shape == stored.shape:
-        return True
-    return (
-        name.split('.')[-1] == 'pos_embed'
-        and own.ndim == stored.ndim == 3
-        and own.shape[-1] == stored.shape[-1]
-    )
+    shapes = {}
+    for key, own in module.state_dict().items():
+        stored = state.get(key, own)
+        resized = (
+            key.split('.')[-1] == 'pos_embed'
+            and own.ndim == stored.ndim == 3
+            and own.shape[-1] == stored.shape[-1]
+        )
+        shapes[key] = stored.shape if resized else own.shape
+    return compare_shapes(shapes, state)
 
 
 def shorten(names: Collection[str], limit: int = 8) -> str:
-    """List names, and count those beyond a limit.
+    """Join the first names and count the others.
 
     Args:
         names (Collection[str]): The names.
@@ -126,16 +143,16 @@ def shorten(names: Collection[str], limit: int = 8) -> str:
 
 
 def describe_prefixes(keys: Iterable[str], parent: str = '') -> str:
-    """The first parts of keys, with their counts.
+    """List the first components of keys with their counts.
 
     Args:
         keys (Iterable[str]): The keys, or weights by key.
-        parent (str): What all keys start with; the parts that follow are
+        parent (str): Common prefix of the keys; the component after it is
             counted. Defaults to ''.
 
     Returns:
-        str: Such as ``'backbone.' (318 keys), 'neck.' (4 keys)``. The
-        ``module.`` of a wrapper stands together with what follows it.
+        str: Such as ``'backbone.' (318 keys), 'neck.' (4 keys)``. A
+        wrapper's ``module.`` is joined with the component that follows.
     """
     first = re.compile(re.escape(parent) + r'(module\.)?[^.]+\.')
     found = ((first.match(key), key) for key in keys)
@@ -152,15 +169,15 @@ def describe_prefixes(keys: Iterable[str], parent: str = '') -> str:
 def check_match(
     module: nn.Module, state: Mapping[str, Tensor], source: str
 ) -> None:
-    """Raise unless at least one parameter of the module is in the weights.
+    """Raise unless the weights contain at least one of the parameters.
 
     Args:
-        module (nn.Module): The module to be filled.
-        state (Mapping[str, Tensor]): Weights by the module's own keys.
+        module (nn.Module): The module to be loaded.
+        state (Mapping[str, Tensor]): Weights by the module's keys.
         source (str): Where the weights come from, for the message.
 
     Raises:
-        ValueError: If nothing fits.
+        ValueError: If no parameter matches.
     """
     names = {name for name, _ in module.named_parameters()}
     if names and names.isdisjoint(compare_state(module, state).matched):

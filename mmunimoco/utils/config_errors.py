@@ -1,4 +1,4 @@
-"""Say of which field of the config an error is."""
+"""Name the field of the config in which an error arose."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,21 +6,25 @@ from difflib import get_close_matches
 
 from mmengine.registry import Registry
 
-# What parts raise whose settings are wrong, mmengine's registries included.
-_ERRORS = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+# Raised for a wrong setting, by mmengine's registries among others. Each
+# takes one text, which their subclasses in other packages need not.
+_KINDS = (
+    *(FileNotFoundError, NotADirectoryError, IsADirectoryError),
+    *(PermissionError, OSError, TypeError, ValueError),
+)
 _MARK = 'config_field'
 
 
 @contextmanager
 def part_of_config(field: str) -> Iterator[None]:
-    """Note on errors in which field they arose; they pass as they are.
+    """Note in exceptions in which field they arose, for :func:`named_field`.
 
     Args:
-        field (str): As its parent in the config names it.
+        field (str): Name of the field in its parent.
     """
     try:
         yield
-    except _ERRORS as error:
+    except Exception as error:
         inner = getattr(error, _MARK, None)
         setattr(error, _MARK, field if inner is None else f'{field}.{inner}')
         raise
@@ -28,38 +32,45 @@ def part_of_config(field: str) -> Iterator[None]:
 
 @contextmanager
 def named_field(field: str) -> Iterator[None]:
-    """Begin the message of errors with their field, in one line.
+    """Prefix the message of exceptions with the field they arose in.
+
+    Exceptions that state a wrong setting are replaced by one with a single
+    line, with the original as its cause. All others, such as those for lack
+    of memory, pass as they are, with the field as a note (Python 3.11).
 
     Args:
-        field (str): From the top of the config. What
-            :func:`part_of_config` noted on the way is added.
+        field (str): The field, from the top of the config. Fields noted by
+            :func:`part_of_config` are appended.
 
     Raises:
-        OSError: In place of one, of the same type.
+        OSError: In place of one (also FileNotFoundError and the like).
         TypeError: In place of one.
-        ValueError: In place of all other errors.
+        ValueError: In place of a ValueError or KeyError, or if a folder has
+            no images.
     """
     try:
         yield
-    except _ERRORS as error:
-        inner = _mark_of(error)
+    except Exception as error:
+        inner = _noted_field(error)
         place = field if inner is None else f'{field}.{inner}'
-        kind = ValueError
-        if isinstance(error, (OSError, TypeError)):
-            kind = type(error)
+        kind = _kind_of(error)
+        if kind is None:
+            if hasattr(error, 'add_note'):
+                error.add_note(f'while using {place} of the config')
+            raise
         raise kind(f'{place}: {_text_of(error)}') from error
 
 
 def check_type(field: str, config: Mapping, registry: Registry) -> None:
-    """Refuse a ``type`` that nobody registered.
+    """Raise unless ``config['type']`` is registered.
 
     Args:
         field (str): The field of ``config``, from the top.
-        config (Mapping): With ``type``; what is no mapping is left alone.
+        config (Mapping): With ``type``; anything but a mapping is ignored.
         registry (Registry): Where the name is looked up.
 
     Raises:
-        ValueError: If it is not there; names what is spelt alike.
+        ValueError: If it is not registered; suggests similar names.
     """
     if not isinstance(config, Mapping):
         return
@@ -80,8 +91,8 @@ def check_type(field: str, config: Mapping, registry: Registry) -> None:
     )
 
 
-def _mark_of(error: BaseException | None) -> str | None:
-    """The noted field; builders may have raised an error anew."""
+def _noted_field(error: BaseException | None) -> str | None:
+    """Find the noted field here or in the exceptions that led to this one."""
     while error is not None:
         if hasattr(error, _MARK):
             return getattr(error, _MARK)
@@ -89,15 +100,27 @@ def _mark_of(error: BaseException | None) -> str | None:
     return None
 
 
-def _text_of(error: BaseException) -> str:
-    """What an error says, in one line, with what to look at."""
-    text = ' '.join(str(error).split())
+def _kind_of(error: Exception) -> type[Exception] | None:
+    """Choose the built-in type to raise, None to let the exception pass."""
+    if isinstance(error, KeyError) or _is_empty_folder(error):
+        return ValueError
+    return next((kind for kind in _KINDS if isinstance(error, kind)), None)
+
+
+def _is_empty_folder(error: Exception) -> bool:
+    # mmpretrain's way to say that a folder has no images.
+    return type(error) is RuntimeError and str(error).startswith('Found 0 fil')
+
+
+def _text_of(error: Exception) -> str:
+    """Message of an exception in one line, with what to check."""
+    text = str(error)
     if isinstance(error, KeyError) and error.args:
-        text = ' '.join(str(error.args[0]).split())
+        text = str(error.args[0])  # str(error) is in quotes
+    text = ' '.join(text.split())
     folders = 'data_root, data_prefix and ann_file'
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f'there is no {str(error.filename)!r}; check {folders}'
-    # mmpretrain's words for a folder without images.
-    if isinstance(error, RuntimeError) and text.startswith('Found 0 files'):
+    if _is_empty_folder(error):
         return f'{text.rstrip(".")}; check {folders}'
     return text

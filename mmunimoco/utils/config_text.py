@@ -1,65 +1,75 @@
-"""Values from the text of a config, which is parsed and never executed."""
+"""Read values from the text of a config without executing it."""
 
 import ast
 from typing import Any
 
+_UNREADABLE = (
+    *(LookupError, MemoryError, RecursionError, SyntaxError, TypeError),
+    ValueError,
+)
+
 
 def config_value(text: Any, *path: str) -> dict | None:
-    """A dictionary in the text of a config.
+    """Look up a dictionary in the text of a config.
 
     Args:
-        text (Any): What mmengine keeps under ``meta['cfg']`` of a checkpoint.
-        *path (str): Where it is, such as ``'model', 'backbone'``.
+        text (Any): The config in ``meta['cfg']`` of an mmengine checkpoint.
+        *path (str): Keys that lead to it, such as ``'model', 'backbone'``.
 
     Returns:
-        dict | None: Its value; None if there is none that consists of
-        literals and ``dict(...)``.
+        dict | None: Its value; None if there is none, or if it contains
+        anything but literals and ``dict(...)``.
     """
     try:
-        node = _top_level(ast.parse(text)).get(path[0])
-        for name in path[1:]:
-            node = _items(node).get(name)
-        value = _literal(node)
-    except (SyntaxError, TypeError, ValueError, RecursionError):
+        node = _top_level(ast.parse(text))
+        for name in path:
+            node = _item(node, name)
+        value = ast.literal_eval(node)
+    except _UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
 
 
-def _top_level(tree: ast.Module) -> dict[str, ast.expr]:
-    return {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+def _top_level(tree: ast.Module) -> ast.Dict:
+    """All assignments to names, as one dictionary."""
+    keys, values = [], []
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    keys.append(ast.Constant(target.id))
+                    values.append(_DictCalls().visit(node.value))
+    return ast.Dict(keys, values)
 
 
-def _items(node: ast.expr | None) -> dict[Any, ast.expr]:
-    """What ``dict(...)`` or ``{...}`` holds; of anything else nothing."""
-    if isinstance(node, ast.Dict):
-        return {
-            _literal(key): value
-            for key, value in zip(node.keys, node.values, strict=True)
-        }
-    if not isinstance(node, ast.Call):
-        return {}
-    if not isinstance(node.func, ast.Name) or node.func.id != 'dict':
-        raise ValueError('a call of something else than dict')
-    items: dict[Any, ast.expr] = {}
-    for keyword in node.keywords:
-        items.update(
-            _items(keyword.value)
-            if keyword.arg is None
-            else {keyword.arg: keyword.value}
-        )
-    return items
+class _DictCalls(ast.NodeTransformer):
+    """Turn ``dict(a=1, **{'b': 2})`` into ``{'a': 1, 'b': 2}``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = getattr(node.func, 'id', None)
+        if name != 'dict' or node.args:
+            return node  # no literal, so its value is not read
+        items = ast.Dict([], [])
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                items.keys.append(ast.Constant(keyword.arg))
+                items.values.append(keyword.value)
+            elif isinstance(keyword.value, ast.Dict):
+                items.keys += keyword.value.keys
+                items.values += keyword.value.values
+            else:
+                return node
+        return items
 
 
-def _literal(node: Any) -> Any:
-    """``ast.literal_eval``, with ``dict(a=1)`` as a literal too."""
-    if isinstance(node, (ast.Call, ast.Dict)):
-        return {key: _literal(value) for key, value in _items(node).items()}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_literal(item) for item in node.elts]
-    return ast.literal_eval(node)
+def _item(node: ast.AST, name: str) -> ast.AST:
+    if not isinstance(node, ast.Dict):
+        raise TypeError('not a dictionary')
+    # The last one counts, as in Python.
+    found = [
+        value
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == name
+    ]
+    return found[-1]

@@ -1,4 +1,4 @@
-"""Mean, standard deviation and channel order of images, from a config."""
+"""Mean, standard deviation and channel order of the images of a config."""
 
 import math
 from collections.abc import Mapping
@@ -7,20 +7,24 @@ from typing import Any
 
 from .config_text import config_value
 
-# Of values 0 to 255: rounding, but no other data set.
+# ImageNet's, as in torchvision, timm's ResNets and MoCo: RGB, 0 to 255.
+IMAGENET = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
+)
+# For values 0 to 255: accepts rounding, but not another data set.
 _TOLERANCE = 0.1
-_TURNING = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+_TO_RGB = ('to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """How images are normalised before a backbone sees them.
+    """How images are normalized before a backbone sees them.
 
     Attributes:
         mean (tuple[float]): Mean of each channel, for values 0 to 255.
         std (tuple[float]): Standard deviation of each channel.
         to_rgb (bool): Whether the channels, which OpenMMLab loads as BGR,
-            are turned around before.
+            are reversed first.
     """
 
     mean: tuple[float, ...]
@@ -36,7 +40,7 @@ class Normalization:
         return f'mean {mean}, std {std}, channels {order}'
 
     def agrees_with(self, other: 'Normalization') -> bool:
-        """Whether both are the same, but for rounding."""
+        """Whether both are equal except for rounding."""
         return self.to_rgb == other.to_rgb and all(
             len(own) == len(theirs)
             and all(
@@ -46,41 +50,47 @@ class Normalization:
             for own, theirs in ((self.mean, other.mean), (self.std, other.std))
         )
 
+    def to_meta(self) -> dict:
+        """Return the value for ``meta['normalization']`` of a checkpoint."""
+        return dict(
+            mean=list(self.mean), std=list(self.std), to_rgb=self.to_rgb
+        )
+
 
 def normalization_of(preprocessor: Mapping[str, Any]) -> Normalization:
-    """Read the normalisation from the config of a data preprocessor.
+    """Read the normalization from the config of a data preprocessor.
 
     Args:
         preprocessor (Mapping): Config of a data preprocessor of mmpretrain
-            (``to_rgb``), mmdet or mmseg (``bgr_to_rgb``), or what a
-            checkpoint has under ``meta['normalization']``.
+            (``to_rgb``), mmdet or mmseg (``bgr_to_rgb``), or
+            ``meta['normalization']`` of a checkpoint.
 
     Returns:
-        Normalization: Without mean or std, that of images left as they are.
+        Normalization: Mean 0 and std 1 where the config has none.
 
     Raises:
-        TypeError: If a value has a type that makes no sense there.
+        TypeError: If a value has the wrong type.
     """
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     return Normalization(
         mean=tuple(map(float, (0, 0, 0) if mean is None else mean)),
         std=tuple(map(float, (1, 1, 1) if std is None else std)),
-        to_rgb=any(preprocessor.get(key, False) for key in _TURNING),
+        to_rgb=any(preprocessor.get(key, False) for key in _TO_RGB),
     )
 
 
 def normalization_of_config(cfg: Mapping[str, Any]) -> Normalization | None:
-    """Read the normalisation from a whole config.
+    """Read the normalization from a config.
 
     Args:
-        cfg (Mapping): A config.
+        cfg (Mapping): A complete config.
 
     Returns:
         Normalization | None: None if it has no data preprocessor.
     """
     model = cfg.get('model')
     inner = model and model.get('data_preprocessor')
-    # mmengine takes that of the model where there are two.
+    # mmengine uses that of the model if there are two.
     preprocessor = inner or cfg.get('data_preprocessor')
     return normalization_of(preprocessor) if preprocessor else None
 
@@ -88,15 +98,15 @@ def normalization_of_config(cfg: Mapping[str, Any]) -> Normalization | None:
 def normalization_of_checkpoint(
     checkpoint: Mapping[str, Any],
 ) -> Normalization | None:
-    """Find out how the images of pre-training were normalised.
+    """Read how the images of pre-training were normalized.
 
     Args:
         checkpoint (Mapping): A loaded checkpoint: ``meta`` may have
-            ``normalization`` or, from mmengine, the text of the config under
-            ``cfg``, which is parsed and never executed.
+            ``normalization`` or, from mmengine, the text of the config in
+            ``cfg``, which is parsed and not executed.
 
     Returns:
-        Normalization | None: None if it does not tell.
+        Normalization | None: None if it is not known.
     """
     meta = checkpoint.get('meta')
     if not isinstance(meta, Mapping):
@@ -108,4 +118,4 @@ def normalization_of_checkpoint(
         found = config_value(text, 'model', name) or config_value(text, name)
         return normalization_of(found) if found else None
     except (AttributeError, TypeError, ValueError):
-        return None  # written by something else
+        return None  # written by another program

@@ -11,7 +11,7 @@ import torch
 from foreign_checkpoints import moco_checkpoint, unimoco_config
 from image_folders import FEATURES, NARROW_RESNET, write_image_folder
 
-from mmunimoco.converters import IMAGENET
+from mmunimoco.utils.normalization import IMAGENET
 from mmunimoco.utils.safe_load import read_checkpoint
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -61,7 +61,7 @@ def test_to_mmunimoco(published, converted, to_ours, capsys):
     assert to_ours([*args, '--force', '--source', 'moco']) == 0
     said = capsys.readouterr().out
     assert 'source: moco' in said and "'backbone.' (120 keys)" in said
-    assert 'RGB images of 0 ... 255, mean [123.675, 116.28, 103.53]' in said
+    assert 'mean [123.675, 116.28, 103.53]' in said
     given = ['--mean', '1', '2', '3', '--std', '4', '5', '6']
     assert to_ours([*args, '--force', *given]) == 0
     normalization = read_checkpoint(converted)['meta']['normalization']
@@ -109,7 +109,7 @@ def test_safetensors_go_out_and_in(
         assert torch.equal(value, expected[twin]), key
     file.write_bytes(file.read_bytes()[:300])
     assert to_ours([str(file), str(back), '--force']) == 1
-    assert 'is damaged or no safetensors' in capsys.readouterr().err
+    assert 'is damaged or not a safetensors' in capsys.readouterr().err
 
 
 CONFIG = """

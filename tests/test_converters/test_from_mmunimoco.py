@@ -12,10 +12,11 @@ from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 from torch import nn
 
-from mmunimoco.converters import IMAGENET, TimmModel, to_mmunimoco
-from mmunimoco.converters.command import export
+from mmunimoco.converters import export, to_mmunimoco
 from mmunimoco.converters.hugging_face import config_of
 from mmunimoco.converters.resnet import read_resnet
+from mmunimoco.converters.timm_model import TimmModel
+from mmunimoco.utils.normalization import IMAGENET
 
 CFG = """
 model = dict(
@@ -143,7 +144,9 @@ def test_hugging_face_folder(trained, tmp_path, name):
     assert data['std'] == pytest.approx((0.229, 0.224, 0.225))
     card = (folder / 'README.md').read_text()
     assert card.startswith('---\nlibrary_name: timm\n')
-    assert f'{model.num_features} numbers' in card and 'epoch 5' in card
+    assert (
+        f'{model.num_features} numbers per image' in card and 'epoch 5' in card
+    )
 
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1
@@ -286,8 +289,8 @@ def test_backbone_for_openmmlab(tmp_path, encoder):
             'torchvision',
             "style='caffe'",
         ),
-        ('vit', VIT, 'torchvision', 'no plain ResNet'),
-        ('vit', VIT, 'detectron2', 'no plain ResNet'),
+        ('vit', VIT, 'torchvision', 'not a plain ResNet'),
+        ('vit', VIT, 'detectron2', 'not a plain ResNet'),
         ('v1d', dict(type='ResNetV1d', depth=18), 'timm', r'stem\.0\.conv'),
     ],
 )
@@ -303,7 +306,7 @@ def test_what_has_no_counterpart_is_refused(
 @pytest.mark.parametrize(
     'given, message',
     [
-        ({}, 'not known; say it with --mean and --std'),
+        ({}, 'not known; give it by --mean and --std'),
         (dict(normalization={**IMAGENET, 'to_rgb': False}), 'BGR'),
     ],
 )
@@ -319,7 +322,7 @@ def test_hub_needs_the_normalization(trained, tmp_path, given, message):
 
 def test_hub_needs_the_heads_of_a_vit():
     model = TimmModel('vit_small_patch16_224', 384)
-    with pytest.raises(ValueError, match='number of a ViT.s heads'):
+    with pytest.raises(ValueError, match='number of heads of a ViT'):
         config_of(model, dict(normalization=IMAGENET))
 
 

@@ -12,7 +12,8 @@ from foreign_checkpoints import (
 from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 
-from mmunimoco.converters import IMAGENET, to_mmunimoco
+from mmunimoco.converters import to_mmunimoco
+from mmunimoco.utils.normalization import IMAGENET
 
 
 def images(size=64):
@@ -163,7 +164,7 @@ def drop(state, start):
     'change, source, message',
     [
         (lambda s: {}, 'auto', 'none of the known sources.*no weights'),
-        (lambda s: s, 'timm', r"no checkpoint of timm.*'encoder_q\.'"),
+        (lambda s: s, 'timm', r"not a checkpoint of timm.*'encoder_q\.'"),
         (lambda s: s, 'mmpretrain', "no key starts with 'encoder_k.module.'"),
         (lambda s: s, 'byol', "no source 'byol'"),
         (lambda s: {'a.b': s['module.queue']}, 'auto', r"'a\.' \(1 key\)"),
@@ -185,7 +186,7 @@ def drop(state, start):
         (
             lambda s: drop(s, 'module.encoder_q.layer3.1.bn1.bias'),
             'auto',
-            r'no complete plain ResNet-18: layer3\.1\.bn1\.bias is missing',
+            r'not a complete plain ResNet-18: layer3\.1\.bn1\.bias is missing',
         ),
         (
             lambda s: drop(s, 'module.encoder_q.layer4.1'),
@@ -198,12 +199,12 @@ def drop(state, start):
                 'module.encoder_q.layer1.0.conv2.weight': torch.ones(9, 9),
             },
             'auto',
-            r'conv2\.weight is \(9, 9\) instead of \(64, 64, 3, 3\)',
+            r'conv2\.weight \(\(9, 9\) in the file, \(64, 64, 3, 3\)',
         ),
         (
             lambda s: drop(s, 'module.encoder_k.fc.2'),
             'auto',
-            r"momentum encoder's neck is not .* mlp\.2\.weight is missing",
+            r"momentum encoder's neck does not .* mlp\.2\.weight is missing",
         ),
         (
             lambda s: {**s, 'module.queue': s['module.queue'].T},

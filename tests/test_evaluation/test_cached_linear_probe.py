@@ -17,7 +17,7 @@ from mmunimoco.evaluation.cached_linear_probe import (
     cached_linear_probe,
     fit_linear,
     probe_checkpoint,
-    standardise,
+    standardize,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_probe_counts_right_answers():
     train, train_labels = _features(400)
     test, test_labels = _features(100, seed=1)
     result = cached_linear_probe(train, train_labels, test, test_labels)
-    scaled, other = standardise(train, test)
+    scaled, other = standardize(train, test)
     scores = fit_linear(scaled, train_labels, 6)(other)
     order = scores.argsort(1, descending=True)
     hits = order == test_labels[:, None]
@@ -63,9 +63,9 @@ def test_probe_counts_right_answers():
     assert again == result
 
 
-def test_standardise_keeps_constant_features_finite():
+def test_standardize_keeps_constant_features_finite():
     train = torch.cat([torch.randn(50, 3) * 5 + 2, torch.ones(50, 1)], 1)
-    scaled, other = standardise(train, train + 1)
+    scaled, other = standardize(train, train + 1)
     torch.testing.assert_close(scaled[:, :3].mean(0), torch.zeros(3))
     torch.testing.assert_close(
         scaled[:, :3].std(0, unbiased=False), torch.ones(3)

@@ -110,12 +110,12 @@ def test_memory_stays_within_the_chunks(monkeypatch):
     ('change', 'message'),
     [
         (dict(k=(300,)), 'k=.* asks for 300 .* only 211'),
-        (dict(k=()), 'k must name'),
-        (dict(k=(0, 5)), 'k must name'),
+        (dict(k=()), 'k must contain'),
+        (dict(k=(0, 5)), 'k must contain'),
         (dict(temperature=0.0), 'temperature'),
         (dict(bank_chunk=0), 'bank_chunk'),
         (dict(num_classes=5), r'bank labels must be in \[0, 5\)'),
-        (dict(queries=torch.ones(2, 3)), 'of one D'),
+        (dict(queries=torch.ones(2, 3)), 'same D'),
     ],
 )
 def test_bad_arguments_are_named(change, message):

@@ -6,8 +6,8 @@ torchvision  state dict of a ResNet, without fc
 timm         state dict of a ResNet or ViT, for num_classes=0
 safetensors  the same, as a safetensors file
 detectron2   .pkl of a ResNet
-huggingface  folder with config.json, model.safetensors and README.md, as
-             timm loads it from the Hugging Face Hub
+huggingface  folder with config.json, model.safetensors and README.md, which
+             timm loads from the Hugging Face Hub
 
   python tools/model_converters/from_mmunimoco.py epoch_200.pth r50.pth \
       --format torchvision
@@ -16,14 +16,8 @@ huggingface  folder with config.json, model.safetensors and README.md, as
 import argparse
 import sys
 
-from mmunimoco.converters.command import (
-    FORMATS,
-    add_common,
-    export,
-    finish,
-    normalization,
-)
-from mmunimoco.converters.outgoing import ENCODERS
+from mmunimoco.converters import ENCODERS, FORMATS, export
+from mmunimoco.converters.command_line import add_common, normalization, run
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -36,7 +30,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--encoder',
         choices=ENCODERS,
         default='query',
-        help='whose backbone (default: %(default)s)',
+        help='which backbone (default: %(default)s)',
     )
     return add_common(parser).parse_args(argv)
 
@@ -50,7 +44,7 @@ def convert(args: argparse.Namespace) -> dict:
 
 
 def main(argv=None) -> int:
-    return finish(convert, parse_args(argv))
+    return run(convert, parse_args(argv))
 
 
 if __name__ == '__main__':

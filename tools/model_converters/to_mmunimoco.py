@@ -1,6 +1,6 @@
 """Convert a checkpoint of MoCo, UniMoCo or a ResNet for this project.
 
-Takes MoCo v1 and v2 and UniMoCo as published (.pth.tar), MoCo of mmselfsup
+Reads MoCo v1 and v2 and UniMoCo as published (.pth.tar), MoCo of mmselfsup
 and mmpretrain, and ResNets of torchvision and timm.
 
   python tools/model_converters/to_mmunimoco.py moco_v2_800ep.pth.tar moco.pth
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mmunimoco.converters import SOURCES, to_mmunimoco
-from mmunimoco.converters.command import add_common, finish, normalization
+from mmunimoco.converters.command_line import add_common, normalization, run
 from mmunimoco.converters.files import (
     check_free,
     read_weights,
@@ -28,15 +28,15 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--source',
         choices=['auto', *SOURCES],
         default='auto',
-        help='where it comes from (default: told from its keys)',
+        help='project that wrote it (default: detected from its keys)',
     )
     return add_common(parser).parse_args(argv)
 
 
 def convert(args: argparse.Namespace) -> dict:
     check_free(Path(args.dst), args.force)
-    checkpoint = to_mmunimoco(read_weights(args.src), args.source)
     given = normalization(args)
+    checkpoint = to_mmunimoco(read_weights(args.src), args.source)
     if given is not None:
         checkpoint['meta']['normalization'] = given
     write_checkpoint(Path(args.dst), checkpoint)
@@ -45,7 +45,7 @@ def convert(args: argparse.Namespace) -> dict:
 
 
 def main(argv=None) -> int:
-    return finish(convert, parse_args(argv))
+    return run(convert, parse_args(argv))
 
 
 if __name__ == '__main__':
