@@ -1,1 +1,5 @@
-"""How fast the project is, measured side by side, and what to expect."""
+"""Developer scripts: speed, soak, cost model, comparison of views, GPU check.
+
+Run from the root of a checkout as ``python -m benchmarks.speed`` and the
+like; docs/benchmarks/README.md describes each. Not part of the wheel.
+"""

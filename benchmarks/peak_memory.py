@@ -1,9 +1,10 @@
-"""Peak of the memory that a call takes on top of what is there."""
+"""Peak of the memory that a call allocates on top of what exists."""
 
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,11 +12,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# How it was measured, for the report.
 METHODS = dict(
     cpu="running sum of all allocations and frees of torch's CPU allocator "
     'during the call, temporaries inside operators included, as recorded by '
-    'torch.profiler; what a BLAS packs for itself is not seen',
+    'torch.profiler; buffers that a BLAS allocates itself are not seen',
     cuda='torch.cuda.max_memory_allocated during the call less '
     'torch.cuda.memory_allocated before it',
 )
@@ -25,11 +25,11 @@ def peak_extra_bytes(function: Callable[[], Any], device: str) -> int:
     """Measure the peak of memory during a call.
 
     Args:
-        function (Callable): What to call. What it returns is dropped at once.
+        function (Callable): What to call; its result is dropped at once.
         device (str): 'cpu' or 'cuda'.
 
     Returns:
-        int: Bytes above those allocated before.
+        int: Bytes above those allocated before the call.
     """
     if device == 'cuda':
         return _peak_cuda(function)
@@ -46,14 +46,9 @@ def _peak_cuda(function: Callable[[], Any]) -> int:
 
 
 def _peak_cpu(function: Callable[[], Any]) -> int:
-    # That there is no GPU is no error here.
+    # Kineto would report the missing GPU as an error.
     os.environ.setdefault('KINETO_LOG_LEVEL', '5')
-    # Freeing what was there before counts for nothing.
-    with (
-        warnings.catch_warnings(),
-        TemporaryDirectory() as folder,
-    ):
-        # Of the cycles of a schedule, where there is none.
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.filterwarnings('ignore', '.*Profiler clears events')
         with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True
@@ -69,13 +64,4 @@ def _peak_cpu(function: Callable[[], Any]) -> int:
     )
     if not changes:
         raise RuntimeError('torch.profiler recorded no allocation')
-    return running_peak(change for *_, change in changes)
-
-
-def running_peak(changes: Iterable[int]) -> int:
-    """Largest value of a running sum that starts at 0."""
-    total = peak = 0
-    for change in changes:
-        total += change
-        peak = max(peak, total)
-    return peak
+    return max(accumulate((size for *_, size in changes), initial=0))

@@ -3,7 +3,6 @@
 import multiprocessing
 import pickle
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,31 +11,28 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
-# Forked from a server that has imported these once and runs no threads.
-PRELOAD = ['torch', 'mmpretrain.models', 'mmunimoco']
-TIMEOUT = timedelta(minutes=5)
-
 
 def run_processes(
     function: Callable[..., Any], world_size: int, *args: Any
 ) -> list[Any]:
-    """Call a function in a group of gloo processes of one thread each.
+    """Call a function in a gloo group of single-threaded processes.
 
     Args:
         function (Callable): On the top level of a module.
         world_size (int): Number of processes.
-        *args: For the function; like its result, what pickle takes.
+        *args: Picklable arguments of the function.
 
     Returns:
-        list: Result of each rank.
+        list: The result of each rank.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: If one raised.
+        torch.multiprocessing.ProcessRaisedException: If a rank raised.
     """
-    multiprocessing.set_forkserver_preload(PRELOAD)
+    # Processes are forked from a server that has imported this.
+    multiprocessing.set_forkserver_preload([function.__module__])
     with TemporaryDirectory() as folder:
         start_processes(
-            _body,
+            _run_rank,
             (function, world_size, folder, args),
             nprocs=world_size,
             start_method='forkserver',
@@ -51,7 +47,7 @@ def _result(folder: str, rank: int) -> Path:
     return Path(folder) / f'{rank}.pkl'
 
 
-def _body(
+def _run_rank(
     rank: int, function: Callable, world_size: int, folder: str, args: tuple
 ) -> None:
     torch.set_num_threads(1)
@@ -60,10 +56,7 @@ def _body(
         init_method=f'file://{folder}/store',
         rank=rank,
         world_size=world_size,
-        timeout=TIMEOUT,
     )
-    result = function(*args)
-    _result(folder, rank).write_bytes(pickle.dumps(result))
-    # The group ends with its process. To destroy it hangs now and then in old
-    # releases of torch: it waits for threads that wait for Python's lock.
+    _result(folder, rank).write_bytes(pickle.dumps(function(*args)))
+    # Not destroyed: old releases of torch now and then deadlock in that.
     dist.barrier()

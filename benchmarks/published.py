@@ -1,29 +1,37 @@
-"""The published algorithm, written anew as plainly as possible.
+"""The published algorithm and augmentation, rewritten as plainly as possible.
 
-Order and formula as in the method's description: query forward, momentum
+Order and formula follow the description of the method: query forward, momentum
 update, key forward, logits against the queue, targets by comparing labels,
 log(1 + sum exp(neg) * sum exp(-pos)), backward, enqueue. One process, no
-shuffle. The queue is (C, K), as it is in MoCo.
+shuffled BN. The queue is (C, K), as in MoCo.
 
-It shares nothing with the rest of the package. The tests hold the method
-equal to it, and the benchmarks time it: what is compared in speed is proven
-to compute the same.
+Independent of the package on purpose: the tests compare the package with this
+code, and the benchmarks time it, so both sides of a ratio are known to compute
+the same.
 """
 
+import random
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 
 import torch
+from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def unicon(logits: Tensor, targets: Tensor) -> Tensor:
-    """UniCon as published; overflows where logits are large.
+    """UniCon as published; overflows for large logits.
 
     Args:
         logits (Tensor): Shape (N, M), float.
-        targets (Tensor): 1 for positives, 0 for negatives, as ``logits``.
+        targets (Tensor): Shape (N, M), same dtype: 1 for positives, 0 for
+            negatives.
 
     Returns:
         Tensor: Scalar.
@@ -34,7 +42,7 @@ def unicon(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def unicon_mean(logits: Tensor, targets: Tensor) -> Tensor:
-    """UniCon with the mean over the positives; as :func:`unicon`."""
+    """UniCon with the mean over positives; arguments as in :func:`unicon`."""
     sum_negatives = (logits.exp() * (1 - targets)).sum(dim=1)
     sum_positives = ((-logits).exp() * targets).sum(dim=1)
     mean_positives = sum_positives / targets.sum(dim=1)
@@ -42,20 +50,20 @@ def unicon_mean(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def supcon_out(logits: Tensor, targets: Tensor) -> Tensor:
-    """Eq. 2 of SupCon (arXiv 2004.11362); as :func:`unicon`."""
+    """Eq. 2 of SupCon (arXiv 2004.11362); arguments as in :func:`unicon`."""
     log_prob = logits.log_softmax(dim=1)
     return -((targets * log_prob).sum(dim=1) / targets.sum(dim=1)).mean()
 
 
 def supcon_in(logits: Tensor, targets: Tensor) -> Tensor:
-    """Eq. 3 of SupCon (arXiv 2004.11362); as :func:`unicon`."""
+    """Eq. 3 of SupCon (arXiv 2004.11362); arguments as in :func:`unicon`."""
     prob = logits.softmax(dim=1)
     mean = (targets * prob).sum(dim=1) / targets.sum(dim=1)
     return -mean.log().mean()
 
 
 def info_nce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Eq. 1 of MoCo (arXiv 1911.05722), which reads no ``targets``."""
+    """Eq. 1 of MoCo (arXiv 1911.05722); ignores ``targets``."""
     own = logits.new_zeros(len(logits), dtype=torch.long)
     return functional.cross_entropy(logits, own)
 
@@ -97,13 +105,13 @@ class PublishedHead:
         """Replace the oldest keys and labels.
 
         Raises:
-            ValueError: If the queue is no multiple of the batch.
+            ValueError: If the queue length is not a multiple of the batch.
         """
         n, length = len(k), self.queue.shape[1]
         if length % n:
             raise ValueError(
-                f'a queue of {length} keys is no multiple of the batch of '
-                f'{n}, which the published code demands'
+                f'the queue length {length} must be a multiple of the batch '
+                f'size {n}, as in the published code'
             )
         self.queue[:, self.pointer : self.pointer + n] = k.T
         self.label_queue[self.pointer : self.pointer + n] = labels
@@ -153,3 +161,42 @@ class PublishedUniMoCo:
         self.optimizer.step()
         self.head.enqueue(k, labels)
         return loss.item()
+
+
+class PublishedViews(Dataset):
+    """Two views by the published augmentation: torchvision on PIL images.
+
+    Args:
+        paths (list[Path]): Images, repeated up to ``length``.
+        length (int): Images per epoch.
+    """
+
+    def __init__(self, paths: list[Path], length: int) -> None:
+        self.paths, self.length = paths, length
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(224, scale=(0.2, 1.0)),
+                transforms.RandomApply(
+                    [transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8
+                ),
+                transforms.RandomGrayscale(p=0.2),
+                transforms.RandomApply([transforms.Lambda(blur)], p=0.5),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        path = self.paths[index % len(self.paths)]
+        image = Image.open(path).convert('RGB')
+        return [self.transform(image), self.transform(image)]
+
+
+def blur(image: Image.Image) -> Image.Image:
+    """Blur by PIL with a random sigma, as in MoCo v2."""
+    radius = random.uniform(0.1, 2.0)
+    return image.filter(ImageFilter.GaussianBlur(radius))

@@ -1,154 +1,130 @@
-"""Train by a config, as the Runner does, but one step at a time."""
+"""Training runs of the compared configs, driven one step at a time."""
 
 import gc
 import time
-from collections.abc import Callable
-from math import ceil
+from collections.abc import Callable, Iterable
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import mmpretrain
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
 from mmengine.runner import EpochBasedTrainLoop
-from mmpretrain.registry import LOOPS
+from mmpretrain.registry import DATASETS, LOOPS
+from mmpretrain.structures import DataSample
 
-from demo.settings import find_config_dir
 from mmunimoco.engine.launch import build_runner
 
-from .images import find_images
-from .timing import wait
+from .measure import synchronize
 
-# Of mmpretrain: the configuration that ours is compared with.
+CONFIG = (
+    Path(__file__).resolve().parents[1]
+    / 'configs/unimoco/unimoco_resnet50_8xb32-coslr-200e_in1k.py'
+)
 MOCO_CONFIG = 'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py'
-# Of ours, below configs/unimoco.
-CONFIG = 'unimoco_resnet50_8xb32-coslr-200e_in1k.py'
-FAST_CONFIG = 'unimoco_resnet50_8xb32-coslr-200e_in1k_fast.py'
+CLASSES = 1000
 
 
 @LOOPS.register_module()
-class SteppedTrainLoop(EpochBasedTrainLoop):
-    """A training loop that gets ready and leaves the steps to the caller.
-
-    After ``Runner.train()`` everything is as before the first iteration of a
-    real run, whatever hooks the config has.
-    """
+class PausedTrainLoop(EpochBasedTrainLoop):
+    """Prepare for the first iteration, and leave the steps to the caller."""
 
     def run(self) -> Any:
-        """Call what comes before the first iteration; return the model."""
+        """Call the hooks that precede the first iteration."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         return self.runner.model
 
 
-class Trainer:
-    """A training run that is driven from outside.
+@DATASETS.register_module()
+class ListedImages(BaseDataset):
+    """Unlabeled images, repeated up to a length.
 
     Args:
-        cfg (Config): A pre-training config with its image folder set, see
-            :func:`set_images`. Changed in place.
+        paths (list[str]): Image files.
+        length (int): Number of samples.
+        **kwargs: Arguments of ``BaseDataset``.
+    """
+
+    def __init__(self, paths: list[str], length: int, **kwargs) -> None:
+        self.paths, self.length = paths, length
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [
+            dict(img_path=path)
+            for path in islice(cycle(self.paths), self.length)
+        ]
+
+
+class Trainer:
+    """A training run whose steps are called from outside.
+
+    Args:
+        cfg (Config): A pre-training config that reads existing images, see
+            :func:`read_images`. Modified in place.
         folder (Path): For logs.
+
+    Attributes:
+        model (nn.Module): The model in training.
+        loader (DataLoader): The config's training data loader.
     """
 
     def __init__(self, cfg: Config, folder: Path) -> None:
         cfg.work_dir = str(folder)
         # Runners of one process must not share a logger or a message hub.
         cfg.experiment_name = f'speed-{folder.name}-{time.time_ns()}'
-        cfg.train_cfg = dict(type='SteppedTrainLoop', max_epochs=10**6)
-        for field in ('val', 'test'):
+        cfg.log_level = 'ERROR'
+        cfg.train_cfg = dict(type='PausedTrainLoop', max_epochs=10**6)
+        for split in ('val', 'test'):
             for part in ('cfg', 'dataloader', 'evaluator'):
-                cfg[f'{field}_{part}'] = None
-        # One of mmengine's own is switched off, the other left out.
+                cfg[f'{split}_{part}'] = None
         cfg.default_hooks.checkpoint = None
         cfg.default_hooks.pop('visualization', None)
         cfg.param_scheduler = None
         self.runner = build_runner(cfg)
         self.runner.train()
-
-    @property
-    def model(self) -> Any:
-        """The model in training."""
-        return self.runner.model
-
-    @property
-    def loader(self) -> Any:
-        """The data loader of the run."""
-        return self.runner.train_loop.dataloader
+        self.model = self.runner.model
+        self.loader = self.runner.train_loop.dataloader
 
     def step(self, data: dict) -> None:
         """Train on a batch, hooks included."""
         self.runner.train_loop.run_iter(0, data)
 
 
-def our_config() -> Config:
-    """Read the pre-training config of this project.
-
-    Raises:
-        FileNotFoundError: If the package was installed without its configs.
-    """
-    return Config.fromfile(find_config_dir('unimoco') / CONFIG)
-
-
-def fast_config() -> Config:
-    """Read the variant of it with the fast input path, and the fast runtime.
-
-    Raises:
-        FileNotFoundError: If the package was installed without its configs.
-    """
-    folder = find_config_dir('unimoco')
-    cfg = Config.fromfile(folder / FAST_CONFIG)
-    runtime = Config.fromfile(folder.parent / '_base_' / 'fast_runtime.py')
-    cfg.optim_wrapper.update(runtime.fast_optim_wrapper)
-    cfg.default_hooks.update(runtime.default_hooks)
-    for name in ('custom_hooks', 'model_wrapper_cfg'):
-        cfg[name] = runtime[name]
-    return cfg
-
-
-def _image_dataset(cfg: Config) -> ConfigDict:
-    """The dataset below all wrappers, which has the pipeline."""
-    dataset = cfg.train_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    return dataset
-
-
-def for_cpu(cfg: Config) -> Config:
-    """Leave out of a fast config what a CPU does not have.
-
-    Mixed precision by ``AmpOptimWrapper`` and fused optimizers need CUDA;
-    compiling takes a CPU longer than all that is measured here.
+def our_config(device: str) -> Config:
+    """Read this project's config of ResNet-50 on ImageNet.
 
     Args:
-        cfg (Config): Changed in place.
-
-    Returns:
-        Config: The same.
+        device (str): On 'cpu', mixed precision, compilation and the fused
+            optimizer are switched off: they need CUDA or a long warm-up.
     """
+    cfg = Config.fromfile(CONFIG)
+    if device == 'cuda':
+        return cfg
     wrapper = cfg.optim_wrapper
     wrapper.type = 'OptimWrapper'
     for option in ('dtype', 'loss_scale', 'constructor'):
         wrapper.pop(option, None)
     wrapper.optimizer.pop('fused', None)
     for hook in cfg.get('custom_hooks') or []:
-        hook.pop('compile', None)  # of StepOptionsHook
-    cfg.pop('compile', None)
+        if hook.get('compile'):
+            hook.compile = False
     return cfg
 
 
-def moco_config(amp: bool = False) -> Config:
-    """Read mmpretrain's own config of MoCo v2.
-
-    Args:
-        amp (bool): What its ``tools/train.py --amp`` does. Defaults to False.
+def moco_config(device: str) -> Config:
+    """Read mmpretrain's config of MoCo v2, with ``--amp`` on CUDA.
 
     Raises:
         FileNotFoundError: If mmpretrain was installed without its configs.
     """
     root = Path(mmpretrain.__file__).parent
-    path = root / '.mim' / 'configs' / MOCO_CONFIG
-    if not path.is_file():
+    path = root / '.mim/configs' / MOCO_CONFIG
+    if not path.is_file():  # an editable installation
         path = root.parent / 'configs' / MOCO_CONFIG
     if not path.is_file():
         raise FileNotFoundError(
@@ -156,102 +132,127 @@ def moco_config(amp: bool = False) -> Config:
             ' install mmpretrain from its wheel'
         )
     cfg = Config.fromfile(path)
-    if amp:
+    if device == 'cuda':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     return cfg
 
 
-def set_images(
-    cfg: Config, images: Path, batch_size: int, batches: int, workers: int
+def read_images(
+    cfg: Config,
+    paths: list[Path],
+    batch_size: int,
+    batches: int,
+    workers: int,
+    image_size: int = 224,
 ) -> Config:
-    """Let a config read a folder of unlabeled images.
+    """Make a config read unlabeled images with its own training pipeline.
 
     Args:
-        cfg (Config): A pre-training config; changed in place. Its pipeline
-            stays.
-        images (Path): The folder, of at least one image.
-        batch_size (int): Images a step.
-        batches (int): Steps an epoch, each of ``batch_size`` images; a small
-            folder is read several times.
-        workers (int): Processes that load.
+        cfg (Config): A pre-training config; modified in place.
+        paths (list[Path]): Images, repeated up to the epoch's length.
+        batch_size (int): Images per step.
+        batches (int): Steps per epoch.
+        workers (int): Data loader processes.
+        image_size (int): Height and width of the views. Defaults to 224.
 
     Returns:
-        Config: The same.
+        Config: The same config.
     """
-    wanted = batches * batch_size
-    times = ceil(wanted / len(find_images(images)))
-    found = dict(
-        type='CustomDataset',
-        data_root=str(images),
-        with_label=False,
-        indices=ceil(wanted / times),
-        pipeline=_image_dataset(cfg).pipeline,
-    )
+    dataset = cfg.train_dataloader.dataset
+    while 'pipeline' not in dataset:
+        dataset = dataset.dataset
+    pipeline = dataset.pipeline
+    _set_view_size(pipeline, image_size)
     loader = cfg.train_dataloader
     loader.dataset = ConfigDict(
-        type='RepeatDataset', times=times, dataset=found
+        type='ListedImages',
+        paths=[str(path.resolve()) for path in paths],
+        length=batches * batch_size,
+        pipeline=pipeline,
     )
-    loader.batch_size = batch_size
-    loader.num_workers = workers
-    loader.persistent_workers = workers > 0
-    # The same images in the same order for all that is compared.
+    loader.batch_size, loader.num_workers = batch_size, workers
+    loader.persistent_workers, loader.pin_memory = workers > 0, False
+    # The same images in the same order for all contestants.
     loader.sampler = dict(type='DefaultSampler', shuffle=False)
     loader.drop_last = True
     return cfg
 
 
-def set_model_size(cfg: Config, depth: int) -> None:
-    """Change the depth of a config's ResNet, and the neck with it."""
+def _set_view_size(node: Any, size: int) -> None:
+    """Change the size of the views that a pipeline crops."""
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            _set_view_size(item, size)
+    elif isinstance(node, dict):
+        if node.get('type', '').endswith(('RandomResizedCrop', 'TwoCrops')):
+            node['scale'] = size
+        _set_view_size(node.get('transforms'), size)
+
+
+def set_depth(cfg: Config, depth: int) -> Config:
+    """Change the depth of a config's ResNet, and its neck's width to match."""
     cfg.model.backbone.depth = depth
     if depth < 50:
         cfg.model.neck.in_channels = cfg.model.neck.hid_channels = 512
+    return cfg
 
 
-def set_view_size(pipeline: list, size: int) -> None:
-    """Change the size of the views that a pipeline crops."""
-    for transform in pipeline:
-        if isinstance(transform, list):
-            set_view_size(transform, size)
-        elif transform['type'].endswith(('RandomResizedCrop', 'TwoCrops')):
-            transform['scale'] = size
-        elif 'transforms' in transform:
-            set_view_size(transform['transforms'], size)
+def synthetic_batches(
+    batch_size: int, image_size: int, device: str, label_share: float = 1.0
+) -> list[dict]:
+    """Draw four batches of two random uint8 views that lie on the device.
+
+    Args:
+        batch_size (int): Images per batch.
+        image_size (int): Height and width.
+        device (str): Where the images are.
+        label_share (float): Share of labeled images. Defaults to 1.
+    """
+    shape = (batch_size, 3, image_size, image_size)
+    batches = []
+    for _ in range(4):
+        labels = torch.randint(CLASSES, (batch_size,))
+        labels[round(label_share * batch_size) :] = -1
+        views = [
+            torch.randint(256, shape, dtype=torch.uint8, device=device)
+            for _ in range(2)
+        ]
+        samples = [DataSample().set_gt_label(x) for x in labels.tolist()]
+        batches.append(dict(inputs=views, data_samples=samples))
+    return batches
 
 
-def clean_up(device: str) -> None:
-    """Free what trainers held that are gone, and what they compiled."""
-    gc.collect()
-    if device == 'cuda':
-        torch.cuda.empty_cache()
-        # After some more sizes torch would not compile encoders any more.
-        torch.compiler.reset()
-
-
-def rate_of_epoch(
-    loader: Any,
+def epoch_rate(
+    batches: Iterable,
     batch_size: int,
     skip: int,
     consume: Callable[[Any], Any],
     device: str,
 ) -> float:
-    """Images per second of one epoch once it has settled.
+    """Return the images per second of one epoch after its start-up.
 
     Args:
-        loader (DataLoader): Of more than ``skip`` batches.
-        batch_size (int): Images a batch.
-        skip (int): Batches before the clock starts, at least 1: the start of
-            the workers, and what they have loaded in advance.
-        consume (Callable): What becomes of a batch.
+        batches (Iterable): A data loader, or a list of batches.
+        batch_size (int): Images per batch.
+        skip (int): Batches before the clock starts, at least 1: while the
+            workers start, and what they have loaded in advance.
+        consume (Callable): Called with each batch.
         device (str): 'cpu' or 'cuda'.
-
-    Returns:
-        float: Images per second.
     """
-    for index, batch in enumerate(loader, 1):
+    for index, batch in enumerate(batches, 1):
         consume(batch)
         if index == skip:
-            wait(device)
+            synchronize(device)
             start = time.perf_counter()
-    wait(device)
+    synchronize(device)
     return (index - skip) * batch_size / (time.perf_counter() - start)
+
+
+def free_memory(device: str) -> None:
+    """Release deleted trainers and what they compiled."""
+    gc.collect()
+    if device == 'cuda':
+        torch.cuda.empty_cache()
+        # torch recompiles a module only so many times.
+        torch.compiler.reset()

@@ -10,7 +10,6 @@ python -m demo.collect_seeds work_dirs/demo_seed?/summary.json \
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -34,27 +33,39 @@ def collect_seeds(summaries: list[dict]) -> dict:
         the scores in percent by initialisation, and what the runs share.
 
     Raises:
-        ValueError: If there is no run, a seed occurs twice, a run is
-            reduced, or the runs differ in more than their seed.
+        ValueError: If a seed occurs twice, a run is reduced, or the runs
+            differ in more than their seed.
     """
-    _check(summaries)
     summaries = sorted(summaries, key=lambda summary: summary['seed'])
+    _check(summaries)
     scores = [_scores(summary) for summary in summaries]
-    runs = [
-        dict(
-            seed=summary['seed'],
-            as_expected=all(met for _, met in expectations(summary)),
-            scores=score,
-            pretrain_seconds=[e['seconds'] for e in summary['pretrain']],
-            total_seconds=summary['total_seconds'],
-        )
-        for summary, score in zip(summaries, scores, strict=True)
-    ]
+    values = {
+        name: {key: [score[name][key] for score in scores] for key in entry}
+        for name, entry in scores[0].items()
+    }
     first = summaries[0]
     return dict(
-        mean=_over_seeds(scores, mean),
-        std=_over_seeds(scores, lambda v: stdev(v) if len(v) > 1 else 0.0),
-        runs=runs,
+        mean={
+            name: {key: round(mean(v), 2) for key, v in entry.items()}
+            for name, entry in values.items()
+        },
+        std={
+            name: {
+                key: round(stdev(v), 2) if len(v) > 1 else 0.0
+                for key, v in entry.items()
+            }
+            for name, entry in values.items()
+        },
+        runs=[
+            dict(
+                seed=summary['seed'],
+                as_expected=all(met for _, met in expectations(summary)),
+                scores=score,
+                pretrain_seconds=[e['seconds'] for e in summary['pretrain']],
+                total_seconds=summary['total_seconds'],
+            )
+            for summary, score in zip(summaries, scores, strict=True)
+        ],
         epochs=[e['epochs'] for e in first['pretrain']],
         configs=[e['config'] for e in first['pretrain']],
         **{key: first[key] for key in SHARED},
@@ -62,8 +73,7 @@ def collect_seeds(summaries: list[dict]) -> dict:
 
 
 def _check(summaries: list[dict]) -> None:
-    if not summaries:
-        raise ValueError('no summary given')
+    first = summaries[0]
     seeds = [summary['seed'] for summary in summaries]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f'a seed occurs twice: {seeds}')
@@ -74,43 +84,27 @@ def _check(summaries: list[dict]) -> None:
                 'mean nothing'
             )
         for key in SHARED:
-            if summary[key] != summaries[0][key]:
+            if summary[key] != first[key]:
                 raise ValueError(
                     f'the runs of seeds {seeds[0]} and {seed} differ in '
-                    f'{key}: {summaries[0][key]} and {summary[key]}'
+                    f'{key}: {first[key]} and {summary[key]}'
                 )
-        if ('detection' in summary) != ('detection' in summaries[0]):
+        if ('detection' in summary) != ('detection' in first):
             raise ValueError('only some of the runs include transfer')
 
 
 def _scores(summary: dict) -> dict[str, dict[str, float]]:
-    entries = [summary['random_init'], *summary['pretrain']]
-    scores = {
-        row_name(entry.get('label_ratio')): {
-            key: entry[key] for key in ('knn_top1', 'linear_top1')
-        }
-        for entry in entries
-    }
-    # In the same order: random weights, then by share of labels.
-    for task, key in TRANSFER_METRICS.values():
-        for score, entry in zip(
-            scores.values(), summary.get(task, []), strict=False
-        ):
-            score[key] = entry[key]
+    scores = {}
+    for index, entry in enumerate(
+        [summary['random_init'], *summary['pretrain']]
+    ):
+        score = {key: entry[key] for key in ('knn_top1', 'linear_top1')}
+        for task, key in TRANSFER_METRICS.values():
+            # In the same order: random weights, then by share of labels.
+            if task in summary:
+                score[key] = summary[task][index][key]
+        scores[row_name(entry.get('label_ratio'))] = score
     return scores
-
-
-def _over_seeds(
-    scores: list[dict[str, dict[str, float]]],
-    function: Callable[[list[float]], float],
-) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            key: round(function([score[name][key] for score in scores]), 2)
-            for key in entry
-        }
-        for name, entry in scores[0].items()
-    }
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,14 +38,7 @@ ShownObject = tuple[int, Iterable[float], np.ndarray]
 
 @mpl.rc_context(STYLE)
 def plot_curves(summary: dict) -> bytes:
-    """Draw loss and kNN accuracy over the epochs.
-
-    Args:
-        summary (dict): From :func:`build_summary`.
-
-    Returns:
-        bytes: A PNG.
-    """
+    """Draw loss and kNN accuracy over the epochs."""
     figure = Figure(figsize=(9.6, 3.9), layout='constrained')
     loss, knn = figure.subplots(1, 2)
     for entry in summary['pretrain']:
@@ -97,10 +90,7 @@ def plot_embedding(
             coordinates.
         labels (np.ndarray): (N,) classes.
         classes (tuple[str, ...]): Names of the classes.
-        summary (dict): From :func:`build_summary`, for the kNN accuracies.
-
-    Returns:
-        bytes: A PNG.
+        summary (dict): For the kNN accuracies.
     """
     scores = {e['label_ratio']: e['knn_top1'] for e in summary['pretrain']}
     scores[None] = summary['random_init']['knn_top1']
@@ -125,14 +115,7 @@ def plot_embedding(
 
 @mpl.rc_context(STYLE)
 def plot_transfer(summary: dict) -> bytes:
-    """Draw a bar for each backbone and metric of transfer.
-
-    Args:
-        summary (dict): From :func:`build_summary`, with transfer.
-
-    Returns:
-        bytes: A PNG.
-    """
+    """Draw a bar for each backbone and metric of transfer."""
     figure = Figure(figsize=(9.6, 3.6), layout='constrained')
     panels = figure.subplots(1, len(TRANSFER_METRICS))
     names = [backbone_title(r).replace(' ', '\n') for r in BACKBONES]
@@ -159,15 +142,13 @@ def plot_predictions(
 ) -> bytes:
     """Draw the predictions from each backbone beside the ground truth.
 
+    There are two rows for each scene, objects and classes of the pixels.
+
     Args:
         scenes (list[Scene]): The scenes.
-        predictions (dict): Share of labels (None: random weights) -> what
-            :func:`detected_objects` and :func:`segmented_classes` return.
+        predictions (dict): Share of labels (None: random weights) -> arrays
+            of :func:`detected_objects`, and (scenes, H, W) classes.
         classes (tuple[str, ...]): Names of the classes.
-
-    Returns:
-        bytes: A PNG: a column for the ground truth and for each backbone,
-        two rows for each scene (objects, classes of the pixels).
     """
     figure = Figure(figsize=(9.6, 4 * len(scenes) + 0.6), layout='constrained')
     grid = figure.subplots(
@@ -235,14 +216,7 @@ def _draw_points(
 
 
 def _spread(places: np.ndarray) -> np.ndarray:
-    """Move overlapping names upwards.
-
-    Args:
-        places (np.ndarray): (N, 2), in fractions of the panel.
-
-    Returns:
-        np.ndarray: (N, 2).
-    """
+    """Move overlapping names, (N, 2) in fractions of the panel, upwards."""
     width, height = 0.2, 0.055
     places = places.copy()
     order = np.argsort(places[:, 1])

@@ -45,27 +45,12 @@ Block = tuple[str, object]
 
 
 def markdown_report(summary: dict) -> str:
-    """Write the report as Markdown beside its pictures.
-
-    Args:
-        summary (dict): From :func:`build_summary`.
-
-    Returns:
-        str: The text.
-    """
+    """The report as Markdown, to be written beside its pictures."""
     return '\n\n'.join(map(_markdown, _blocks(summary))) + '\n'
 
 
 def html_report(summary: dict, pictures: dict[str, bytes]) -> str:
-    """Write the report as one HTML file that contains its pictures.
-
-    Args:
-        summary (dict): From :func:`build_summary`.
-        pictures (dict[str, bytes]): PNGs by file name.
-
-    Returns:
-        str: The text.
-    """
+    """The report as one HTML file with its pictures, PNGs by file name."""
     body = '\n'.join(_html(block, pictures) for block in _blocks(summary))
     return _PAGE.format(title=TITLE, body=body)
 

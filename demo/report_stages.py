@@ -41,16 +41,7 @@ EMBEDDING_VERSION = 1
 def report_stages(
     settings: DemoSettings, training: list[Stage], transfer: list[Stage]
 ) -> list[Stage]:
-    """Embed the test images with each backbone, then write the report.
-
-    Args:
-        settings (DemoSettings): The run.
-        training (list[Stage]): From :func:`training_stages`.
-        transfer (list[Stage]): From :func:`transfer_stages`.
-
-    Returns:
-        list[Stage]: In the order in which they run.
-    """
+    """Embed the test images with each backbone, then write the report."""
     backbones = {stage.name: stage for stage in training}
     embeddings = [
         _embedding_stage(settings, ratio, backbones[backbone_name(ratio)])

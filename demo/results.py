@@ -81,15 +81,7 @@ def build_summary(
 
 
 def expectations(summary: dict) -> list[tuple[str, bool]]:
-    """Compare a run with what the method promises.
-
-    Args:
-        summary (dict): From :func:`build_summary`.
-
-    Returns:
-        list[tuple[str, bool]]: Sentences with the numbers, and whether each
-        expectation is met.
-    """
+    """Sentences on what the method promises, and whether each is met."""
     knn = {e['label_ratio']: e['knn_top1'] for e in summary['pretrain']}
     none, some, full = (knn[ratio] for ratio in sorted(knn))
     random = summary['random_init']['knn_top1']

@@ -38,15 +38,7 @@ SHOWN_SCENES, SHOWN_SCORE = 3, 0.5
 def transfer_stages(
     settings: DemoSettings, training: list[Stage]
 ) -> list[Stage]:
-    """Compose scenes, then fine-tune each backbone on each task.
-
-    Args:
-        settings (DemoSettings): The run.
-        training (list[Stage]): From :func:`training_stages`.
-
-    Returns:
-        list[Stage]: In the order in which they run; empty without transfer.
-    """
+    """Compose scenes, then fine-tune each backbone on each task."""
     if not settings.transfer:
         return []
     backbones = {stage.name: stage for stage in training}
@@ -81,10 +73,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def detected_objects(runner: Runner) -> dict[str, np.ndarray]:
-    """Confident detections in the first scenes.
-
-    Args:
-        runner (Runner): After testing a detector of mmdet.
+    """Confident detections of a tested detector in the first scenes.
 
     Returns:
         dict[str, np.ndarray]: Of the N detections ``scene`` (N,) int64 (its
@@ -110,14 +99,7 @@ def detected_objects(runner: Runner) -> dict[str, np.ndarray]:
 
 
 def segmented_classes(runner: Runner) -> dict[str, np.ndarray]:
-    """Classes of the pixels of the first scenes.
-
-    Args:
-        runner (Runner): After testing a segmenter of mmseg.
-
-    Returns:
-        dict[str, np.ndarray]: ``classes`` (scenes, H, W) uint8.
-    """
+    """``classes`` (scenes, H, W) uint8 of a tested segmenter."""
     maps = [
         sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         for sample in _predict(runner)

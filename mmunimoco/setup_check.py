@@ -180,8 +180,8 @@ def _build_dataset(cfg: Config) -> tuple[str, Any]:
             f'set train_dataloader.batch_size={count} or less, or '
             'train_dataloader.drop_last=False',
         )
-    kinds = sorted({type(leaf).__name__ for leaf in find_leaves(dataset)})
-    return f'{count} images of {", ".join(kinds)}', dataset
+    kinds = {type(leaf).__name__ for leaf in find_leaves(dataset)}
+    return f'{count} images of {", ".join(sorted(kinds))}', dataset
 
 
 def _load_samples(dataset: Any) -> tuple[str, bool]:
@@ -226,7 +226,7 @@ def _count_labels(cfg: Config, dataset: Any) -> tuple[str, bool]:
     leaves = find_leaves(dataset)
     table = read_samples(leaves)
     total, labeled = len(table.paths), int(table.has_label.sum())
-    if not labeled:
+    if labeled == 0:
         return f'none of {total} images has a label: equal to MoCo v2', True
     counts = np.bincount(table.classes)
     limits = {'model.head.num_classes': cfg.model.head.get('num_classes')}

@@ -1,4 +1,4 @@
-"""Runs of a small UniMoCo on noise, some of which may be poisoned."""
+"""Runs of a small UniMoCo on noise, some of it NaN."""
 
 import torch
 from mmengine.runner import Runner
@@ -10,10 +10,10 @@ N, STEPS = 4, 12
 
 
 class Noise(Dataset):
-    """Two views of noise; of some images every pixel is NaN.
+    """Two views of noise per image; the poisoned images are all NaN.
 
     Args:
-        poisoned: Numbers of those images.
+        poisoned: Indices of those images.
         length: Number of images.
     """
 
@@ -33,14 +33,14 @@ class Noise(Dataset):
 
 
 def noise_runner(work_dir, poisoned=(), hooks=(), epochs=1, **changes):
-    """Build a runner: 12 steps of 4 images each, in order.
+    """Build a runner: 12 steps an epoch of 4 images each, in order.
 
     Args:
         work_dir (Path): Its folder.
-        poisoned: Numbers of images to be NaN.
+        poisoned: Indices of images that are NaN.
         hooks: Configs of custom hooks.
-        epochs (int): Epochs.
-        **changes: More of the config.
+        epochs (int): Number of epochs.
+        **changes: Other arguments of the runner.
     """
     torch.manual_seed(0)
     settings = dict(

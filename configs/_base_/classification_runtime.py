@@ -1,4 +1,4 @@
-# Runtime shared by every transfer to classification.
+# Runtime of all transfers to classification.
 _base_ = 'default_runtime.py'
 
 default_hooks = dict(

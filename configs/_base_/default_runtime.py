@@ -1,17 +1,22 @@
-# Runtime shared by every pre-training config: the plugin, hooks, environment.
+# Runtime of all runs of mmpretrain: the plugin, hooks, environment.
+#
+# --work-dir, --resume, --amp and --cfg-options of mmpretrain's tools/train.py
+# change these for one run.
 
-# `--work-dir`, `--resume`, `--amp`, `--cfg-options` of mmpretrain's
-# tools/train.py change these without a new config.
-
-custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+custom_imports = dict(
+    # The second makes mmengine read checkpoints without executing anything
+    # in them.
+    imports=['mmunimoco', 'mmunimoco.safe_checkpoints'],
+    allow_failed_imports=False,
+)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # The last three epochs, and the best kNN score apart from them. By
-    # iterations: by_epoch=False, interval=1000.
+    # Keeps the last three epochs, and the best by kNN. To count in iterations:
+    # by_epoch=False, interval=1000.
     checkpoint=dict(
         type='ExactCheckpointHook',
         interval=1,
@@ -23,26 +28,26 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
 )
 
-# What is measured on a batch is logged as a mean over the last 10 that had it;
-# mmengine would take the last one. No kNN score, no state such as
-# labeled_queue_share or lr: of these the present value counts.
+# These values are logged as means over the last 10 iterations that had them;
+# by default mmengine logs the last one. All others (kNN scores, lr,
+# labeled_queue_share) are states, logged as they are.
 log_processor = dict(
     mean_pattern=r'.*(loss|time|grad_norm|top1_(un)?labeled|'
     r'positives_per_labeled_query|(posi|nega)tive_similarity).*',
 )
 
 custom_hooks = [
-    # Stops a run before it starts on a checkpoint or labels that do not fit.
+    # Stops a run before it starts if checkpoint, labels or classes do not fit.
     dict(type='PreflightHook'),
-    # Queues of another length, or of MoCo, are carried over.
+    # Fits queues of another length, or those of MoCo, to this model.
     dict(type='QueueResumeHook'),
-    # Steps that are not finite are skipped; 21 in a row stop the run.
+    # Skips steps that are not finite; 21 in a row stop the run.
     dict(type='NonFiniteLossHook', max_skipped=20),
-    # Logs feature_std, and warns when all features become the same.
+    # Logs feature_std and warns if all features become the same.
     dict(type='CollapseHook'),
-    # On SIGTERM: save, and exit with status 75.
+    # On SIGTERM: saves a checkpoint and exits with status 75.
     dict(type='PreemptionHook'),
-    # Lists the images that SkipBrokenImages replaces after each epoch.
+    # Lists after each epoch the images that SkipBrokenImages replaced.
     dict(type='BrokenImagesHook'),
 ]
 

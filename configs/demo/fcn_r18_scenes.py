@@ -8,46 +8,6 @@ _base_ = [
 
 import os
 
-# ------------------------- usually changed -------------------------
-checkpoint = os.environ.get('PRETRAINED', '')
-data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 36
-batch_size = 8
-lr = 1e-3
-width = 16  # as in pre-training
-channels = 64  # of the head
-num_workers = 1
-# -------------------------------------------------------------------
-
-norm_cfg = dict(type='BN', requires_grad=True)
-classes = (
-    'background',
-    'T-shirt/top',
-    'Trouser',
-    'Pullover',
-    'Dress',
-    'Coat',
-    'Sandal',
-    'Shirt',
-    'Sneaker',
-    'Bag',
-    'Ankle boot',
-)
-# Tol's "muted" colours; black is background, gray the last class.
-palette = [
-    (0, 0, 0),
-    (204, 102, 119),
-    (51, 34, 136),
-    (221, 204, 119),
-    (17, 119, 51),
-    (136, 204, 238),
-    (136, 34, 85),
-    (68, 170, 153),
-    (153, 153, 51),
-    (170, 68, 153),
-    (128, 128, 128),
-]
-
 model = dict(
     data_preprocessor=dict(
         # As in pre-training: gray images, the same for each channel.
@@ -60,16 +20,16 @@ model = dict(
     backbone=dict(
         type='ResNet',
         depth=18,
-        stem_channels=width,
-        base_channels=width,
+        stem_channels=16,  # as in pre-training
+        base_channels=16,
         # Strides as in pre-training, not dilated: the same features, and a
         # step takes a third of the multiplications.
         strides=(1, 2, 2, 2),
         dilations=(1, 1, 1, 1),
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN', requires_grad=True),
         init_cfg=dict(
             type='mmpretrain.Pretrained',
-            checkpoint=checkpoint,
+            checkpoint=os.environ.get('PRETRAINED', ''),
             prefix='backbone.',
         ),
     ),
@@ -78,11 +38,11 @@ model = dict(
         # the outer weights of its kernels never saw anything but padding.
         input_transform='resize_concat',
         in_index=(1, 2),
-        in_channels=(2 * width, 4 * width),
-        channels=channels,
+        in_channels=(32, 64),
+        channels=64,
         num_convs=1,
         num_classes=11,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN', requires_grad=True),
         # Six pixels of seven are background: unweighted, nothing else is
         # predicted for hundreds of steps.
         loss_decode=dict(class_weight=[0.1] + [1.0] * 10),
@@ -101,21 +61,47 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-dataset = dict(
-    type='BaseSegDataset',
-    data_root=data_root,
-    img_suffix='.png',
-    seg_map_suffix='.png',
-    metainfo=dict(classes=classes, palette=palette),
+metainfo = dict(
+    classes=(
+        'background',
+        'T-shirt/top',
+        'Trouser',
+        'Pullover',
+        'Dress',
+        'Coat',
+        'Sandal',
+        'Shirt',
+        'Sneaker',
+        'Bag',
+        'Ankle boot',
+    ),
+    # Tol's "muted" colours; black is background, gray the last class.
+    palette=[
+        (0, 0, 0),
+        (204, 102, 119),
+        (51, 34, 136),
+        (221, 204, 119),
+        (17, 119, 51),
+        (136, 204, 238),
+        (136, 34, 85),
+        (68, 170, 153),
+        (153, 153, 51),
+        (170, 68, 153),
+        (128, 128, 128),
+    ],
 )
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        **dataset,
+        type='BaseSegDataset',
+        data_root='data/demo_scenes/',
+        img_suffix='.png',
+        seg_map_suffix='.png',
+        metainfo=metainfo,
         data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
         pipeline=train_pipeline,
     ),
@@ -127,7 +113,11 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        **dataset,
+        type='BaseSegDataset',
+        data_root='data/demo_scenes/',
+        img_suffix='.png',
+        seg_map_suffix='.png',
+        metainfo=metainfo,
         data_prefix=dict(img_path='images/val', seg_map_path='masks/val'),
         pipeline=test_pipeline,
     ),
@@ -137,11 +127,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(optimizer=dict(lr=lr))
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
-)
-auto_scale_lr = dict(base_batch_size=batch_size)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=36, val_interval=36)
+auto_scale_lr = dict(base_batch_size=8)
 
 # On a CPU this layout takes time off a training step.
 custom_hooks = [
@@ -157,7 +144,3 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
-
-# Names of this file alone; the resolved config keeps only what counts.
-del checkpoint, data_root, max_epochs, batch_size, lr, width, channels
-del num_workers, norm_cfg, classes, palette, dataset

@@ -9,32 +9,6 @@ _base_ = [
 
 import os
 
-# ------------------------- usually changed -------------------------
-checkpoint = os.environ.get('PRETRAINED', '')
-data_root = 'data/demo_scenes/'  # of make_demo_scenes.py
-max_epochs = 60
-batch_size = 8
-lr = 1e-3
-backbone_lr_mult = 0.3  # AdamW at the whole rate soon forgets the backbone
-width = 16  # as in pre-training
-channels = 64  # of the FPN and the heads
-num_workers = 1
-# -------------------------------------------------------------------
-
-norm_cfg = dict(type='BN')
-classes = (
-    'T-shirt/top',
-    'Trouser',
-    'Pullover',
-    'Dress',
-    'Coat',
-    'Sandal',
-    'Shirt',
-    'Sneaker',
-    'Bag',
-    'Ankle boot',
-)
-
 model = dict(
     data_preprocessor=dict(
         # As in pre-training: gray images, the same for each channel.
@@ -44,49 +18,47 @@ model = dict(
     ),
     backbone=dict(
         depth=18,
-        stem_channels=width,
-        base_channels=width,
+        stem_channels=16,  # as in pre-training
+        base_channels=16,
         frozen_stages=-1,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN'),
         norm_eval=False,
         init_cfg=dict(
             _delete_=True,
             type='mmpretrain.Pretrained',
-            checkpoint=checkpoint,
+            checkpoint=os.environ.get('PRETRAINED', ''),
             prefix='backbone.',
         ),
     ),
     neck=dict(
-        in_channels=[width, 2 * width, 4 * width, 8 * width],
-        out_channels=channels,
+        in_channels=[16, 32, 64, 128],
+        out_channels=64,
         num_outs=4,
-        norm_cfg=norm_cfg,
+        norm_cfg=dict(type='BN'),
     ),
     rpn_head=dict(
-        in_channels=channels,
-        feat_channels=channels,
+        in_channels=64,
+        feat_channels=64,
         # Objects of 24 to 64 pixels, parts of them hidden.
         anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
         # COCO's 56 would send all of them to the finest level.
         bbox_roi_extractor=dict(
-            out_channels=channels,
+            out_channels=64,
             finest_scale=16,
             roi_layer=dict(sampling_ratio=1),
         ),
-        bbox_head=dict(
-            in_channels=channels, fc_out_channels=256, num_classes=10
-        ),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
         mask_roi_extractor=dict(
-            out_channels=channels,
+            out_channels=64,
             finest_scale=16,
             roi_layer=dict(sampling_ratio=1),
         ),
         mask_head=dict(
             num_convs=2,
-            in_channels=channels,
-            conv_out_channels=channels // 2,
+            in_channels=64,
+            conv_out_channels=32,
             num_classes=10,
         ),
     ),
@@ -122,19 +94,31 @@ test_pipeline = [
         ),
     ),
 ]
-dataset = dict(
-    type='CocoDataset',
-    data_root=data_root,
-    metainfo=dict(classes=classes),
+# Class names of Fashion-MNIST.
+metainfo = dict(
+    classes=(
+        'T-shirt/top',
+        'Trouser',
+        'Pullover',
+        'Dress',
+        'Coat',
+        'Sandal',
+        'Shirt',
+        'Sneaker',
+        'Bag',
+        'Ankle boot',
+    )
 )
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
+    batch_size=8,
+    num_workers=1,
+    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        **dataset,
+        type='CocoDataset',
+        data_root='data/demo_scenes/',
+        metainfo=metainfo,
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='images/train/'),
         pipeline=train_pipeline,
@@ -147,7 +131,9 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        **dataset,
+        type='CocoDataset',
+        data_root='data/demo_scenes/',
+        metainfo=metainfo,
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='images/val/'),
         test_mode=True,
@@ -158,27 +144,21 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_val.json',
+    ann_file='data/demo_scenes/annotations/instances_val.json',
     metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(
-    optimizer=dict(lr=lr),
     paramwise_cfg=dict(
-        custom_keys=dict(backbone=dict(lr_mult=backbone_lr_mult))
+        # AdamW at the full rate soon forgets the backbone.
+        custom_keys=dict(backbone=dict(lr_mult=0.3))
     ),
 )
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs
-)
-auto_scale_lr = dict(base_batch_size=batch_size)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=60, val_interval=60)
+auto_scale_lr = dict(base_batch_size=8)
 
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(max_keep_ckpts=2),
 )
-
-# Names of this file alone; the resolved config keeps only what counts.
-del checkpoint, data_root, max_epochs, batch_size, lr, backbone_lr_mult, width
-del channels, num_workers, norm_cfg, classes, dataset

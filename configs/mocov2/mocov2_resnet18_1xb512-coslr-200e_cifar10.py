@@ -1,4 +1,5 @@
-# MoCo v2 on CIFAR-10, one GPU.
-_base_ = '../unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10-0pct.py'
+# MoCo v2 under the recipe of the UniMoCo config: no labels, InfoNCE.
+_base_ = '../unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10.py'
 
 model = dict(head=dict(loss=dict(type='InfoNCELoss')))
+train_dataloader = dict(dataset=dict(label_ratio=0.0))

@@ -2,12 +2,11 @@
 # with .jpg files): copy this file and change the four lines.
 _base_ = '../benchmarks/mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py'
 
-# ------------------------- usually changed -------------------------
+# Change these; --cfg-options does not reach them.
 data_root = 'data/mine/'  # with JPEGImages/ and Annotations/
 classes = ('cat', 'dog')  # names as in the XML files
 train_list = 'ImageSets/Main/trainval.txt'
 val_list = 'ImageSets/Main/test.txt'
-# -------------------------------------------------------------------
 
 model = dict(
     type='FasterRCNN',
@@ -29,7 +28,7 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True),
     _base_.test_pipeline[3],
 ]
-own = dict(
+__own = dict(
     _delete_=True,
     # Not VOCDataset: where a path has VOC2007 in it, that prints the scores
     # under the names of VOC's own classes.
@@ -40,7 +39,7 @@ own = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        **own,
+        **__own,
         ann_file=train_list,
         # Images without objects are kept: they teach what is none.
         filter_cfg=dict(filter_empty_gt=False, min_size=32),
@@ -49,7 +48,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        **own, ann_file=val_list, test_mode=True, pipeline=test_pipeline
+        **__own, ann_file=val_list, test_mode=True, pipeline=test_pipeline
     )
 )
 test_dataloader = val_dataloader
@@ -63,6 +62,3 @@ val_evaluator = dict(
     iou_thrs=[i / 100 for i in range(50, 100, 5)],
 )
 test_evaluator = val_evaluator
-
-# Names of this file alone; the resolved config keeps only what counts.
-del data_root, classes, train_list, val_list, own

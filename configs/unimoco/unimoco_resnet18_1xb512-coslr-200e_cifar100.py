@@ -1,4 +1,4 @@
-# CIFAR-100, all labels, one GPU. Not published.
+# UniMoCo, CIFAR ResNet-18, 200 epochs of CIFAR-100 on one GPU, all labels.
 _base_ = [
     '../_base_/models/unimoco_resnet18-cifar.py',
     '../_base_/datasets/cifar100_bs512_unimoco.py',
@@ -7,3 +7,8 @@ _base_ = [
 ]
 
 model = dict(head=dict(num_classes=100))
+default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='StepOptionsHook', channels_last=True, images_on_device=True),
+]

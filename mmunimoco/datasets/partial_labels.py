@@ -143,21 +143,6 @@ class PartialLabels(DatasetWrapper):
         keys = sample_keys(table.names, self.seed)
         return select_by_ratio(table.strata(), keys, self.label_ratio)
 
-    @property
-    def CLASSES(self):
-        """Class names, or None."""
-        return self.dataset.metainfo.get('classes')
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """From class name to class id."""
-        return {name: i for i, name in enumerate(self.CLASSES)}
-
-    @property
-    def test_mode(self) -> bool:
-        """``test_mode`` of the wrapped dataset, False if it has none."""
-        return getattr(self.dataset, 'test_mode', False)
-
     @force_full_init
     def __len__(self) -> int:
         return super().__len__()
@@ -170,20 +155,6 @@ class PartialLabels(DatasetWrapper):
     def get_data_info(self, idx: int) -> dict:
         """Return the annotation, without ``gt_label`` if unlabeled."""
         return super().get_data_info(idx)
-
-    @force_full_init
-    def get_gt_labels(self) -> np.ndarray:
-        """Return the labels, (N,) int64, -1 for unlabeled samples.
-
-        Raises:
-            TypeError: If a sample has several classes; use ``get_cat_ids``.
-        """
-        ids = [self.get_cat_ids(i) for i in range(len(self))]
-        if any(len(classes) > 1 for classes in ids):
-            raise TypeError(
-                'samples have several classes; use get_cat_ids(index) instead'
-            )
-        return np.array([c[0] if c else -1 for c in ids], np.int64)
 
     @force_full_init
     def get_subset(self, indices: Any) -> 'PartialLabels':

@@ -5,6 +5,7 @@ import operator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 from mmpretrain.registry import DATASETS
 
 from mmunimoco.utils.config_errors import part_of_config
@@ -45,6 +46,11 @@ class DatasetWrapper:
         """A copy of the meta information of the wrapped dataset."""
         return copy.deepcopy(self.dataset.metainfo)
 
+    @property
+    def CLASSES(self) -> tuple | None:
+        """Class names, or None; read by mmpretrain's hooks."""
+        return self.dataset.metainfo.get('classes')
+
     def get_data_info(self, idx: int) -> dict:
         """Return the annotation of a sample."""
         return self.dataset.get_data_info(idx)
@@ -52,6 +58,19 @@ class DatasetWrapper:
     def get_cat_ids(self, idx: int) -> list[int]:
         """Return the class ids of a sample, [] if it is unlabeled."""
         return class_ids(self.get_data_info(idx).get('gt_label'), self, idx)
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Return the labels, (N,) int64, -1 for unlabeled samples.
+
+        Raises:
+            TypeError: If a sample has several classes; use ``get_cat_ids``.
+        """
+        ids = [self.get_cat_ids(i) for i in range(len(self))]
+        if any(len(classes) > 1 for classes in ids):
+            raise TypeError(
+                'samples have several classes; use get_cat_ids(index) instead'
+            )
+        return np.array([c[0] if c else -1 for c in ids], np.int64)
 
     def __len__(self) -> int:
         return len(self.dataset)

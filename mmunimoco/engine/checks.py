@@ -68,10 +68,6 @@ class PreflightHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check a checkpoint that was read but is not in the model yet.
 
-        Args:
-            runner (Runner): The runner.
-            checkpoint (dict): The checkpoint.
-
         Raises:
             ValueError: If it fills no parameter of the model.
         """
@@ -80,9 +76,6 @@ class PreflightHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and validation data, then compare with the past.
-
-        Args:
-            runner (Runner): The runner; its model is initialised.
 
         Raises:
             ValueError: If labels, class names or segmentation heads do not
@@ -106,9 +99,6 @@ class PreflightHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Check that the loaded checkpoint fills all that is tested.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             ValueError: If a tensor is missing or has another shape.
@@ -143,11 +133,6 @@ class PreflightHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None
     ) -> None:
         """Check the masks of a batch while they are on the CPU.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Index of the batch.
-            data_batch (dict, optional): The batch.
 
         Raises:
             ValueError: If a mask has a class that the heads do not have.

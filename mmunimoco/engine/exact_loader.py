@@ -1,4 +1,4 @@
-"""A data loader whose batches do not depend on which were loaded before."""
+"""A data loader whose batches do not depend on what was loaded before."""
 
 import os
 import signal
@@ -12,28 +12,28 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
-from .random_state import preserved_random_state, seed_random_state
+from .process_state import preserved_random_state, seed_random_state
 
 
 class SeededBatch(list):
-    """The indices of a batch, with the numbers that its seed is made of."""
+    """The indices of a batch, and the numbers that its seed is made of."""
 
     entropy: tuple[int, ...] = ()
 
 
 class SeededBatches(Sampler):
-    """A batch sampler that can start anywhere and seeds each batch.
+    """A batch sampler that can start anywhere and gives each batch a seed.
 
     Args:
         batch_sampler (Iterable[list]): Yields the indices of each batch, the
-            same whenever it is iterated over for the same epoch.
-        seed (int): Of all random numbers in the data pipeline.
-        rank (int): This process; each has random numbers of its own.
+            same each time it is iterated over in the same epoch.
+        seed (int): Seed of the data pipeline.
+        rank (int): Rank of this process; each has its own random numbers.
 
     Attributes:
         epoch (int): Epoch of the next iteration.
-        start (int): Number of batches that it leaves out. Their indices are
-            drawn, nothing is loaded.
+        start (int): Number of batches to skip. Their indices are drawn, but
+            nothing is loaded.
     """
 
     def __init__(self, batch_sampler: Any, seed: int, rank: int) -> None:
@@ -67,19 +67,20 @@ class SeededBatches(Sampler):
 
     @property
     def drop_last(self) -> bool:
-        """Whether an incomplete last batch is left out."""
+        """Whether an incomplete last batch is dropped."""
         return self.batch_sampler.drop_last
 
 
 class SeededSamples:
-    """A dataset that draws the random numbers of a batch from its seed.
+    """A dataset that loads a batch with random numbers from the batch's seed.
 
-    So a batch is the same whether worker 0, 1 or 3 loads it, as its first or
-    as its thousandth, or the training process itself, whose own random
-    numbers are left alone. All else is asked of the dataset.
+    So a batch is the same whichever worker loads it, and whatever that worker
+    has loaded before. If the training process loads it (no workers), the
+    state of its own generators is preserved. Other attributes are those of
+    the dataset.
 
     Args:
-        dataset (Dataset): Of which samples are got by index.
+        dataset (Dataset): A map-style dataset.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -102,25 +103,25 @@ class SeededSamples:
         return [self.dataset[index] for index in batch]
 
     def __getattr__(self, name: str) -> Any:
-        # Not while it is unpickled, when there is no dataset yet.
+        # While this is unpickled there is no dataset yet.
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
 
 class WorkerStart:
-    """Start of a worker, which outlives a SIGTERM while training goes on.
+    """A ``worker_init_fn`` whose workers ignore SIGTERM during training.
 
-    Clusters signal every process of a job. The one that trains decides what
-    to do, and needs its workers for the step that it is in.
+    Clusters signal every process of a job, but the training process still
+    needs its workers for the current step.
 
     Args:
-        first (Callable, optional): What mmengine does at the start.
+        first (Callable, optional): The loader's own ``worker_init_fn``.
     """
 
     def __init__(self, first: Callable | None) -> None:
         self.first = first
-        # Shared, and without a lock: signal handlers read it.
+        # Shared, and without a lock because a signal handler reads it.
         self._training = RawValue('b', False)
 
     def __call__(self, worker_id: int) -> None:
@@ -130,7 +131,7 @@ class WorkerStart:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Workers stay while the context lasts; afterwards they obey."""
+        """Workers ignore SIGTERM within the context, and exit after it."""
         self._training.value = True
         try:
             yield
@@ -143,15 +144,15 @@ class WorkerStart:
 
 
 def exact_loader(loader: DataLoader, seed: int, rank: int) -> DataLoader:
-    """Rebuild a loader so that each of its batches can be had by itself.
+    """Rebuild a loader so that any of its batches can be loaded on its own.
 
     Args:
         loader (DataLoader): As mmengine builds it.
-        seed (int): Of the random numbers in the data pipeline.
-        rank (int): This process.
+        seed (int): Seed of the data pipeline.
+        rank (int): Rank of this process.
 
     Returns:
-        DataLoader: Of the same batches, workers and options. Its
+        DataLoader: With the same batches, workers and options. Its
         ``batch_sampler`` is a :class:`SeededBatches`.
 
     Raises:
@@ -162,8 +163,7 @@ def exact_loader(loader: DataLoader, seed: int, rank: int) -> DataLoader:
         raise ValueError(
             'train_dataloader has no batches of indices (an IterableDataset, '
             'or batch_size=None), so there is no position to resume at: use '
-            "a dataset that is asked by index, or type='EpochBasedTrainLoop' "
-            'in train_cfg'
+            "a map-style dataset, or type='EpochBasedTrainLoop' in train_cfg"
         )
     options = {}
     if loader.num_workers:
@@ -180,8 +180,8 @@ def exact_loader(loader: DataLoader, seed: int, rank: int) -> DataLoader:
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
         worker_init_fn=WorkerStart(loader.worker_init_fn),
-        # Each iterator draws from it what nobody uses; without one it would
-        # draw from the generator that training draws from.
+        # Every iterator draws a base seed, which nothing uses here; without
+        # this it would draw it from the generator that training draws from.
         generator=torch.Generator(),
         **options,
     )

@@ -1,7 +1,8 @@
-"""Training loops that go on exactly where a checkpoint was written."""
+"""Training loops that resume exactly, at any step of any epoch."""
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mmengine.dist import all_gather_object
@@ -14,21 +15,22 @@ from torch.utils.data import DataLoader
 from mmunimoco.utils.config_errors import named_field
 
 from .exact_loader import SeededBatches, exact_loader
-from .position import Layout, Position, check_equal, translate
-from .random_state import preserved_random_state, restore_random_state
+from .position import Layout, Position, check_equal, how_to_keep, translate
+from .process_state import preserved_random_state, restore_random_state
 
 
 class ExactLoop:
-    """What the loops share: a position in the data, and validation apart.
+    """Base of the exact loops: the position in the data, and validation.
 
-    Every batch has random numbers of its own, drawn from seed, epoch and
-    number; validation leaves those of training as they were. So neither the
+    Every batch has its own random numbers, seeded by seed, epoch and batch
+    index, and validation leaves those of training untouched. So neither the
     number of workers, nor prefetching, nor a restart changes a batch.
 
     Attributes:
-        random_state (dict | None): During validation that of training.
-        validated (bool): Whether the validation that is due after the last
-            step is done.
+        random_state (dict | None): The generators of training, while a
+            validation is running.
+        validated (bool): Whether the validation due after the last step is
+            done.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class ExactLoop:
 
     @property
     def layout(self) -> Layout:
-        """How images are dealt out in this run."""
+        """How images are split into batches in this run."""
         return Layout(
             len(self.batches),
             self.batches.batch_size,
@@ -78,36 +80,40 @@ class ExactLoop:
         )
 
     def state_dict(self) -> dict:
-        """What a checkpoint has to hold beside epoch and iteration."""
+        """What a checkpoint needs beside epoch and iteration."""
         return dict(
-            layout=self.layout.as_dict(),
+            layout=asdict(self.layout),
             seed=self.batches.seed,
             sampler_seed=getattr(self.batches.sampler, 'seed', None),
             validated=self.validated,
         )
 
     def load_state_dict(self, state: Mapping, random_state: Mapping) -> None:
-        """Go on where another loop wrote its state.
+        """Resume where another loop saved its state.
 
         Args:
-            state (Mapping): What :meth:`state_dict` returned.
-            random_state (Mapping): Of this process' global generators.
+            state (Mapping): From :meth:`state_dict`.
+            random_state (Mapping): Global generators of this process.
 
         Raises:
-            ValueError: If data or processes have changed so that there is no
-                such place.
+            ValueError: If data or processes have changed such that there is
+                no equivalent position.
         """
         saved = Layout(**state['layout'])
         position = self._translate(saved)
         if saved != self.layout:
-            print_log(
+            text = (
                 f'The checkpoint is of {saved}; this run has {self.layout}. '
-                f'It goes on after {position.start} batches of epoch '
+                f'It resumes after {position.start} batches of epoch '
                 f'{self._epoch + 1}; {position.repeated} images are seen '
-                'twice in it.' + self._rate_warning(saved),
-                logger='current',
-                level=logging.WARNING,
+                'twice in it.'
             )
+            if saved.images != self.layout.images:
+                text += (
+                    f' The learning rate is still that for {saved.images} '
+                    f'images a step, now there are {self.layout.images}.'
+                )
+            print_log(text, logger='current', level=logging.WARNING)
         self._iter, self._start = position.iteration, position.start
         self.batches.seed = state['seed']
         if state['sampler_seed'] is not None:
@@ -117,64 +123,54 @@ class ExactLoop:
         self._resumed = True
 
     def start_without_state(self) -> None:
-        """Go on from a checkpoint of mmengine's loops, which has none."""
+        """Resume from a checkpoint of mmengine's loops, which has no state."""
         start = self._iter - self._epoch * len(self.batches)
         self._start = start if 0 <= start <= len(self.batches) else 0
 
-    def _rate_warning(self, saved: Layout) -> str:
-        if saved.images == self.layout.images:
-            return ''
-        return (
-            f' The learning rate is still that for {saved.images} images a '
-            f'step, which are {self.layout.images} now.'
-        )
+    def run_iter(self, *args: Any) -> None:
+        """Run one step; whatever was validated before is out of date."""
+        self.validated = False
+        super().run_iter(*args)
 
     def _restore_random_state(self) -> None:
         if self._restored is not None:
             restore_random_state(self._restored)
 
-    def _validate(self) -> None:
-        with preserved_random_state() as self.random_state:
-            # What is saved from now on has the result.
-            self.validated = True
-            self.runner.val_loop.run()
-        self.random_state = None
-
     def _validate_if_due(self, done: int, total: int) -> None:
-        """Validate after so many epochs or steps of all."""
+        """Validate if due after ``done`` of ``total`` epochs or steps."""
         self.validated = False
         self._decide_current_val_interval()
         if (
-            self.runner.val_loop is not None
-            and done >= self.val_begin
-            and (done % self.val_interval == 0 or done == total)
+            self.runner.val_loop is None
+            or done < self.val_begin
+            or (done % self.val_interval and done != total)
         ):
-            self._validate()
-
-    def run_iter(self, *args: Any) -> None:
-        """One step; a validation before it counts no more."""
-        self.validated = False
-        super().run_iter(*args)
+            return
+        with preserved_random_state() as self.random_state:
+            # Checkpoints saved from now on have the result.
+            self.validated = True
+            self.runner.val_loop.run()
+        self.random_state = None
 
 
 @LOOPS.register_module()
 class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
     """mmengine's ``EpochBasedTrainLoop``, exact from any checkpoint.
 
-    With checkpoints of ``ExactCheckpointHook``, of epochs or of iterations,
-    the resumed run is bit by bit the one that was never stopped. What was
-    trained on in the present epoch is not loaded again. Batches, and so
-    results, do not depend on the number of workers.
+    Resumed from a checkpoint of ``ExactCheckpointHook``, of an epoch or an
+    iteration, the run is bit by bit the one that was never stopped. Images
+    that were seen in the present epoch are not loaded again. Results do not
+    depend on the number of workers.
 
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The training data.
-        **options: Of ``EpochBasedTrainLoop``: ``max_epochs``, ``val_begin``,
-            ``val_interval``, ``dynamic_intervals``.
+        **options: Arguments of ``EpochBasedTrainLoop``: ``max_epochs``,
+            ``val_begin``, ``val_interval``, ``dynamic_intervals``.
 
     Raises:
         ValueError: If the data has no batches of indices, or the processes
-            have not the same number of them.
+            have different numbers of them.
     """
 
     def _run(self) -> nn.Module:
@@ -189,12 +185,12 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Train for an epoch, or for what is left of it."""
+        """Train for an epoch, or for the rest of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         self.batches.epoch, self.batches.start = self._epoch, self._start
         if self._start:
-            # The run that was not stopped called no hooks here.
+            # The uninterrupted run called no hooks here.
             self._restore_random_state()
         for index, batch in enumerate(self.dataloader, self._start):
             self.run_iter(index, batch)
@@ -216,18 +212,18 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
 class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
     """mmengine's ``IterBasedTrainLoop``, exact from any checkpoint.
 
-    Of what was trained on only the indices are drawn again, nothing is
-    loaded. With an infinite sampler or one that ends with each epoch.
+    On resume only the indices of what was trained on are drawn again, nothing
+    is loaded. Works with an infinite sampler or one that ends each epoch.
 
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The training data.
-        **options: Of ``IterBasedTrainLoop``: ``max_iters``, ``val_begin``,
-            ``val_interval``, ``dynamic_intervals``.
+        **options: Arguments of ``IterBasedTrainLoop``: ``max_iters``,
+            ``val_begin``, ``val_interval``, ``dynamic_intervals``.
 
     Raises:
         ValueError: If the data has no batches of indices, or the processes
-            have not the same number of them.
+            have different numbers of them.
     """
 
     def _run(self) -> nn.Module:
@@ -247,55 +243,49 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
         return self.runner.model
 
     def start_without_state(self) -> None:
-        """The number of steps is the position."""
+        """Resume from mmengine's loops: the step count is the position."""
 
     def _all_batches(self) -> Iterator[Any]:
-        """Batches after those trained on, for as many epochs as it takes."""
-        epoch, start = self._find_start()
+        """Batches from the present position on, for any number of epochs."""
+        # An infinite sampler has a single epoch.
+        epoch, start = 0, self._iter
+        if not _is_infinite(self.batches.sampler):
+            epoch, start = divmod(self._iter, len(self.batches))
         while True:
             self.batches.epoch, self.batches.start = epoch, start
-            _set_epoch(self.batches.sampler, epoch)
+            if hasattr(self.batches.sampler, 'set_epoch'):
+                self.batches.sampler.set_epoch(epoch)
             yield from self.dataloader
             epoch, start = epoch + 1, 0
-
-    def _find_start(self) -> tuple[int, int]:
-        """Epoch and batch in it; an infinite sampler has one epoch."""
-        if hasattr(self.batches.sampler, 'indices'):
-            return 0, self._iter
-        return divmod(self._iter, len(self.batches))
 
     def _translate(self, saved: Layout) -> Position:
         if saved.images != self.layout.images:
             raise ValueError(
                 f'the checkpoint is of {saved}; this run has {self.layout}. '
-                'Its length and schedules count steps, which would not mean '
-                f'the same: keep {saved.images} images a step by '
-                'train_dataloader.batch_size='
-                f'{max(1, saved.images // self.layout.processes)}, or begin '
-                'anew from its weights (load_from without --resume)'
+                'Its length and schedules count steps, which would change '
+                f'their meaning: {how_to_keep(saved, self.layout)}'
             )
         return Position(self._iter, 0)
 
 
 def _check_length(dataloader: DataLoader) -> None:
-    """Refuse data of which no batch can be made: an epoch of nothing."""
-    is_infinite = hasattr(dataloader.sampler, 'indices')
-    if len(dataloader) == 0 and not is_infinite:
+    """Refuse data with fewer images than one batch."""
+    if len(dataloader) == 0 and not _is_infinite(dataloader.sampler):
         raise ValueError(
-            f'train_dataloader.batch_size is {dataloader.batch_size}, but of '
-            f'the {len(dataloader.dataset)} images of train_dataloader.dataset'
-            ' a process has fewer, and drop_last leaves no batch: lower it, '
-            'or give more images'
+            f'train_dataloader.batch_size is {dataloader.batch_size}, but the '
+            f'share of a process of the {len(dataloader.dataset)} images of '
+            'train_dataloader.dataset is smaller, and drop_last leaves no '
+            'batch: lower it, or add images'
         )
 
 
-def _set_epoch(sampler: Any, epoch: int) -> None:
-    if hasattr(sampler, 'set_epoch'):
-        sampler.set_epoch(epoch)
+def _is_infinite(sampler: Any) -> bool:
+    """Whether it is mmengine's ``InfiniteSampler``."""
+    return hasattr(sampler, 'indices')
 
 
 def _counts_steps(schedulers: Any) -> bool:
-    """Whether a schedule of mmengine's counts steps, not epochs."""
+    """Whether one of mmengine's schedulers counts steps, not epochs."""
     if isinstance(schedulers, dict):
         return any(map(_counts_steps, schedulers.values()))
     return any(not each.by_epoch for each in schedulers or ())

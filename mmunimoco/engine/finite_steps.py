@@ -17,50 +17,51 @@ from torch.optim import Optimizer
 class GradientGuard:
     """Skips the steps of an optimizer whose gradients are not finite.
 
-    Where the host knows the gradients, on a CPU, such a step does nothing: no
-    weight, momentum buffer or count changes. So it is with torch's fused
-    optimizers on a GPU, which decide by themselves. Any other optimizer on a
-    GPU gets gradients of zero, as the host would have to wait to do better:
+    Gradients on a CPU, where the host knows them, and torch's fused
+    optimizers on a GPU, which decide on the device: such a step does nothing,
+    no weight, momentum buffer or step count changes. Any other optimizer on a
+    GPU gets gradients of zero, because more would require the host to wait:
     momentum and weight decay still move the weights.
 
     Gradients of several processes are averaged before, so all decide alike.
 
     Args:
-        optimizer (Optimizer): Of torch.
+        optimizer (Optimizer): An optimizer of torch.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer, self._skipped = optimizer, None
         step, self._active = optimizer.step, True
 
-        # Not a step hook: torch 2.1 calls none any more once it has compiled.
+        # Not a step hook: torch 2.1 calls none once it has compiled anything.
         @wraps(step)
         def guarded_step(_: Optimizer, *args: Any, **kwargs: Any) -> Any:
             if not self._active:
                 return step(*args, **kwargs)
-            self._before()
+            self._before_step()
             try:
                 return step(*args, **kwargs)
             finally:
-                self._after()
+                if hasattr(optimizer, 'found_inf'):
+                    del optimizer.found_inf
 
         optimizer.step = MethodType(guarded_step, optimizer)
 
     def take(self) -> Tensor | None:
-        """Whether the last step was skipped, once.
+        """Whether the last step was skipped; resets the answer.
 
         Returns:
-            Tensor | None: Bool, of no dimension, on the device of the
-            gradients; None if there was no step since.
+            Tensor | None: Scalar bool on the device of the gradients; None
+            if there was no step since the last call.
         """
         skipped, self._skipped = self._skipped, None
         return skipped
 
     def remove(self) -> None:
-        """Let the optimizer alone."""
+        """Stop guarding the optimizer."""
         self._active = False
 
-    def _before(self) -> None:
+    def _before_step(self) -> None:
         optimizer = self._optimizer
         parameters = [
             parameter
@@ -78,15 +79,11 @@ class GradientGuard:
                 for parameter in parameters:
                     parameter.grad = None
         elif optimizer.defaults.get('fused'):
-            # As torch's GradScaler tells them.
+            # The flag by which torch's GradScaler has a step skipped.
             optimizer.found_inf = bad.float()
         else:
             for gradient in gradients:
                 gradient.masked_fill_(bad, 0)
-
-    def _after(self) -> None:
-        if hasattr(self._optimizer, 'found_inf'):
-            del self._optimizer.found_inf
 
 
 def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:
@@ -97,16 +94,16 @@ def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:
             one device.
 
     Returns:
-        Tensor: Bool, of no dimension, on that device.
+        Tensor: Scalar bool on that device.
     """
     if tensors[0].device.type == 'cpu':
-        # A sum is what is quickest there; one that overflows is looked into.
+        # A sum is the cheapest there; one that overflows is checked exactly.
         suspects = [x for x in tensors if not x.sum().isfinite()]
         return torch.tensor(not all(x.isfinite().all() for x in suspects))
     by_dtype = {}
     for tensor in tensors:
         by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
-    # The largest entry is finite if all are, and cannot overflow.
+    # Maximum norms are finite if all entries are, and cannot overflow.
     finite = [
         torch.stack(torch._foreach_norm(group, float('inf'))).isfinite().all()
         for group in by_dtype.values()
@@ -114,26 +111,23 @@ def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:
     return ~torch.stack(finite).all()
 
 
-def guards_of(wrapper: OptimWrapper | OptimWrapperDict) -> list[GradientGuard]:
+def guard_optimizers(
+    wrapper: OptimWrapper | OptimWrapperDict,
+) -> list[GradientGuard]:
     """Guard all optimizers of a run.
 
-    Args:
-        wrapper (OptimWrapper | OptimWrapperDict): Of the run.
-
-    Returns:
-        list[GradientGuard]: None for those that a ``GradScaler`` in use
-        guards: it looks at all gradients itself, and skips steps as a matter
-        of course to find its scale.
+    Those that an enabled ``GradScaler`` handles get no guard: it looks at the
+    gradients itself, and skips steps as part of its search for a scale.
     """
     if isinstance(wrapper, OptimWrapperDict):
-        return [guard for x in wrapper.values() for guard in guards_of(x)]
+        return [x for one in wrapper.values() for x in guard_optimizers(one)]
     scaler = getattr(wrapper, 'loss_scaler', None)
     if scaler is not None and scaler.is_enabled():
         return []
     if not isinstance(wrapper.optimizer, Optimizer):
         print_log(
-            f'{type(wrapper.optimizer).__name__} is no optimizer of torch: '
-            'its steps are made also where gradients are not finite.',
+            f'{type(wrapper.optimizer).__name__} is not an optimizer of '
+            'torch: its steps are made even if gradients are not finite.',
             logger='current',
             level=logging.WARNING,
         )
@@ -144,11 +138,11 @@ def guards_of(wrapper: OptimWrapper | OptimWrapperDict) -> list[GradientGuard]:
 class RunningStatistics:
     """The running mean and variance of a model's BN layers, with a backup.
 
-    Training does not read them, so they may wait to be repaired until they
-    are validated or saved.
+    Training does not read them, so a repair can wait until they are validated
+    or saved.
 
     Args:
-        model (nn.Module): The model; its values now are the first backup.
+        model (nn.Module): The model; its present values are the first backup.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -163,11 +157,11 @@ class RunningStatistics:
 
     @torch.no_grad()
     def back_up(self) -> None:
-        """Remember the values."""
+        """Copy the present values."""
         self._backup = [buffer.clone() for buffer in self._live]
 
     @torch.no_grad()
     def repair(self) -> None:
-        """Put those of the backup where a value is not finite."""
+        """Replace values that are not finite by those of the backup."""
         for live, backup in zip(self._live, self._backup, strict=True):
             live.copy_(torch.where(live.isfinite(), live, backup))

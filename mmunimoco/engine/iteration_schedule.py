@@ -1,7 +1,7 @@
 """Schedules counted in iterations, for another number of GPUs.
 
-mmengine's ``auto_scale_lr`` changes the learning rate alone. Where epochs are
-counted that is all there is to change; where iterations are counted, a smaller
+mmengine's ``auto_scale_lr`` changes only the learning rate. If a schedule
+counts epochs, nothing else has to change; if it counts iterations, a smaller
 batch would train on fewer images.
 """
 
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config, DictAction
 
-# Says that the schedule of a config has been scaled already.
+# Marks a config whose schedule has been scaled already.
 SCALED = 'auto_scale_lr.schedule'
-# Counts of iterations in schedulers; detectron2 scales warm-up as well.
+# Counts of iterations in schedulers; detectron2 scales the warm-up as well.
 _SCHEDULER_KEYS = ('begin', 'end', 'milestones', 'T_max', 'total_iters')
 
 
 def scaled_options(cfg: Mapping, batch_size: int) -> dict:
-    """The counts of iterations that make a run see as many images as meant.
+    """The counts of iterations with which as many images are seen as intended.
 
     Args:
         cfg (Mapping): The config.
-        batch_size (int): Images a step, of all GPUs together.
+        batch_size (int): Images per step of all GPUs together.
 
     Returns:
-        dict: New values by dotted keys, in the form of ``--cfg-options``;
-        none if epochs are counted, the batch is that of the config or the
-        config does not say for which batch it is, or it is scaled already.
+        dict: New values by dotted keys, in the form of ``--cfg-options``.
+        Empty if the schedule counts epochs, is scaled already, is for this
+        batch size, or does not say for which one it is.
     """
     scale_lr = cfg.get('auto_scale_lr') or {}
     base = scale_lr.get('base_batch_size')
@@ -41,24 +41,21 @@ def scaled_options(cfg: Mapping, batch_size: int) -> dict:
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if not checkpoint.get('by_epoch', True):
         counts['default_hooks.checkpoint.interval'] = checkpoint['interval']
-    for place, scheduler in _schedulers(cfg).items():
+    for field, scheduler in _schedulers(cfg).items():
         if scheduler.get('by_epoch', True):
             continue
         for key in _SCHEDULER_KEYS:
             if scheduler.get(key):
-                counts[f'{place}.{key}'] = scheduler[key]
+                counts[f'{field}.{key}'] = scheduler[key]
     ratio = base / batch_size
     return {key: _scale(value, ratio) for key, value in counts.items()}
 
 
 def as_text(options: Mapping) -> str:
-    """Options in the form of ``--cfg-options``.
+    """Options (numbers and lists of them) as arguments of ``--cfg-options``.
 
-    Args:
-        options (Mapping): Numbers and lists of them by dotted keys.
-
-    Returns:
-        str: Such as ``'a.b=1 c.0.d=2,3'``, without quotes for a shell.
+    ``{'a.b': 1, 'c.0.d': [2, 3]}`` gives ``'a.b=1 c.0.d=2,3'``, without quotes
+    for a shell.
     """
     return ' '.join(
         f'{key}={",".join(map(str, value))}'
@@ -68,36 +65,19 @@ def as_text(options: Mapping) -> str:
     )
 
 
-def _schedulers(cfg: Mapping) -> dict[str, Mapping]:
-    """Schedulers by their place in the config: one, or a list."""
-    found = cfg.get('param_scheduler') or []
-    if isinstance(found, Mapping):
-        return {'param_scheduler': found}
-    return {f'param_scheduler.{i}': one for i, one in enumerate(found)}
-
-
-def _scale(value, ratio: float):
-    if isinstance(value, Sequence):
-        return [_scale(item, ratio) for item in value]
-    # -1 and infinity mean that something is never done.
-    if value <= 0 or value == float('inf'):
-        return value
-    return max(1, round(value * ratio))
-
-
 def options_of_command(
     config: str, processes: int, arguments: Sequence[str]
 ) -> dict:
-    """What ``--auto-scale-lr`` is to change besides the learning rate.
+    """What ``--auto-scale-lr`` has to change besides the learning rate.
 
     Args:
         config (str): Path of the config.
-        processes (int): How many there are, each with one GPU.
+        processes (int): Number of processes, each with one GPU.
         arguments (Sequence[str]): The other arguments of ``train.py``. What
-            ``--cfg-options`` sets there stays.
+            ``--cfg-options`` sets there takes precedence.
 
     Returns:
-        dict: Values by dotted keys; none without ``--auto-scale-lr``.
+        dict: Values by dotted keys; empty without ``--auto-scale-lr``.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--auto-scale-lr', action='store_true')
@@ -112,3 +92,20 @@ def options_of_command(
     options = scaled_options(cfg, processes * cfg.train_dataloader.batch_size)
     options = {k: v for k, v in options.items() if k not in args.cfg_options}
     return {**options, SCALED: True} if options else {}
+
+
+def _schedulers(cfg: Mapping) -> dict[str, Mapping]:
+    """Schedulers by their field in the config: one, or a list."""
+    found = cfg.get('param_scheduler') or []
+    if isinstance(found, Mapping):
+        return {'param_scheduler': found}
+    return {f'param_scheduler.{i}': one for i, one in enumerate(found)}
+
+
+def _scale(value, ratio: float):
+    if isinstance(value, Sequence):
+        return [_scale(item, ratio) for item in value]
+    # -1 and infinity mean never.
+    if value <= 0 or value == float('inf'):
+        return value
+    return max(1, round(value * ratio))

@@ -32,30 +32,28 @@ from mmunimoco.utils.config_errors import named_field
 
 
 class KNNLoopMixin:
-    """What :class:`KNNValLoop` and :class:`KNNTestLoop` share.
+    """Base of :class:`KNNValLoop` and :class:`KNNTestLoop`.
 
-    Features are the globally averaged last stage of the backbone (for a ViT
+    Features are the global average of the backbone's last stage (for a ViT
     what its ``out_type`` says), L2-normalised. Each process extracts its
     share of the bank and of the queries; the bank stays distributed, the
-    queries are gathered once. Bank samples without a label are left out.
+    queries are gathered once. Bank samples without a label are ignored.
 
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The queries, all of them labeled.
-        evaluator (Evaluator | dict | list): Gets data samples with
-            ``gt_label``, ``pred_score`` and ``pred_label``; mmpretrain's
-            ``Accuracy``, say.
+        evaluator (Evaluator | dict | list): Evaluates data samples with
+            ``gt_label``, ``pred_score`` and ``pred_label``; for example
+            mmpretrain's ``Accuracy``.
         bank_dataloader (DataLoader | dict): The labeled samples that vote.
-            ``collate_fn`` and an unshuffled ``sampler`` are added where they
-            are missing.
-        k (int | Sequence[int]): Number of neighbours. Several are done in
-            one pass: metrics of the first keep their name (``knn/top1``),
-            those of the others get a suffix (``knn/top1_k200``).
-            Defaults to 20.
+            ``collate_fn`` and an unshuffled ``sampler`` are added if missing.
+        k (int | Sequence[int]): Number of neighbours. Several share one
+            pass: metrics of the first keep their name (``knn/top1``), those
+            of the others get a suffix (``knn/top1_k200``). Defaults to 20.
         temperature (float): A neighbour votes with exp(cos / temperature).
             Defaults to 0.07.
         fp16 (bool): Extract features under autocast. Defaults to False.
-        bank_dtype (str): Type in which the bank is kept on the CPU,
+        bank_dtype (str): Dtype of the bank, which is kept on the CPU:
             'float32' or 'float16'. Defaults to 'float32'.
         query_chunk (int): Queries compared at a time. Defaults to 4096.
         bank_chunk (int): Bank entries compared at a time. Defaults to 65536.
@@ -99,14 +97,14 @@ class KNNLoopMixin:
         self.bank_dtype = dtypes[bank_dtype]
         with named_field(f'{self.stage}_cfg.bank_dataloader'):
             self.bank_dataloader = _build_bank(runner, bank_dataloader)
-        # Known now: do not let a first epoch run to find it out.
+        # Known already: fail before the first epoch, not after it.
         self._check_k(len(self.bank_dataloader.dataset))
 
     def run(self) -> dict:
-        """Extract, vote, evaluate.
+        """Extract features, vote, and evaluate.
 
         Returns:
-            dict: The metrics, as handed to the hooks.
+            dict: The metrics, as passed to the hooks.
         """
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
@@ -130,7 +128,7 @@ class KNNLoopMixin:
         return metrics
 
     def _extract_bank(self) -> tuple[Tensor, Tensor]:
-        """Features (m, D) and labels (m,) of this process' labeled share."""
+        """Features (m, D) and labels (m,) of this process's labeled share."""
         loader, seen, kept = self.bank_dataloader, 0, 0
         rank, world_size = get_dist_info()
         bank, labels, broken = torch.empty(0), [], {}
@@ -139,12 +137,12 @@ class KNNLoopMixin:
                 self.runner.model, data_batch, self.fp16
             )
             batch_labels = labels_of(samples)
-            # The sampler repeats samples until the processes have equal
-            # shares; a repeated one would vote twice.
+            # The sampler repeats samples to give processes equal shares; a
+            # repeated one would vote twice.
             position = torch.arange(seen, seen + len(samples))
             keep = position * world_size + rank < len(loader.dataset)
             keep &= batch_labels >= 0
-            # A sample that stands for a broken one votes in its own place.
+            # A sample that replaces a broken one votes in its own place.
             keep &= ~torch.tensor(
                 [bool(replaced_files(sample)) for sample in samples]
             )
@@ -167,19 +165,19 @@ class KNNLoopMixin:
 
     @staticmethod
     def _check_finite(features: Tensor, field: str) -> None:
-        """Refuse NaN, which would be everybody's neighbour or nobody's."""
+        """Refuse NaN, whose similarities have no order."""
         total = _reduced(count_not_finite(features), 'sum')
         if total:
             raise ValueError(f'{field}: {not_finite_text(total)}')
 
     def _report_bank(self, kept: int, broken: dict[str, str]) -> None:
-        """Say how large the bank is, and refuse one that is too small."""
+        """Log the size of the bank, and refuse one that is too small."""
         for found in all_gather_object(broken):
             broken = broken | found
         check_broken(broken, skip_limit(self.bank_dataloader.dataset))
         if broken:
             self.runner.logger.warning(
-                f'kNN bank: {len(broken)} broken files are left out:'
+                f'kNN bank: {len(broken)} broken files are ignored:'
                 f'{list_broken(broken)}'
             )
         total = len(self.bank_dataloader.dataset) - len(broken)
@@ -193,11 +191,11 @@ class KNNLoopMixin:
         self._check_k(labeled)
         self.runner.logger.info(
             f'kNN bank: {labeled} labeled samples'
-            + (f', {unlabeled} without a label left out' if unlabeled else '')
+            + (f', {unlabeled} without a label ignored' if unlabeled else '')
         )
 
     def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
-        """Features (n, D) and data samples of this process' queries."""
+        """Features (n, D) and data samples of this process's queries."""
         features, samples = [], []
         for index, data_batch in enumerate(self.dataloader):
             self.runner.call_hook(
@@ -224,7 +222,7 @@ class KNNLoopMixin:
         return torch.cat(features), samples
 
     def _num_classes(self, bank_labels: Tensor) -> int:
-        """Classes of the bank: its metainfo's, else the largest label's."""
+        """Number of classes, from metainfo or else from the largest label."""
         largest = _reduced(int(bank_labels.max()) if len(bank_labels) else -1)
         dataset = self.bank_dataloader.dataset
         classes = getattr(dataset, 'metainfo', {}).get('classes')
@@ -242,12 +240,12 @@ class KNNLoopMixin:
     ) -> dict:
         """Run the evaluator once for each k."""
         metrics = {}
-        # The first k comes last: what metrics leave behind (a file of
-        # predictions, say) then is that of the k which names the metrics.
+        # The first k last: a file that a metric writes is then that of the k
+        # which the metrics are named after.
         for k in reversed(self.k):
             for sample, score in zip(samples, scores[k].cpu(), strict=True):
-                # A view would drag the whole score matrix along when the
-                # samples of all processes are collected.
+                # A view would pickle the whole score matrix when the samples
+                # of all processes are collected.
                 sample.set_pred_score(score.clone())
                 sample.set_pred_label(score.argmax())
             self.evaluator.process(data_samples=samples)
@@ -280,7 +278,7 @@ class KNNValLoop(KNNLoopMixin, ValLoop):
 
 @LOOPS.register_module()
 class KNNTestLoop(KNNLoopMixin, TestLoop):
-    """Weighted kNN of a checkpoint, by ``tools/test.py``.
+    """Weighted kNN of a checkpoint, run by ``tools/test.py``.
 
     For the arguments see :class:`KNNLoopMixin`.
     """
@@ -289,7 +287,7 @@ class KNNTestLoop(KNNLoopMixin, TestLoop):
 
 
 def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
-    """Build the loader of the bank, with a sampler this module can undo."""
+    """Build the loader of the bank, with a sampler that can be undone."""
     if isinstance(dataloader, dict):
         dataloader = dict(dataloader)
         dataloader.setdefault('collate_fn', dict(type='default_collate'))
@@ -309,8 +307,8 @@ def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:
 
 
 def _skipping(runner: Runner, dataset: Any) -> Any:
-    """The data set of the bank, with ``max_broken`` of the training data."""
-    # A config still, where nothing is trained.
+    """The dataset of the bank, which skips as many files as training may."""
+    # Still a config if nothing is trained.
     loader = getattr(runner._train_loop, 'dataloader', None)
     limit = skip_limit(getattr(loader, 'dataset', None))
     if not limit or not isinstance(dataset, dict):

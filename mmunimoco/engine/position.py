@@ -1,18 +1,18 @@
-"""Where in the data a run stands, also for another number of processes."""
+"""The position of a run in its data, also for another number of processes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the images of an epoch are dealt out.
+    """How the images of an epoch are split into batches.
 
-    Args:
-        batches (int): Batches an epoch of each process.
-        batch_size (int): Images a batch of each process.
+    Attributes:
+        batches (int): Batches per epoch and process.
+        batch_size (int): Images per batch of a process.
         processes (int): Number of processes.
-        samples (int): Images of the data set.
+        samples (int): Images of the dataset.
     """
 
     batches: int
@@ -22,7 +22,7 @@ class Layout:
 
     @property
     def images(self) -> int:
-        """Images a step of all processes together."""
+        """Images per step of all processes together."""
         return self.batch_size * self.processes
 
     def __str__(self) -> str:
@@ -31,44 +31,21 @@ class Layout:
             f'{self.batches} batches of {self.samples} images an epoch'
         )
 
-    def as_dict(self) -> dict[str, int]:
-        """As a checkpoint holds it."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run goes on.
+    """Where a run resumes.
 
-    Args:
-        iteration (int): Steps done, in steps of this run.
+    Attributes:
+        iteration (int): Steps done, counted in steps of this run.
         start (int): Batches of the present epoch that are done.
-        repeated (int): Images of this epoch that are seen a second time,
-            because no batch of this run starts where the other one ended.
+        repeated (int): Images of this epoch that are seen twice, because no
+            batch of this run starts where the saved one ended.
     """
 
     iteration: int
     start: int
     repeated: int = 0
-
-
-def check_equal(layouts: Sequence[Layout]) -> None:
-    """See that no process waits for steps that another does not make.
-
-    Args:
-        layouts (Sequence[Layout]): Of all processes, in rank order.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    for rank, layout in enumerate(layouts):
-        if layout != layouts[0]:
-            raise ValueError(
-                f'process 0 has {layouts[0]}, and process {rank} has {layout} '
-                'in train_dataloader, so that they would wait for each other '
-                'without end: give all of them the same data, and an equal '
-                "share by sampler=dict(type='DefaultSampler', round_up=True)"
-            )
 
 
 def translate(
@@ -78,25 +55,26 @@ def translate(
     iteration: int,
     steps_scheduled: bool,
 ) -> Position:
-    """Find the place of another run's step in this one.
+    """Find the position in this run of a step in another one.
 
-    The sampler deals the images of an epoch out in turn, so what was seen is
-    the beginning of their common order, whatever the number of processes.
+    The sampler deals the images of an epoch to the processes in turn, so the
+    images seen so far are the first ones of the common order, whatever the
+    number of processes.
 
     Args:
-        saved (Layout): Of the run that wrote the checkpoint.
-        now (Layout): Of this one.
+        saved (Layout): Layout of the run that wrote the checkpoint.
+        now (Layout): Layout of this run.
         epoch (int): Whole epochs done.
         iteration (int): Steps done.
         steps_scheduled (bool): Whether a schedule of learning rate or
             momentum counts steps.
 
     Returns:
-        Position: The same one where nothing changed.
+        Position: The position; the same one if nothing changed.
 
     Raises:
-        ValueError: If what changed leaves no such place, or schedules that
-            mean something else now.
+        ValueError: If there is no such position, or schedules would change
+            their meaning.
     """
     start = iteration - epoch * saved.batches
     if saved == now:
@@ -115,12 +93,38 @@ def translate(
     if steps_scheduled and saved.batches != now.batches:
         raise ValueError(
             f'the checkpoint is of {saved}; this run has {now}. Its schedules '
-            'count steps, which would not mean the same: keep '
-            f'{saved.images} images a step by train_dataloader.batch_size='
-            f'{max(1, saved.images // now.processes)}, or begin anew from its '
-            'weights (load_from without --resume)'
+            'count steps, which would change their meaning: '
+            f'{how_to_keep(saved, now)}'
         )
     done, repeated = divmod(start * saved.images, now.images)
     if start == saved.batches:
         done, repeated = now.batches, 0
     return Position(epoch * now.batches + done, done, repeated)
+
+
+def how_to_keep(saved: Layout, now: Layout) -> str:
+    """What to do so that a step has as many images as before, for errors."""
+    return (
+        f'keep {saved.images} images a step by train_dataloader.batch_size='
+        f'{max(1, saved.images // now.processes)}, or start a new run from '
+        'its weights (load_from without --resume)'
+    )
+
+
+def check_equal(layouts: Sequence[Layout]) -> None:
+    """Refuse processes with different numbers of steps: one would hang.
+
+    Args:
+        layouts (Sequence[Layout]): Layouts of all processes, in rank order.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    for rank, layout in enumerate(layouts):
+        if layout != layouts[0]:
+            raise ValueError(
+                f'process 0 has {layouts[0]}, and process {rank} has {layout} '
+                'in train_dataloader, so they would wait for each other '
+                'forever: give all of them the same data, and equal shares '
+                "by sampler=dict(type='DefaultSampler', round_up=True)"
+            )

@@ -1,4 +1,4 @@
-"""mmengine's Pretrained initializer, which refuses what does not fit."""
+"""mmengine's Pretrained initializer, but weights that do not fit raise."""
 
 import logging
 import os.path as osp
@@ -25,32 +25,32 @@ from mmunimoco.utils.checkpoint import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
-# Instead of a path: train from random weights, and mean it.
+# Instead of a path: train from random weights on purpose.
 NO_CHECKPOINT = 'none'
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
 class CheckedPretrainedInit(PretrainedInit):
-    """mmengine's ``Pretrained``, which refuses what does not fit.
+    """mmengine's ``Pretrained``, but weights that do not fit are an error.
 
-    Registered under the same name in mmpretrain's scope, so every
+    Registered under the same name in mmpretrain's scope, so it checks every
     ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
-    of a config that imports mmunimoco is checked. Configs of mmdet and mmseg
-    say ``type='mmpretrain.Pretrained'``.
+    of a config that imports mmunimoco. Configs of mmdet and mmseg name it
+    ``'mmpretrain.Pretrained'``.
 
     With a prefix, every parameter and buffer of the module must be in the
-    file, in its shape. Without one, it is enough that something fits. Either
-    way a report of what was loaded goes to the log.
+    file, with its shape. Without one, at least one must. Either way a report
+    of what was loaded is logged.
 
     Args:
         checkpoint (str): Path or URL of the checkpoint, or 'none' for random
             weights.
-        prefix (str, optional): Which part of the checkpoint to load.
-            Defaults to None, the whole.
-        map_location (str): Where to load it to. Defaults to 'cpu'.
-        allow_missing (tuple[str]): Names of parameters and buffers of the
-            module, or what they start with, that the file lacks by design,
-            such as ``('norm.',)``. Defaults to none.
+        prefix (str, optional): Prefix of the keys to load. Defaults to None,
+            all of them.
+        map_location (str): Device to load to. Defaults to 'cpu'.
+        allow_missing (tuple[str]): Names, or prefixes of names, of parameters
+            and buffers of the module that the file lacks by design, such as
+            ``('norm.',)``. Defaults to none.
     """
 
     def __init__(
@@ -87,7 +87,6 @@ class CheckedPretrainedInit(PretrainedInit):
         if self.prefix is not None:
             self._check_complete(module, match, whole)
         _initialize_children(module)
-        # All of it fits, or is left out and reported.
         module.load_state_dict(
             {key: state[key] for key in match.matched}, strict=False
         )
@@ -164,15 +163,15 @@ class CheckedPretrainedInit(PretrainedInit):
             f'{type(module).__name__} to be initialised, or incomplete: '
             f'{len(match.matched)} of {len(module.state_dict())} tensors '
             f'fit; {"; ".join(faults)}. The prefixes in the file are '
-            f'{describe_prefixes(whole)}. Use the config of the '
-            'architecture that was pre-trained; what the file lacks by '
-            'design is named in init_cfg.allow_missing.'
+            f'{describe_prefixes(whole)}. Use the config of the architecture '
+            'that was pre-trained; list what the file lacks by design in '
+            'init_cfg.allow_missing.'
         )
 
     def _report(
         self, module: nn.Module, match: StateMatch, whole: dict[str, Tensor]
     ) -> str:
-        """Say in a block what became of the module and of the file."""
+        """Text that says what was loaded, and what was not."""
         total = len(module.state_dict())
         missing = shorten(match.missing, 20) or 'none'
         if match.missing and self.prefix is not None:
@@ -185,7 +184,7 @@ class CheckedPretrainedInit(PretrainedInit):
         if match.misshapen:
             lines.append(f'of another shape: {shorten(match.misshapen, 20)}')
         prefix = '' if self.prefix is None else self._prefix()
-        # Whole stages of a backbone, and whole parts of the file: its neck.
+        # By stage of the backbone, and by part of the file, such as its neck.
         inside = [prefix + key for key in match.unused]
         outside = [key for key in whole if not key.startswith(prefix)]
         unused = [
@@ -198,11 +197,11 @@ class CheckedPretrainedInit(PretrainedInit):
 
 
 def _initialize_children(module: nn.Module) -> None:
-    """Have the children initialise themselves before the weights arrive.
+    """Let the children initialise themselves before the weights are loaded.
 
-    mmengine does so, and hosts leave alone what was loaded, but only for
-    ``type='Pretrained'`` to the letter. With a scope in front, layers and
-    position embeddings would be overwritten by random numbers afterwards.
+    mmengine does so, and hosts keep what was loaded, but only if ``type`` is
+    exactly 'Pretrained'. With a scope in front, layers and position
+    embeddings would be overwritten by random numbers afterwards.
     """
     for child in module.children():
         if hasattr(child, 'init_weights'):
@@ -214,14 +213,14 @@ def _initialize_children(module: nn.Module) -> None:
 
 
 def _leave_random(module: nn.Module) -> None:
-    """Initialise a ResNet as OpenMMLab's; others have their own way."""
+    """Initialise a ResNet as OpenMMLab does; others initialise themselves."""
     print_log(
         f"Load report of {type(module).__name__}: checkpoint='none', the "
         'weights are random',
         logger='current',
         level=logging.WARNING,
     )
-    # Nothing was loaded, so hosts may initialise what they want to.
+    # Nothing was loaded, so hosts may initialise what they like.
     module.init_cfg = None
     if any(isinstance(m, _BatchNorm) for m in module.modules()):
         KaimingInit(layer='Conv2d')(module)

@@ -38,11 +38,12 @@ class StepOptionsHook(Hook):
             conversion in each layer, on recent GPUs it suits mixed precision.
             Not for models with operators of mmcv, such as detectors: RoIAlign
             reads memory as if channels were outermost. Defaults to False.
-        compile (bool | dict): Compile backbone and neck of query and key
-            encoder by ``torch.compile``; a dict gives its options, such as
-            ``mode``. The loss, the queues and the collectives stay as they
-            are: mmengine's ``compile`` would take the whole step and break it
-            into pieces at each collective. Checkpoint keys do not change.
+        compile (bool | str | dict): Compile backbone and neck of query and
+            key encoder by ``torch.compile``; a dict gives its options, such
+            as ``mode``; 'gpu' compiles if the model is on a GPU. Loss, queues
+            and collectives are not compiled: mmengine's ``compile`` would
+            take the whole step and break it at each collective. Checkpoint
+            keys do not change.
             Defaults to False.
         gradient_checkpointing (bool | Sequence[str]): Recompute the
             activations of the query encoder's blocks in the backward pass: a
@@ -58,13 +59,14 @@ class StepOptionsHook(Hook):
             views. Defaults to False.
 
     Raises:
-        ValueError: If ``gradient_checkpointing`` is a single name.
+        ValueError: If ``gradient_checkpointing`` is a single name, or
+            ``compile`` is a string other than 'gpu'.
     """
 
     def __init__(
         self,
         channels_last: bool = False,
-        compile: bool | dict = False,
+        compile: bool | str | dict = False,
         gradient_checkpointing: bool | Sequence[str] = False,
         images_on_device: bool = False,
     ) -> None:
@@ -73,6 +75,11 @@ class StepOptionsHook(Hook):
                 'StepOptionsHook.gradient_checkpointing must be True or a '
                 f'list of class names, got {gradient_checkpointing!r}'
             )
+        if isinstance(compile, str) and compile != 'gpu':
+            raise ValueError(
+                "StepOptionsHook.compile must be True, False, 'gpu' or a "
+                f'dict of options, got {compile!r}'
+            )
         self.channels_last = channels_last
         self.compile = compile
         self.gradient_checkpointing = gradient_checkpointing
@@ -80,9 +87,6 @@ class StepOptionsHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Change the model, before any optimizer has seen a gradient.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             ValueError: If an option does not suit the model.
@@ -93,16 +97,16 @@ class StepOptionsHook(Hook):
         if self.gradient_checkpointing:
             given = self.gradient_checkpointing
             checkpoint_blocks(model, BLOCKS if given is True else given)
-        if self.compile:
-            compile_encoders(
-                model, {} if self.compile is True else self.compile
+        if self.compile == 'gpu' and not _is_on_gpu(model):
+            runner.logger.info(
+                'The encoders are not compiled, as they are on a CPU.'
             )
+        elif self.compile:
+            options = self.compile if isinstance(self.compile, dict) else {}
+            compile_encoders(model, options)
 
     def before_train(self, runner: Runner) -> None:
         """Hand the images to the data preprocessor, if asked to.
-
-        Args:
-            runner (Runner): The runner.
 
         Raises:
             ValueError: If the data preprocessor is no ``TwoViewAugment``, or
@@ -252,13 +256,14 @@ def stack_images(dataset: Any) -> Tensor:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Build torch's fused optimizer, whose step is one kernel, if possible.
+    """Build the fastest optimizer and wrapper that the device has.
 
     mmengine's default constructor with ``fused=True`` for the optimizer, if
     the installed torch has it fused (SGD since 2.3, Adam and AdamW since 2.0)
-    and the model is on a GPU; otherwise the optimizer as it is configured,
-    with a line in the log. ``fused`` in the config takes precedence. Results
-    change by rounding.
+    and the model is on a GPU; ``fused`` in the config takes precedence.
+    ``AmpOptimWrapper`` becomes ``OptimWrapper`` if its ``dtype`` is
+    'float32', or if the model is on a CPU, where mmengine has no mixed
+    precision. Each fallback is logged. Results change by rounding.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -269,15 +274,30 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 self.optimizer_cfg = {**self.optimizer_cfg, 'fused': True}
             else:
                 print_log(f'The optimizer is not fused: {reason}', 'current')
+        if self.optim_wrapper_cfg.get('type') == 'AmpOptimWrapper':
+            self._drop_unusable_amp(model)
         return super().__call__(model)
+
+    def _drop_unusable_amp(self, model: nn.Module) -> None:
+        dtype = self.optim_wrapper_cfg.get('dtype')
+        if dtype != 'float32':
+            if _is_on_gpu(model):
+                return
+            print_log('No mixed precision: the model is on a CPU', 'current')
+        self.optim_wrapper_cfg = {
+            key: value
+            for key, value in self.optim_wrapper_cfg.items()
+            if key not in ('dtype', 'loss_scale', 'use_fp64')
+        } | dict(type='OptimWrapper')
 
 
 def _why_not_fused(kind: str | type, model: nn.Module) -> str | None:
-    """The reason why an optimizer cannot be fused, or None if it can."""
+    """Return why an optimizer cannot be fused, or None if it can."""
     optimizer = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
     if 'fused' not in signature(optimizer).parameters:
         return f'torch {torch.__version__} has no fused {optimizer.__name__}'
-    devices = {parameter.device.type for parameter in model.parameters()}
-    if devices != {'cuda'}:
-        return f'the model is on {", ".join(sorted(devices))}'
-    return None
+    return None if _is_on_gpu(model) else 'the model is on a CPU'
+
+
+def _is_on_gpu(model: nn.Module) -> bool:
+    return all(p.device.type != 'cpu' for p in model.parameters())

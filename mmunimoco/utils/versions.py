@@ -1,9 +1,15 @@
-"""What a result was made with."""
+"""What a result was made with: versions, machine and commit."""
 
 import os
 import platform
+import subprocess
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.utils.dl_utils import collect_env
 
 PACKAGES = (
     'mmunimoco',
@@ -19,15 +25,15 @@ TRANSFER_PACKAGES = ('mmdet', 'mmseg')
 
 
 def collect_versions(transfer: bool = False) -> dict[str, str]:
-    """Versions of Python and of the packages that matter, by import name.
+    """Return the versions of Python and of the packages that matter.
 
     Args:
-        transfer (bool): Those of detection and segmentation as well.
+        transfer (bool): Include the packages for detection and segmentation.
             Defaults to False.
 
     Returns:
-        dict[str, str]: Name -> version; 'absent' where there is no such
-        package.
+        dict[str, str]: Import name -> version, or 'absent' for a package that
+        is not installed.
     """
     versions = dict(python=platform.python_version())
     for name in PACKAGES + (TRANSFER_PACKAGES if transfer else ()):
@@ -35,17 +41,8 @@ def collect_versions(transfer: bool = False) -> dict[str, str]:
     return versions
 
 
-def _version_of(name: str) -> str:
-    try:
-        return str(import_module(name).__version__)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # It is there, but broken.
-            raise
-        return 'absent'
-
-
 def describe_machine() -> dict[str, str | int]:
-    """Processor, number of usable cores and system; no host name."""
+    """Return processor, number of usable cores and system; no host name."""
     if hasattr(os, 'sched_getaffinity'):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -57,6 +54,37 @@ def describe_machine() -> dict[str, str | int]:
     )
 
 
+def describe_environment() -> dict[str, Any]:
+    """Describe what a stored measurement depends on, without any path.
+
+    Returns:
+        dict: ``versions`` (packages, CUDA, cuDNN, compiler, whether mmcv has
+        its compiled ops), ``machine`` (processor, cores, system and, where
+        there are any, the GPUs) and ``git`` (``commit`` and whether tracked
+        files differ from it; None if unknown).
+    """
+    env = collect_env()
+    gpus = {k: str(v) for k, v in env.items() if k.startswith('GPU ')}
+    versions = collect_versions() | dict(
+        cuda=torch.version.cuda,
+        cudnn=torch.backends.cudnn.version(),
+        compiler=env.get('GCC'),
+        mmcv_has_ops=find_spec('mmcv._ext') is not None,
+    )
+    return dict(
+        versions=versions, machine=describe_machine() | gpus, git=_commit()
+    )
+
+
+def _version_of(name: str) -> str:
+    try:
+        return str(import_module(name).__version__)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # installed, but broken
+            raise
+        return 'absent'
+
+
 def _processor_name() -> str:
     info = Path('/proc/cpuinfo')
     if info.is_file():
@@ -64,3 +92,21 @@ def _processor_name() -> str:
             if line.startswith('model name'):
                 return line.split(':', 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def _commit() -> dict[str, str | bool | None]:
+    """Return the commit of the checkout that this package is imported from."""
+    root = Path(__file__).resolve().parents[2]
+    # The checkout may belong to another user.
+    git = ('git', '-c', 'safe.directory=*', '-C', str(root))
+    commands = (('rev-parse', 'HEAD'), ('status', '--porcelain', '-uno'))
+    try:
+        commit, status = (
+            subprocess.run(
+                git + command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return dict(commit=None, changed=None)
+    return dict(commit=commit, changed=bool(status))

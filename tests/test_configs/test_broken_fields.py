@@ -129,7 +129,7 @@ BROKEN = {
     'dim-of-neck': (
         ['model.neck.in_channels=32'],
         'model.neck.in_channels is 32',
-        'model.backbone makes it 64',
+        'model.backbone requires 64',
     ),
     'loss': (
         ['model.head.loss.type=UniConLos'],

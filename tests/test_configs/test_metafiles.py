@@ -1,27 +1,29 @@
 """The shipped metafiles are right, and the linter finds what is not."""
 
-import runpy
-import sys
+import importlib.util
 from pathlib import Path
 
 import pytest
 from mmengine.fileio import dump
 from mmpretrain.apis.model import ModelHub
 
-from mmunimoco.utils.metafile import (
-    batch_and_epochs,
-    check_metafiles,
-    find_configs,
-)
-
 ROOT = Path(__file__).parents[2]
-TOOL = ROOT / 'tools/misc/check_metafile.py'
 NAME = 'algo_r50_2xb8-coslr-3e_data_tau-0.1'
+
+
+@pytest.fixture(scope='module')
+def linter():
+    """Load tools/misc/check_metafile.py as a module."""
+    path = ROOT / 'tools/misc/check_metafile.py'
+    spec = importlib.util.spec_from_file_location('check_metafile', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A project of one config without a fault, as (root, metafile)."""
+    """Write a project of one config without a fault: (root, metafile)."""
     folder = tmp_path / 'configs/algo'
     folder.mkdir(parents=True)
     (tmp_path / 'configs/_base_').mkdir()
@@ -53,109 +55,72 @@ def project(tmp_path):
     return tmp_path, metafile
 
 
-def faults_after(project, metafile):
-    dump(metafile, str(project / 'configs/algo/metafile.yml'))
-    return check_metafiles(project)
+def test_shipped_metafiles_are_right(linter):
+    assert linter.check_metafiles(ROOT) == []
 
 
-def test_shipped_metafiles_are_right():
-    assert check_metafiles(ROOT) == []
-
-
-def test_mmpretrain_can_register_the_model_index(monkeypatch):
+def test_mmpretrain_can_register_the_model_index(linter, monkeypatch):
     monkeypatch.setattr(ModelHub, '_models_dict', {})
     ModelHub.register_model_index(ROOT / 'model-index.yml', ROOT)
     listed = {model.config for model in ModelHub._models_dict.values()}
-    assert listed == {str(path) for path in find_configs(ROOT)}
+    assert listed == {str(path) for path in linter.find_configs(ROOT)}
 
 
-def test_nothing_is_reported_of_a_right_project(project):
-    assert check_metafiles(project[0]) == []
-
-
-@pytest.mark.parametrize(
-    ('key', 'value', 'told'),
-    [
-        ('Name', 'another', 'Name differs'),
-        ('Config', 'configs/algo/gone.py', 'gone.py does not exist'),
-        ('In Collection', 'Other', 'In Collection Other'),
-        ('Metadata', {'Epochs': 4, 'Batch Size': 16}, '(16, 4)'),
-        ('Metadata', {'Epochs': 3, 'Batch Size': 8}, '(8, 3)'),
-    ],
-)
-def test_wrong_model(project, key, value, told):
-    root, metafile = project
-    metafile['Models'][0][key] = value
-    assert any(told in fault for fault in faults_after(root, metafile))
+def test_project_without_fault(linter, project):
+    assert linter.check_metafiles(project[0]) == []
 
 
 @pytest.mark.parametrize(
-    ('key', 'value', 'told'),
+    ('part', 'key', 'value', 'fault'),
     [
-        ('Name', None, 'no Name'),
-        ('Paper', {}, 'no Title'),
-        ('README', 'configs/algo/GONE.md', 'GONE.md does not exist'),
+        ('Models', 'Name', 'another', 'Name differs'),
+        ('Models', 'Config', 'configs/algo/gone.py', 'does not exist'),
+        ('Models', 'In Collection', 'Other', 'In Collection Other'),
+        ('Models', 'Metadata', {'Epochs': 4, 'Batch Size': 16}, '(16, 4)'),
+        ('Collections', 'Name', None, 'no Name'),
+        ('Collections', 'Paper', {}, 'no Title'),
+        ('Collections', 'README', 'configs/algo/GONE.md', 'does not exist'),
     ],
 )
-def test_wrong_collection(project, key, value, told):
+def test_wrong_entry(linter, project, part, key, value, fault):
     root, metafile = project
-    metafile['Collections'][0][key] = value
-    assert any(told in fault for fault in faults_after(root, metafile))
+    metafile[part][0][key] = value
+    dump(metafile, str(root / 'configs/algo/metafile.yml'))
+    assert any(fault in line for line in linter.check_metafiles(root))
 
 
-def test_config_listed_twice_or_never(project):
+@pytest.mark.parametrize('times', [0, 2])
+def test_config_must_be_listed_once(linter, project, times):
     root, metafile = project
-    metafile['Models'] *= 2
-    assert 'listed 2 times' in faults_after(root, metafile)[0]
-    metafile['Models'] = []
-    assert 'listed 0 times' in faults_after(root, metafile)[0]
+    metafile['Models'] *= times
+    dump(metafile, str(root / 'configs/algo/metafile.yml'))
+    assert f'listed {times} times' in linter.check_metafiles(root)[0]
 
 
-def test_metafile_not_imported_or_missing(project):
+def test_metafile_must_be_imported_and_exist(linter, project):
     root, _ = project
     dump({'Import': []}, str(root / 'model-index.yml'))
-    assert 'imported 0 times' in check_metafiles(root)[0]
+    assert 'imported 0 times' in linter.check_metafiles(root)[0]
     both = ['configs/algo/metafile.yml', 'configs/gone/metafile.yml']
     dump({'Import': both}, str(root / 'model-index.yml'))
-    assert (
-        'configs/gone/metafile.yml does not exist'
-        in (check_metafiles(root)[0])
-    )
+    missing = 'configs/gone/metafile.yml does not exist'
+    assert missing in linter.check_metafiles(root)[0]
 
 
-def test_broken_link(project):
+def test_broken_link(linter, project):
     root, _ = project
     (root / 'configs/algo/README.md').write_text('[x](gone.py#part)')
-    assert check_metafiles(root) == [
+    assert linter.check_metafiles(root) == [
         'configs/algo/README.md: link to missing gone.py'
     ]
 
 
-def test_no_project_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match='configs'):
-        check_metafiles(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ('name', 'told'),
-    [
-        ('unimoco_resnet50_8xb32-coslr-200e_in1k-10pct_tau-0.1', (256, 200)),
-        ('resnet50_8xb32-linear-steplr-100e_in1k', (256, 100)),
-        ('mask-rcnn_r50-c4_ms-1x_coco', None),
-    ],
-)
-def test_batch_and_epochs(name, told):
-    assert batch_and_epochs(name) == told
-
-
-def test_command_line_tells_by_its_exit_status(project, monkeypatch, capsys):
+def test_exit_status(linter, project, monkeypatch, capsys):
     root, metafile = project
 
     def run(folder):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), str(folder)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        return end.value.code
+        monkeypatch.setattr('sys.argv', ['check_metafile.py', str(folder)])
+        return linter.main()
 
     assert run(root) == 0
     metafile['Models'] = []

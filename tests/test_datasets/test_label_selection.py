@@ -1,4 +1,4 @@
-"""Balance, nestedness and repeatability of the choice by ratio."""
+"""Selection by ratio: balanced, nested and reproducible."""
 
 from fractions import Fraction
 
@@ -25,7 +25,7 @@ RATIO = st.one_of(
 )
 
 
-def test_ratio_is_taken_as_written():
+def test_ratio_is_read_as_a_decimal():
     assert ratio_to_count(0.1, 1281167) == 128117
     # In doubles 0.29 * 50 is just below 14.5, 0.145 * 100 is 14.499...8.
     assert ratio_to_count(0.29, 50) == 15
@@ -49,7 +49,7 @@ def test_each_class_within_one_of_its_share(sizes, ratio, salt):
 
 @settings(deadline=None, max_examples=25)
 @given(SIZES)
-def test_no_class_ever_gives_a_label_back(sizes):
+def test_no_count_decreases(sizes):
     priority = range(len(sizes))
     last = np.zeros(len(sizes), np.int64)
     for total in range(sum(sizes) + 1):
@@ -63,7 +63,7 @@ def test_no_class_ever_gives_a_label_back(sizes):
 @pytest.mark.parametrize(
     'sizes',
     [
-        [10_000] + [6] * 1000,  # rounding each class alone gains 400 labels
+        [10_000] + [6] * 1000,  # rounding per class gains 400
         [6] * 1000 + [10_000],
         [900, 50, 50],
         [1] * 500,
@@ -81,7 +81,7 @@ def test_hard_apportionments(sizes, ratio):
 def test_equal_classes_get_equal_shares():
     counts = balanced_counts([600] * 10, 600, range(10))
     assert counts.tolist() == [60] * 10
-    # Where one label is too few for all, the priority decides.
+    # With fewer labels than classes, the priority decides.
     counts = balanced_counts([5] * 4, 2, [3, 0, 2, 1])
     assert counts.tolist() == [0, 1, 0, 1]
 
@@ -109,7 +109,7 @@ def test_selection(labels, ratio_a, ratio_b, seed):
 
 @settings(deadline=None, max_examples=50)
 @given(LABELS, RATIO, st.randoms(use_true_random=False))
-def test_order_of_the_samples_does_not_matter(labels, ratio, random):
+def test_independent_of_the_order_of_samples(labels, ratio, random):
     names = [f'img_{i}.png' for i in range(len(labels))]
     order = list(range(len(labels)))
     random.shuffle(order)
@@ -122,24 +122,24 @@ def test_order_of_the_samples_does_not_matter(labels, ratio, random):
     )
 
 
-def test_ratio_ends():
+def test_no_and_all_labels():
     labels = np.array([0, 0, 1, -1])
     keys = sample_keys('abcd', 0)
     assert not select_by_ratio(labels, keys, 0.0).any()
     assert select_by_ratio(labels, keys, 1.0).tolist() == [1, 1, 1, 0]
 
 
-def test_keys_last():
-    """Pinned: a change of these numbers changes everybody's splits."""
+def test_recorded_keys():
+    """A change of these numbers would change the splits of all users."""
     keys = sample_keys(['n01440764/n01440764_10026.JPEG', '#0', 'ä.png'], 0)
     assert keys.dtype == np.uint64
     assert keys.tolist() == PINNED_KEYS
     assert sample_keys(['#0'], 1)[0] != keys[1]
-    # Not decodable file names, as Linux allows them, have keys as well.
+    # File names need not be valid UTF-8 on Linux.
     assert len(sample_keys([b'\xff.png'.decode('utf8', 'surrogateescape')], 0))
 
 
-def test_seeds_give_independent_choices():
+def test_seeds_give_independent_selections():
     labels = np.repeat(np.arange(4), 100)
     names = [f'{i}.png' for i in range(400)]
     chosen = [

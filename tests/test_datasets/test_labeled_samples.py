@@ -1,3 +1,5 @@
+"""LabeledSubset and RepeatLabeled."""
+
 from collections import Counter
 
 import numpy as np
@@ -14,7 +16,10 @@ def folder(tmp_path):
     return dict(
         type='CustomDataset',
         data_root=str(write_image_folder(tmp_path, per_class=5)),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+        pipeline=[
+            dict(type='CheckedLoadImageFromFile'),
+            dict(type='PackInputs'),
+        ],
     )
 
 

@@ -8,7 +8,7 @@ CLASSES = ('background', 'cat')
 
 @pytest.fixture
 def build(tmp_path):
-    """Return a function: names of images and masks to the dataset."""
+    """A function that builds a dataset of empty files with these names."""
 
     def build(images, masks, **options):
         for folder, names in (('images', images), ('masks', masks)):
@@ -30,8 +30,8 @@ def build(tmp_path):
     return build
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.JPG', '.jpeg', '.png', '.tif'])
-def test_any_kind_of_image(build, tmp_path, suffix):
+@pytest.mark.parametrize('suffix', ['.JPG', '.png', '.tif'])
+def test_any_image_format(build, tmp_path, suffix):
     images = [f'b{suffix}', f'sub/a.1{suffix}']
     dataset = build([*images, 'notes.txt', '.hidden.png'],
                     ['b.png', 'sub/a.1.PNG', 'more.png'])  # fmt: skip
@@ -50,17 +50,17 @@ def test_any_kind_of_image(build, tmp_path, suffix):
     assert len(dataset.metainfo['palette']) == 2
 
 
-def test_zero_may_be_no_class(build):
+def test_reduce_zero_label(build):
     dataset = build(['a.jpg'], ['a.png'], reduce_zero_label=True)
     assert dataset.get_data_info(0)['reduce_zero_label'] is True
 
 
-def test_two_images_of_a_mask(build):
+def test_images_that_would_share_a_mask(build):
     with pytest.raises(ValueError, match='has both a.jpg and a.png'):
         build(['a.jpg', 'a.png'], ['a.png'])
 
 
-def test_a_mask_of_another_kind(build):
+def test_missing_mask(build):
     message = '1 of the 2 images .* which has 1 .png files: missing are b.png'
     with pytest.raises(FileNotFoundError, match=message):
         build(['a.jpg', 'b.jpg'], ['a.png', 'b.bmp'])

@@ -1,4 +1,4 @@
-"""The configs of docs/own_data.md load what they promise."""
+"""The configs in docs/own_data.md load the images they claim to."""
 
 import json
 import re
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def read_blocks(page):
-    """The blocks of Python on a page."""
+    """Return the Python blocks of a page."""
     text = (ROOT / page).read_text(encoding='utf-8')
     return re.findall(r'```python\n(.*?)```', text, flags=re.DOTALL)
 
@@ -23,7 +23,7 @@ BLOCKS = {
     for block in read_blocks('docs/own_data.md')
 }
 (BLOCKS['README'],) = (b for b in read_blocks('README.md') if '_base_' in b)
-# Name of the block, images an epoch, labeled ones among them.
+# Name of the block, images per epoch, labeled images per epoch.
 CASES = [
     ('labeled', 20, 20),
     ('partly labeled, by ratio', 20, 2),
@@ -32,16 +32,17 @@ CASES = [
     ('a labeled and an unlabeled folder', 40, 20),
     ('a partly labeled and an unlabeled folder', 40, 10),
     ('unlabeled', 20, 0),
-    ('several classes an image', 6, 4),
+    ('several classes per image', 6, 4),
     # 2 of 20, each five times.
-    ('labeled images five times an epoch', 28, 10),
+    ('labeled images five times per epoch', 28, 10),
+    ('broken files', 20, 20),
     ('README', 20, 20),
 ]
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """The folders and files that the page speaks of, as data/mine."""
+    """The folders and files of the page, in data/mine."""
     root = tmp_path_factory.mktemp('own')
     mine = root / 'data' / 'mine'
     for part in ('train', 'val', 'unlabeled'):
@@ -64,7 +65,7 @@ def data(tmp_path_factory):
 
 
 def config(name, folder):
-    """The config of a block; its bases are found in the repository."""
+    """Write the config of a block, with bases in the repository."""
     for title, block in BLOCKS.items():
         text = block.replace('../unimoco', str(ROOT / 'configs' / 'unimoco'))
         target = 'labeled' if title == 'labeled' else title.replace(' ', '_')

@@ -1,33 +1,63 @@
-"""PartialLabels over every kind of dataset: who keeps a label, who sees it."""
+"""PartialLabels: which samples stay labeled, and what the pipeline sees."""
 
 import json
-import os
+import logging
 import pickle
-import subprocess
-import sys
-from hashlib import sha256
 
 import numpy as np
 import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
-from mmpretrain.datasets import CIFAR10, MultiLabelDataset
+from mmengine.logging import MMLogger
+from mmpretrain.datasets import CIFAR10, CustomDataset, MultiLabelDataset
 from mmpretrain.registry import DATASETS
+from torch.utils.data import TensorDataset
 from toy_dataset import Toy, labeled, toy
 
-from demo import DATA_FILE
-from mmunimoco.datasets import NpzImages, PartialLabels
+from mmunimoco.datasets import PartialLabels
 
 CLASSES = [i % 5 for i in range(100)]
+# Three classes of 14, 13 and 13 images, one of 7, and 3 unlabeled images.
+UNEVEN = [i % 3 for i in range(40)] + [3] * 7 + [None] * 3
+MULTI = [[0], [0, 1], [0, 2], [0], [1], [1, 0], [2, 0], [], [0], [0, 1]] * 2
+
+
+@pytest.mark.parametrize(
+    'dataset, ratio, seed, expected',
+    [
+        (
+            *(toy(UNEVEN), 0.3, 0),
+            [3, 6, 7, 11, 13, 20, 21, 22, 34, 35, 38, 39, 42, 44],
+        ),
+        (
+            *(toy(UNEVEN), 0.3, 7),
+            [3, 9, 14, 16, 17, 26, 28, 30, 34, 35, 36, 37, 40, 41],
+        ),
+        (  # without paths, the position in the dataset identifies an image
+            *(Toy([dict(gt_label=c) for c in UNEVEN]), 0.3, 0),
+            [7, 8, 11, 14, 16, 17, 19, 21, 22, 24, 27, 36, 41, 45],
+        ),
+        (toy(MULTI, 'x/'), 0.4, 1, [1, 3, 5, 10, 12, 18, 19]),
+    ],
+    ids=['seed 0', 'seed 7', 'no paths', 'several classes'],
+)
+def test_recorded_selections(dataset, ratio, seed, expected):
+    """A change of these indices would change the splits of all users."""
+    np.random.seed(99)
+    partial = PartialLabels(dataset, label_ratio=ratio, seed=seed)
+    ids = [partial.get_cat_ids(i) for i in range(len(partial))]
+    assert [i for i, classes in enumerate(ids) if classes] == expected
+    after = np.random.rand()
+    np.random.seed(99)
+    assert after == np.random.rand(), 'the global random state was used'
 
 
 @pytest.mark.parametrize('serialize_data', [True, False])
-def test_labels_are_gone_before_the_pipeline(serialize_data):
+def test_labels_are_removed_before_the_pipeline(serialize_data):
     seen = []
     dataset = toy(CLASSES, serialize_data=serialize_data)
     dataset.pipeline.transforms.append(lambda x: seen.append(dict(x)) or x)
     partial = PartialLabels(dataset, label_ratio=0.3)
     out = [partial[i] for i in range(100)]
-    assert len(seen) == 100
     kept = labeled(partial)
     assert len(kept) == 30
     assert [CLASSES[i] for i in kept].count(2) == 6
@@ -38,20 +68,15 @@ def test_labels_are_gone_before_the_pipeline(serialize_data):
         else:
             assert set(before) == {'img_path', 'sample_idx'}
             assert 'gt_label' not in after
-    # The dataset that was handed in is untouched.
-    assert labeled(dataset) == list(range(100))
+    assert labeled(dataset) == list(range(100)), 'the argument was changed'
 
 
-def test_refetched_samples_have_their_own_labels():
-    """A broken image is replaced by a random other one, label rule and all."""
-    seen = []
-
-    def half_broken(info):
-        seen.append(dict(info))
-        return None if info['sample_idx'] % 2 else info
-
+def test_replacements_of_failed_samples_follow_the_selection():
+    """BaseDataset draws another sample where a pipeline returns None."""
     dataset = toy(CLASSES)
-    dataset.pipeline.transforms.append(half_broken)
+    dataset.pipeline.transforms.append(
+        lambda info: None if info['sample_idx'] % 2 else info
+    )
     partial = PartialLabels(dataset, label_ratio=0.3)
     kept = set(labeled(partial))
     for i in range(100):
@@ -61,11 +86,9 @@ def test_refetched_samples_have_their_own_labels():
         assert info.get('gt_label') == (
             CLASSES[index] if index in kept else None
         )
-    assert len(seen) > 100
-    assert all(('gt_label' in x) == (x['sample_idx'] in kept) for x in seen)
 
 
-def test_nested_over_ratios():
+def test_selections_are_nested():
     last = set()
     for ratio in (0.0, 0.01, 0.1, 0.3, 0.6, 1.0):
         kept = set(labeled(PartialLabels(toy(CLASSES), label_ratio=ratio)))
@@ -73,7 +96,7 @@ def test_nested_over_ratios():
         last = kept
 
 
-def test_samples_without_a_label_stay_and_do_not_count():
+def test_unlabeled_samples_stay_and_do_not_count():
     labels = [None, -1, np.int64(-1), []] + [0, 1] * 10
     full = PartialLabels(toy(labels), label_ratio=1.0)
     assert labeled(full) == list(range(4, 24))
@@ -82,23 +105,20 @@ def test_samples_without_a_label_stay_and_do_not_count():
     assert (half.get_gt_labels() == -1).sum() == 14
 
 
-def test_soft_labels_go_with_the_label():
+def test_soft_labels_are_removed_too():
     infos = [dict(gt_label=1, gt_score=[0, 1.0]), dict(gt_score=[1.0, 0])]
     partial = PartialLabels(Toy(infos), label_ratio=0.0)
     assert partial.get_data_info(0) == {'sample_idx': 0}
     assert partial.get_data_info(1) == {'sample_idx': 1}
 
 
-def test_methods():
-    partial = PartialLabels(
-        toy([3, 4] * 10, metainfo=dict(classes=list('abcde')), test_mode=True),
-        label_ratio=0.5,
-    )
+def test_methods_and_pickle():
+    dataset = toy([3, 4] * 10, metainfo=dict(classes=list('abcde')))
+    partial = PartialLabels(dataset, label_ratio=0.5)
     assert partial.CLASSES == list('abcde') == partial.metainfo['classes']
-    assert partial.class_to_idx['e'] == 4
-    assert partial.test_mode is True
     truth = partial.get_gt_labels()
     assert truth.dtype == np.int64 and sorted(set(truth)) == [-1, 3, 4]
+    assert partial.highest_label == 4
     for i in range(20):
         assert partial.get_cat_ids(i) == ([] if truth[i] < 0 else [truth[i]])
     assert 'label_ratio=0.5, seed=0' in repr(partial)
@@ -107,7 +127,7 @@ def test_methods():
 
 
 @pytest.mark.parametrize('serialize_data', [True, False])
-def test_subsets_keep_the_choice(serialize_data):
+def test_subsets_keep_the_selection(serialize_data):
     partial = PartialLabels(
         toy(CLASSES, serialize_data=serialize_data), label_ratio=0.4
     )
@@ -123,81 +143,51 @@ def test_lazy_init():
     dataset = toy(CLASSES, lazy_init=True)
     partial = PartialLabels(dataset, label_ratio=0.1, lazy_init=True)
     assert not partial._fully_initialized and not dataset._fully_initialized
-    assert len(partial) == 100  # reads the annotations after all
-    assert len(labeled(partial)) == 10
+    assert len(partial) == 100 and len(labeled(partial)) == 10
 
 
-def test_repeated_images_are_labeled_in_all_copies_or_none():
+def test_copies_of_an_image_are_all_labeled_or_all_unlabeled():
     dataset = RepeatDataset(toy(CLASSES), times=3)
     partial = PartialLabels(dataset, label_ratio=0.2)
     truth = partial.get_gt_labels().reshape(3, 100)
-    assert len(partial) == 300 and (truth[0] >= 0).sum() == 20
-    assert (truth == truth[0]).all()
+    assert (truth[0] >= 0).sum() == 20 and (truth == truth[0]).all()
     alone = PartialLabels(toy(CLASSES), label_ratio=0.2)
     np.testing.assert_array_equal(truth[0], alone.get_gt_labels())
-    assert len(labeled(dataset)) == 300
+    assert len(labeled(dataset)) == 300, 'the argument was changed'
 
 
-def test_concatenated_datasets_are_one():
+def test_concatenated_datasets():
     parts = [toy([0] * 50, 'a/'), toy([1] * 30, 'b/'), toy([None] * 9)]
     partial = PartialLabels(ConcatDataset(parts), label_ratio=0.1)
     truth = partial.get_gt_labels()
-    assert len(truth) == 89
     assert (truth[:50] == 0).sum() == 5 and (truth[50:80] == 1).sum() == 3
-    assert (truth[80:] == -1).all()
-    # The very same dataset twice is one set of images.
+    assert len(truth) == 89 and (truth[80:] == -1).all()
+    # One dataset given twice is one set of images.
     twice = ConcatDataset([parts[0], parts[0]])
     truth = PartialLabels(twice, label_ratio=0.1).get_gt_labels()
     assert (truth >= 0).sum() == 10
     np.testing.assert_array_equal(truth[:50], truth[50:])
 
 
-DEMO = dict(type='NpzImages', ann_file=DATA_FILE, split='test', indices=200)
-
-
-def test_wrappers_below_and_above_by_config():
-    below = dict(
-        type='PartialLabels',
-        label_ratio=0.25,
-        dataset=dict(type='KFoldDataset', dataset=DEMO, fold=1, seed=3),
-    )
-    partial = DATASETS.build(below)
-    assert len(partial) == 160 and len(labeled(partial)) == 40
-
-    inner = dict(type='PartialLabels', label_ratio=0.25, dataset=DEMO)
+def test_wrappers_of_mmpretrain_below_and_above():
+    infos = [dict(img_path=f'{i}.png', gt_label=i % 5) for i in range(200)]
+    leaf = dict(type=Toy, infos=infos)
+    inner = dict(type='PartialLabels', label_ratio=0.25, dataset=leaf)
+    fold = dict(type='KFoldDataset', dataset=leaf, fold=1, seed=3)
+    below = DATASETS.build(dict(inner, dataset=fold))
+    assert len(below) == 160 and len(labeled(below)) == 40
+    truth = DATASETS.build(inner).get_gt_labels()
+    above = DATASETS.build(dict(type='KFoldDataset', dataset=inner))
+    np.testing.assert_array_equal(above.get_gt_labels(), truth[40:])
     balanced = DATASETS.build(
         dict(type='ClassBalancedDataset', dataset=inner, oversample_thr=1.0)
     )
-    assert len(balanced) > 200
     assert len({balanced.repeat_indices[i] for i in labeled(balanced)}) == 50
-    fold = DATASETS.build(dict(type='KFoldDataset', dataset=inner))
-    truth = DATASETS.build(inner).get_gt_labels()
-    np.testing.assert_array_equal(fold.get_gt_labels(), truth[40:])
     both = DATASETS.build(
         dict(type='PartialLabels', label_ratio=0.5, dataset=inner)
     )
     assert len(labeled(both)) == 25
     assert set(labeled(both)) < set(np.flatnonzero(truth >= 0).tolist())
-
-
-def test_class_balanced_below():
-    rare = toy([0] * 90 + [1] * 10)
-    wrapped = DATASETS.build(
-        dict(
-            type='PartialLabels',
-            label_ratio=0.5,
-            dataset=dict(
-                type='ClassBalancedDataset',
-                oversample_thr=0.5,
-                dataset=dict(
-                    type='PartialLabels', dataset=rare, label_ratio=1.0
-                ),
-            ),
-        )
-    )
-    truth = wrapped.get_gt_labels()
-    assert len(truth) == 90 + 10 * 3  # sqrt(0.5 / 0.1), rounded up
-    assert (truth == 0).sum() == 45 and (truth == 1).sum() == 5 * 3
 
 
 class OfflineCIFAR10(CIFAR10):
@@ -206,6 +196,7 @@ class OfflineCIFAR10(CIFAR10):
 
 
 def test_cifar10(tmp_path):
+    """Images in memory: a ratio works, a list cannot."""
     folder = tmp_path / CIFAR10.base_folder
     folder.mkdir()
     images = np.random.default_rng(0).integers(0, 256, (60, 3072), np.uint8)
@@ -223,7 +214,7 @@ def test_cifar10(tmp_path):
         PartialLabels(dataset, label_list=str(list_file))
 
 
-def test_multi_label(tmp_path):
+def test_several_classes_per_image(tmp_path):
     rng = np.random.default_rng(0)
     common = rng.random((400, 3)) < [0.9, 0.5, 0.05]
     infos = [
@@ -236,57 +227,120 @@ def test_multi_label(tmp_path):
     )
     dataset = MultiLabelDataset(ann_file=str(ann_file))
     last = set()
-    has_label = common.any(1)
     for ratio in (0.1, 0.3, 0.6):
         partial = PartialLabels(dataset, label_ratio=ratio)
         kept = labeled(partial)
         assert last <= set(kept)
         last = set(kept)
-        assert abs(len(kept) - ratio * has_label.sum()) <= 0.5
+        assert abs(len(kept) - ratio * common.any(1).sum()) <= 0.5
         # The rarest class is a stratum of its own.
         assert abs(common[kept][:, 2].sum() - ratio * common[:, 2].sum()) <= 1
-        for i in kept:
-            assert partial.get_cat_ids(i) == infos[i]['gt_label']
+        assert all(
+            partial.get_cat_ids(i) == infos[i]['gt_label'] for i in kept
+        )
     with pytest.raises(TypeError, match='get_cat_ids'):
         partial.get_gt_labels()
 
 
-def _digest(dataset):
-    return sha256(dataset.get_gt_labels().tobytes()).hexdigest()
+@pytest.fixture
+def messages():
+    """(level, text) of what is logged."""
+    found = []
+    handler = logging.Handler()
+    handler.emit = lambda r: found.append((r.levelname, r.getMessage()))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
-PURITY = """
-import random, sys
-import numpy as np, torch
-random.seed(int(sys.argv[1])); np.random.seed(3); torch.manual_seed(4)
-from hashlib import sha256
-from demo import DATA_FILE
-from mmunimoco.datasets import NpzImages, PartialLabels
-d = PartialLabels(NpzImages(DATA_FILE, 'test'), label_ratio=0.1, seed=7)
-print('digest', sha256(d.get_gt_labels().tobytes()).hexdigest())
-print('state', random.random(), np.random.rand(), torch.rand(1).item())
-"""
+def test_logs_how_many_are_labeled(messages):
+    PartialLabels(toy(CLASSES + [None] * 7), label_ratio=0.1)
+    assert messages == [
+        (
+            'INFO',
+            'PartialLabels: 10 of 100 images (10.0 %) of 5 of 5 classes keep '
+            'their label; 7 more images are unlabeled in the dataset',
+        )
+    ]
 
 
-def test_pure_function_of_seed_and_dataset():
-    """Another process, hash seed and random state: the same, and pinned."""
-    dataset = NpzImages(DATA_FILE, 'test')
-    np.random.seed(99)
-    want = _digest(PartialLabels(dataset, label_ratio=0.1, seed=7))
-    after = np.random.rand()
-    np.random.seed(99)
-    assert after == np.random.rand(), 'the global random state was used'
-    assert want.startswith(PINNED)
-    done = subprocess.run(
-        [sys.executable, '-c', PURITY, '11'],
-        env={**os.environ, 'PYTHONHASHSEED': '123', 'PYTHONPATH': os.getcwd()},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f'digest {want}' in done.stdout
-    other = _digest(PartialLabels(dataset, label_ratio=0.1, seed=8))
-    assert other != want
+def test_warns_of_classes_without_a_label(messages):
+    PartialLabels(toy([0] * 50 + [1, 2, 3]), label_ratio=0.04)
+    (_, counts), (level, text) = messages
+    assert counts.startswith('PartialLabels: 2 of 53 images (3.8 %) of 1 of 4')
+    assert level == 'WARNING'
+    assert '3 of 4 classes have no labeled image' in text
 
 
-PINNED = 'f49c3ab9f4b3848815a39333e35cad67'
+@pytest.mark.parametrize(
+    'kwargs, error, message',
+    [
+        ({}, ValueError, 'exactly one of label_ratio and label_list'),
+        (dict(label_ratio=0.1, label_list='x'), ValueError, 'exactly one'),
+        (dict(label_ratio=-0.1), ValueError, r'in \[0, 1\], got -0.1'),
+        (dict(label_ratio=10), ValueError, r'in \[0, 1\], got 10'),
+        (dict(label_ratio=float('nan')), ValueError, 'got nan'),
+        (dict(label_ratio='0.1'), TypeError, "a number, got '0.1'"),
+        (dict(label_ratio=True), TypeError, 'a number, got True'),
+        (dict(label_list='  '), ValueError, 'empty path'),
+        (dict(label_list=['a.png']), TypeError, 'path of a text file'),
+        (dict(label_list='no/10pct.txt'), FileNotFoundError, 'no/10pct.txt'),
+        (dict(label_ratio=0.1, seed=False), TypeError, 'seed.*False'),
+        (dict(label_ratio=0.1, seed=0.5), TypeError, 'seed.*0.5'),
+        (
+            dict(label_ratio=0.1, skip_broken=10),
+            ValueError,
+            "dict.type='SkipBrokenImages', max_broken=10",
+        ),
+    ],
+)
+@pytest.mark.parametrize('lazy_init', [False, True])
+def test_bad_arguments(kwargs, error, message, lazy_init):
+    """All are found before the annotations are read, a missing list too."""
+    with pytest.raises(error, match=message):
+        PartialLabels(toy(CLASSES), **kwargs, lazy_init=lazy_init)
+
+
+@pytest.mark.parametrize('label', ['cat', 0.5, -2, [0, -1], [0, 'x']])
+def test_bad_labels(label):
+    with pytest.raises(ValueError, match='sample 1 of Toy.*class id'):
+        PartialLabels(toy([0, label]), label_ratio=0.5)
+
+
+def test_ratio_of_an_unlabeled_dataset():
+    with pytest.raises(ValueError, match='none of the 4 images has a label'):
+        PartialLabels(toy([None] * 4), label_ratio=0.1)
+    assert labeled(PartialLabels(toy([None] * 4), label_ratio=0.0)) == []
+
+
+class LabelMaker(CustomDataset):
+    """Computes labels that are not in the annotations."""
+
+    def get_data_info(self, idx):
+        return dict(super().get_data_info(idx), gt_label=idx % 2)
+
+
+class Sharpener(CustomDataset):
+    def get_data_info(self, idx):
+        return dict(super().get_data_info(idx), sharp=True)
+
+
+def test_datasets_with_their_own_get_data_info(imagenet_folder):
+    prefix = str(imagenet_folder)
+    with pytest.raises(TypeError, match='LabelMaker.get_data_info returns'):
+        PartialLabels(LabelMaker(data_prefix=prefix), label_ratio=0.5)
+    partial = PartialLabels(Sharpener(data_prefix=prefix), label_ratio=0.5)
+    assert len(labeled(partial)) == 11 and partial.get_data_info(0)['sharp']
+
+
+def test_datasets_of_another_kind():
+    with pytest.raises(TypeError, match='got TensorDataset'):
+        PartialLabels(TensorDataset(), label_ratio=0.5)
+
+    class Odd:
+        def full_init(self):
+            pass
+
+    with pytest.raises(TypeError, match='Odd is neither'):
+        PartialLabels(Odd(), label_ratio=0.5)

@@ -1,4 +1,4 @@
-"""collate_views gives what default_collate gives, in memory used again."""
+"""collate_views equals default_collate and reuses its memory."""
 
 import gc
 
@@ -14,7 +14,7 @@ from mmunimoco.datasets.shared_collate import collate_views
 
 
 class Views(Dataset):
-    """Samples as PackInputs gives them, known by their index."""
+    """Samples in the form of PackInputs, determined by their index."""
 
     def __init__(self, count, dtype=torch.uint8, form=list):
         self.count, self.dtype, self.form = count, dtype, form
@@ -25,7 +25,7 @@ class Views(Dataset):
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
         views = torch.randint(256, (2, 3, 5, 7), generator=generator)
-        if callable(self.dtype):  # another kind and size from batch to batch
+        if callable(self.dtype):  # changes between batches
             return self.sample(index, self.dtype(index, views))
         return self.sample(index, views.to(self.dtype))
 
@@ -63,7 +63,7 @@ def assert_same(batches, others):
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
 def test_batches_are_those_of_default_collate(dtype):
-    """All of them kept, more than the pool begins with; the last smaller."""
+    """Also if all batches are kept, and for a smaller last one."""
     dataset = Views(46, dtype)
     kept = list(load(dataset, FUNCTIONS.get('collate_views')))
     assert_same(kept, load(dataset, default_collate, workers=0))
@@ -76,10 +76,10 @@ def change(index, views):
     return views[..., : 7 - batch % 3]
 
 
-def test_kinds_and_sizes_may_change():
+def test_dtypes_and_sizes_may_change():
     dataset = Views(80, change)
     expected = load(dataset, default_collate, workers=0)
-    # Not kept: each batch lies where another one has been.
+    # Batches are released, so each takes the place of an earlier one.
     for batch, other in zip(
         load(dataset, collate_views), expected, strict=True
     ):
@@ -87,7 +87,7 @@ def test_kinds_and_sizes_may_change():
         del batch
 
 
-def test_inputs_of_another_form_go_the_usual_way():
+def test_other_inputs_use_default_collate():
     for form in (torch.clone, tuple):
         dataset = Views(4, form=form)
         batches = list(load(dataset, collate_views))
@@ -95,11 +95,11 @@ def test_inputs_of_another_form_go_the_usual_way():
 
 
 class Reporting(Views):
-    """The first label tells how much memory the worker holds."""
+    """Labels are the number of blocks that the worker holds."""
 
     def __getitem__(self, index):
         sample = super().__getitem__(index)
-        pool = len(shared_collate._POOL) if get_worker_info() else -1
+        pool = len(shared_collate._BLOCKS) if get_worker_info() else -1
         sample['data_samples'].set_gt_label(pool)
         return sample
 
@@ -108,8 +108,8 @@ def pool_of(batch):
     return max(int(sample.gt_label) for sample in batch['data_samples'])
 
 
-def test_memory_is_used_again():
-    """By dropped batches; a slice of one is enough to keep it."""
+def test_memory_is_reused():
+    """Only that of released batches; a slice is enough to keep one."""
     loader = load(Reporting(200), collate_views, persistent_workers=True)
     first = next(iter(loader))
     expected = first['inputs'][1][2].clone()
@@ -121,21 +121,19 @@ def test_memory_is_used_again():
             pools.append(pool_of(batch))
             del batch
     gc.collect()
-    # In the worker's queue, in the consumer's hands, kept: not one a batch.
+    # A few for the queue of the worker, the consumer and `piece`.
     assert len(pools) == 100 and max(pools) <= 10
     assert torch.equal(piece, expected)
-    # The worker, not a test's luck, left the piece alone: what is kept grows.
+    # Batches that are kept need memory of their own.
     held = list(loader)
     assert pool_of(held[-1]) > 40
 
 
-def test_a_forked_copy_gives_nothing_back():
+def test_only_the_owner_releases_memory():
     memory = torch.ones(shared_collate._HEADER + 8, dtype=torch.uint8)
-    shared_collate._give_back(memory, owner=-1)
+    shared_collate._release(memory, owner=-1)
     assert memory[0] == 1
-    batch = shared_collate._receive(
-        memory, (1, 1, 8), torch.uint8, shared_collate._dump({})
-    )
+    batch = shared_collate._receive(memory, (1, 1, 8), torch.uint8, {})
     (view,) = batch.pop('inputs')
     part = view[:, 2:]
     del view, batch

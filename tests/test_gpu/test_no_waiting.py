@@ -1,4 +1,4 @@
-"""Whole training steps while CUDA forbids the host to wait for the GPU."""
+"""Whole training steps while CUDA raises if the host waits for the GPU."""
 
 from inspect import signature
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ WRAPPERS = {
 
 @pytest.fixture
 def forbid_waiting():
-    """Call to make every synchronisation an error until the test ends."""
+    """Return a function that makes every synchronisation an error."""
     yield lambda: torch.cuda.set_sync_debug_mode('error')
     torch.cuda.set_sync_debug_mode('default')
 
@@ -50,8 +50,8 @@ def test_host_never_waits(head, norm, wrapper, forbid_waiting):
             inputs=[view.pin_memory() for view in views],
             data_samples=data_samples(labels),
         )
-        # The first steps read the momentum encoder's counter, and let
-        # libraries set themselves up.
+        # The first steps read the momentum encoder's counter and initialise
+        # libraries.
         if step == 2:
             forbid_waiting()
         logs.append(model.train_step(data, wrapper))
@@ -61,8 +61,8 @@ def test_host_never_waits(head, norm, wrapper, forbid_waiting):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('fused', [False, True])
-def test_host_waits_for_no_skipped_step(fused, forbid_waiting):
-    """A poisoned step, with the guard of the optimizer and the hook."""
+def test_host_does_not_wait_for_a_skipped_step(fused, forbid_waiting):
+    """A NaN image, with the guard of the optimizer and the hook."""
     if fused and 'fused' not in signature(torch.optim.SGD).parameters:
         pytest.skip('this torch has no fused SGD')
     model = build_unimoco(
@@ -97,7 +97,7 @@ def test_host_waits_for_no_skipped_step(fused, forbid_waiting):
     assert bad == [[False, False]] * 3 + [[True, True]]
     assert all(p.isfinite().all() for p in kept[3])
     assert not all(map(torch.equal, kept[1], kept[2]))
-    # Not fused, momentum moves the weights on.
+    # Unless fused, momentum still moves the weights.
     assert all(map(torch.equal, kept[2], kept[3])) == fused
     assert model.head.queue.isfinite().all()
 

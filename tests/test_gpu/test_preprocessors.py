@@ -4,7 +4,11 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
+import mmunimoco  # noqa: F401
+
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+# In units of a standard deviation: a fifth of a gray level.
+TOLERANCE = dict(rtol=0, atol=4e-3)
 
 
 def build(device, **options):
@@ -21,26 +25,19 @@ def augment(preprocessor, inputs):
     return preprocessor(dict(inputs=inputs), training=True)['inputs']
 
 
-def test_views_are_those_of_the_cpu(device):
-    """The same random numbers, and the same values to rounding."""
+def test_views_equal_those_of_the_cpu(device):
+    """From the same random numbers."""
     views = [draw_images(16, (40, 48)) for _ in range(2)]
     got = augment(build(device), views)
     expected = augment(build('cpu'), views)
     for view, other in zip(got, expected, strict=True):
         assert view.device.type == device.type
-        # In units of a standard deviation: a fifth of a level.
-        torch.testing.assert_close(view.cpu(), other, rtol=0, atol=4e-3)
+        torch.testing.assert_close(view.cpu(), other, **TOLERANCE)
+    half = augment(build(device, dtype='bfloat16'), views)
+    assert {view.dtype for view in half} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
-def test_dtype(device, dtype):
-    views = [draw_images(4, (32, 32)) for _ in range(2)]
-    got = augment(build(device, dtype=dtype), views)
-    assert {view.dtype for view in got} == {getattr(torch, dtype)}
-    assert all(view.isfinite().all() for view in got)
-
-
-def test_images_that_are_on_the_device(device):
+def test_images_kept_on_the_device(device):
     images = draw_images(10, (32, 32))
     indices = torch.tensor([3, 9, 0, 3])
     made = []
@@ -49,12 +46,12 @@ def test_images_that_are_on_the_device(device):
         preprocessor.keep_images(images)
         assert preprocessor.images.device.type == place.type
         made.append(torch.cat(augment(preprocessor, indices)).cpu())
-    torch.testing.assert_close(*made, rtol=0, atol=4e-3)
+    torch.testing.assert_close(*made, **TOLERANCE)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize('crop', [None, dict(scale=32)])
-def test_the_host_does_not_wait(crop):
+def test_host_never_waits(crop):
     preprocessor = build('cuda', crop=crop)
     images = draw_images(8, (32, 32)).pin_memory()
     inputs = images if crop else [images, images]

@@ -1,4 +1,4 @@
-"""Training steps of UniMoCo on a device: exact, mixed precision, restored."""
+"""Training steps on a device: exact, in mixed precision, restored."""
 
 from copy import deepcopy
 
@@ -18,11 +18,10 @@ from benchmarks.published import PublishedUniMoCo
 
 SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
 TAU, MOMENTUM = 0.2, 0.01
-HALF = pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 
 
 class Encoder(nn.Module):
-    """Backbone and neck as one module that returns a tensor."""
+    """Backbone and neck as one module."""
 
     def __init__(self, model):
         super().__init__()
@@ -49,7 +48,7 @@ def train_step(model, optimizer, views, labels):
 
 
 def build_wrapper(model, dtype, loss_scale='dynamic'):
-    """What mmpretrain's ``tools/train.py`` builds, without or with --amp."""
+    """As mmpretrain's ``tools/train.py`` builds it, without or with --amp."""
     if dtype == 'float32':
         wrapper = dict(type='OptimWrapper')
     else:
@@ -60,7 +59,7 @@ def build_wrapper(model, dtype, loss_scale='dynamic'):
 
 
 def wrapper_step(model, wrapper, views, labels):
-    """As mmengine's training loop: the model's own ``train_step``."""
+    """One step as in mmengine's training loop."""
     device = next(model.parameters()).device
     views = [view.to(device) for view in views]
     data = dict(inputs=views, data_samples=data_samples(labels))
@@ -68,7 +67,7 @@ def wrapper_step(model, wrapper, views, labels):
 
 
 def test_24_steps_equal_the_published_algorithm(device):
-    """In float64, against the published step on the CPU."""
+    """In float64, the published step on the CPU."""
     model = build_unimoco().double()
     published = PublishedUniMoCo(
         deepcopy(Encoder(model)),
@@ -96,33 +95,16 @@ def test_24_steps_equal_the_published_algorithm(device):
         torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-6)
 
 
-@HALF
-def test_autocast_loss_is_close_to_float32(dtype, device, autocast):
-    """Of whole steps: half precision encoders, float32 queue and loss."""
-    ((views, labels),) = draw_batches(1)
-    model = build_unimoco()
-    wanted = compute_loss(deepcopy(model), views, labels)['loss'].item()
-    model = model.to(device)
-    with autocast(getattr(torch, dtype)):
-        losses = compute_loss(model, views, labels)
-    assert losses['loss'].dtype == torch.float32
-    assert losses['loss'].item() == pytest.approx(wanted, rel=0.05)
-    losses['loss'].backward()
-    assert model.head.queue.dtype == torch.float32
-    norms = model.head.queue.norm(dim=1).cpu()
-    torch.testing.assert_close(norms, torch.ones_like(norms))
-
-
 @pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
 def test_wrapper_follows_float64(dtype, device, record_property):
-    """Ten steps: every loss near that of exact training on the CPU."""
+    """Ten steps: every loss is near that of float64 on the CPU."""
     if device.type == 'cpu' and dtype != 'float32':
         pytest.skip('AmpOptimWrapper needs an accelerator')
     tolerance = dict(float32=1e-4, float16=5e-3, bfloat16=2e-2)[dtype]
     exact = build_unimoco().double()
     optimizer = optimizer_of(exact)
     model = build_unimoco().to(device)
-    # Small enough to skip no step, large enough for fp16.
+    # No step overflows, and float16 gradients do not vanish.
     wrapper = build_wrapper(model, dtype, dict(init_scale=2.0**10))
     before = deepcopy(model.state_dict())
     losses = []
@@ -146,7 +128,7 @@ def test_wrapper_follows_float64(dtype, device, record_property):
 def test_grad_scaler_skips_a_step_that_overflows():
     ((views, labels),) = draw_batches(1)
     model = build_unimoco().cuda()
-    # No fp16 gradient survives this scale.
+    # Every float16 gradient overflows at this scale.
     scale = 2.0**60
     wrapper = build_wrapper(model, 'float16', dict(init_scale=scale))
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -156,56 +138,13 @@ def test_grad_scaler_skips_a_step_that_overflows():
         if not name.startswith('encoder_k'):
             assert torch.equal(parameter, before[name]), name
     assert wrapper.loss_scaler.get_scale() == scale / 2
-    # The keys were right, whatever became of the gradient.
+    # The keys do not depend on the gradient.
     assert model.head.queue.isfinite().all()
     assert model.head.queue_ptr.tolist() == [len(labels)]
 
 
-@HALF
-def test_autocast_gradients(dtype, device, autocast, record_property):
-    """Of the whole model, against float64, in the norm."""
-    ((views, labels),) = draw_batches(1, n=32)
-    # Of six seeds 0.2 to 8 % in fp16; weights with little rounding show most.
-    exact = build_unimoco(seed=2).double()
-    doubles = [view.double() for view in views]
-    compute_loss(exact, doubles, labels)['loss'].backward()
-    wanted = flat_gradient(exact)
-    model = build_unimoco(seed=2).to(device)
-    with autocast(getattr(torch, dtype)):
-        loss = compute_loss(model, views, labels)['loss']
-    scale = 2.0**10
-    (loss * scale).backward()
-    error = (flat_gradient(model) / scale - wanted).norm() / wanted.norm()
-    record_property('gradient_error', f'{error:.2e}')
-    # 18 layers of rounding; a wrong gradient is off by the order of 1.
-    assert error < (0.05 if dtype == 'float16' else 0.3)
-
-
-def flat_gradient(model):
-    """All gradients as one float64 vector on the CPU."""
-    gradients = [
-        p.grad.flatten() for p in model.parameters() if p.grad is not None
-    ]
-    return torch.cat(gradients).double().cpu()
-
-
-def test_split_bn_model_trains(device):
-    """Four virtual devices, shuffled keys."""
-    model = build_unimoco(norm=dict(type='SplitBatchNorm', num_splits=4))
-    model = model.to(device)
-    optimizer = optimizer_of(model)
-    losses = [
-        train_step(model, optimizer, views, labels)
-        for views, labels in draw_batches(4, n=16)
-    ]
-    assert all(torch.tensor(losses).isfinite())
-    for name, value in model.state_dict().items():
-        assert value.device.type == device.type, name
-        assert value.isfinite().all(), name
-
-
-def test_checkpoint_of_the_device_goes_on_on_the_cpu(device, tmp_path):
-    """Saved as mmengine saves; the next loss is the same on the CPU."""
+def test_checkpoint_resumes_on_the_cpu(device, tmp_path):
+    """Saved by mmengine; the next loss is the same on the CPU."""
     model = build_unimoco(exclude_own_keys=True).double().to(device)
     optimizer = optimizer_of(model)
     *first, last = draw_batches(5, dtype=torch.float64)

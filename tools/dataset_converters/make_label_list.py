@@ -29,9 +29,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        '--folder', help='folder with one sub-folder per class'
-    )
+    source.add_argument('--folder', help='one sub-folder per class')
     source.add_argument('--config', help='config with the dataset')
     parser.add_argument(
         '--dataset',

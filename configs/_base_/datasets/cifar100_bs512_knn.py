@@ -1,10 +1,6 @@
 # CIFAR-100: as CIFAR-10, with its own images, classes and colour statistics.
+# Downloaded to data/cifar100/ if absent; or `export CIFAR100_ROOT=...`.
 _base_ = 'cifar10_bs512_knn.py'
-
-# ------------------------- usually changed -------------------------
-# Folder of cifar-100-python, downloaded if absent; also: CIFAR100_ROOT=...
-data_root = '{{$CIFAR100_ROOT:data/cifar100/}}'
-# -------------------------------------------------------------------
 
 data_preprocessor = dict(
     num_classes=100,
@@ -12,10 +8,6 @@ data_preprocessor = dict(
     std=[68.170, 65.392, 70.418],
 )
 
-test_dataloader = dict(dataset=dict(type='CIFAR100', data_root=data_root))
-test_cfg = dict(
-    bank_dataloader=dict(dataset=dict(type='CIFAR100', data_root=data_root))
-)
-
-# Names of this file alone; the resolved config keeps only what counts.
-del data_root
+__images = dict(type='CIFAR100', data_root='{{$CIFAR100_ROOT:data/cifar100/}}')
+test_dataloader = dict(dataset=__images)
+test_cfg = dict(bank_dataloader=dict(dataset=__images))

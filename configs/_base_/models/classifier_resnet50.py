@@ -1,4 +1,4 @@
-# A ResNet-50 with a linear classifier. The backbone comes from a checkpoint:
+# ResNet-50 with a linear classifier on a pre-trained backbone:
 # --cfg-options model.backbone.init_cfg.checkpoint=PATH
 model = dict(
     type='ImageClassifier',

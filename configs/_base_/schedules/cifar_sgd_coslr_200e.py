@@ -1,34 +1,6 @@
 # SGD with a cosine learning rate over 200 epochs, for a total batch of 512.
+_base_ = 'imagenet_sgd_coslr_200e.py'
 
-# ------------------------- usually changed -------------------------
-max_epochs = 200
-lr = 0.06  # for base_batch_size images a step; --auto-scale-lr rescales it
-base_batch_size = 512  # GPUs x images per GPU
-val_interval = 5  # epochs between two kNN evaluations
-# -------------------------------------------------------------------
-
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4),
-)
-
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        by_epoch=True,
-        begin=0,
-        end=max_epochs,
-    )
-]
-
-train_cfg = dict(
-    type='ExactEpochLoop',
-    max_epochs=max_epochs,
-    val_interval=val_interval,
-)
-
-auto_scale_lr = dict(base_batch_size=base_batch_size)
-
-# Names of this file alone; the resolved config keeps only what counts.
-del max_epochs, lr, base_batch_size, val_interval
+optim_wrapper = dict(optimizer=dict(lr=0.06, weight_decay=5e-4))
+train_cfg = dict(val_interval=5)
+auto_scale_lr = dict(base_batch_size=512)

@@ -34,5 +34,8 @@ default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=2, save_best=None),
 )
 # On a CPU channels-last takes 40 % off a training step.
-custom_hooks = [*_base_.custom_hooks, dict(type='StepOptionsHook', channels_last=True)]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='StepOptionsHook', channels_last=True),
+]
 randomness = dict(seed=0)

@@ -6,12 +6,10 @@ _base_ = [
     '../_base_/iter_runtime.py',
 ]
 
-# Which of the five folds of mmdet's tools/misc/split_coco.py.
-fold = '{{$COCO_FOLD:1}}'
-
+# `export COCO_FOLD=...`: one of the five folds of mmdet's
+# tools/misc/split_coco.py.
 train_dataloader = dict(
-    dataset=dict(ann_file=f'semi_anns/instances_train2017.{fold}@10.json')
+    dataset=dict(
+        ann_file='semi_anns/instances_train2017.{{$COCO_FOLD:1}}@10.json'
+    )
 )
-
-# A name of this file alone; the resolved config keeps only what counts.
-del fold

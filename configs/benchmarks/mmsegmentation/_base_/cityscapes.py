@@ -1,11 +1,7 @@
 # Cityscapes, 19 classes.
+# `export CITYSCAPES_ROOT=...` names the folder with leftImg8bit/ and gtFine/.
 _base_ = 'transfer.py'
 
-# ------------------------- usually changed -------------------------
-# Folder with leftImg8bit/ and gtFine/; also: export CITYSCAPES_ROOT=...
-cityscapes_root = '{{$CITYSCAPES_ROOT:data/cityscapes/}}'
-# -------------------------------------------------------------------
-
-images = dict(dataset=dict(data_root=cityscapes_root))
+images = dict(dataset=dict(data_root='{{$CITYSCAPES_ROOT:data/cityscapes/}}'))
 
 auto_scale_lr = dict(enable=False, base_batch_size=8)  # 4 GPUs x 2 images

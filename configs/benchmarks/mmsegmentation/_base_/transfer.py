@@ -1,24 +1,28 @@
-# What every transfer to semantic segmentation shares. The first of the
-# `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
-# release of mmsegmentation.
-_base_ = []  # before any import, see docs/configs.md
+# Shared by all transfers to semantic segmentation; the first of the `_base_`
+# files, because of what it does for the second.
+_base_ = []  # above the imports, see docs/configs.md
 
 import os
-from importlib import import_module
 
-import_module('mmunimoco')
-custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+from mmengine.config import utils
 
-# ------------------------- usually changed -------------------------
-# What was pre-trained; also: export PRETRAINED=... The launch scripts set it.
-# 'none' trains from random weights.
-checkpoint = os.environ.get('PRETRAINED', '')
-# -------------------------------------------------------------------
+# mmengine looks `mmseg::` up under the distribution name mmsegmentation, which
+# onedl-mmsegmentation does not have.
+utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
-pretrained_backbone = dict(
-    type='mmpretrain.Pretrained', checkpoint=checkpoint, prefix='backbone.'
+custom_imports = dict(
+    imports=['mmunimoco', 'mmunimoco.safe_checkpoints'],
+    allow_failed_imports=False,
 )
-# The plain ResNet-50 that was pre-trained, not the hosts' with a deep stem.
+
+# `export PRETRAINED=...`, which the launch scripts do, names the checkpoint;
+# 'none' trains from random weights.
+pretrained_backbone = dict(
+    type='mmpretrain.Pretrained',
+    checkpoint=os.environ.get('PRETRAINED', ''),
+    prefix='backbone.',
+)
+# The plain ResNet-50 of pre-training, not the host's with a deep stem.
 resnet50 = dict(type='ResNet', init_cfg=pretrained_backbone)
 
 custom_hooks = [

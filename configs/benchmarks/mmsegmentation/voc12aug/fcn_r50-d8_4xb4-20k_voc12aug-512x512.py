@@ -8,7 +8,7 @@ model = dict(pretrained=None, backbone={{_base_.resnet50}})
 train_dataloader = dict(
     dataset=dict(
         datasets=[
-            dict(part, data_root=_base_.voc12aug_root)
+            dict(part, data_root=_base_.val_images.dataset.data_root)
             for part in _base_.train_dataloader.dataset.datasets
         ]
     )

@@ -1,10 +1,7 @@
 # COCO 2017 with boxes and masks, the shorter side between 640 and 800.
+# `export COCO_ROOT=...` names the folder with train2017/, val2017/ and
+# annotations/.
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
-
-# ------------------------- usually changed -------------------------
-# Folder with train2017/, val2017/, annotations/; or: export COCO_ROOT=...
-data_root = '{{$COCO_ROOT:data/coco/}}'
-# -------------------------------------------------------------------
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -18,12 +15,14 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
-    dataset=dict(data_root=data_root, pipeline=train_pipeline)
+    dataset=dict(
+        data_root='{{$COCO_ROOT:data/coco/}}', pipeline=train_pipeline
+    )
 )
-val_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root='{{$COCO_ROOT:data/coco/}}'))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    ann_file=data_root.rstrip('/') + '/annotations/instances_val2017.json'
+    ann_file='{{$COCO_ROOT:data/coco}}/annotations/instances_val2017.json'
 )
 test_evaluator = val_evaluator

@@ -1,11 +1,7 @@
 # VOC 2007 and 2012 trainval, the shorter side between 480 and 800; tested on
 # VOC 2007 test at ten IoU thresholds with its 11-point rule.
+# `export VOC_ROOT=...` names the folder with VOC2007/ and VOC2012/.
 _base_ = 'mmdet::_base_/datasets/voc0712.py'
-
-# ------------------------- usually changed -------------------------
-# Folder with VOC2007/ and VOC2012/; or: export VOC_ROOT=...
-data_root = '{{$VOC_ROOT:data/VOCdevkit/}}'
-# -------------------------------------------------------------------
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -46,7 +42,7 @@ train_dataloader = dict(
         datasets=[
             dict(
                 type='VOCDataset',
-                data_root=data_root,
+                data_root='{{$VOC_ROOT:data/VOCdevkit/}}',
                 ann_file=f'{year}/ImageSets/Main/trainval.txt',
                 data_prefix=dict(sub_data_root=f'{year}/'),
                 filter_cfg=dict(filter_empty_gt=True, min_size=32),
@@ -57,7 +53,9 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, pipeline=test_pipeline)
+    dataset=dict(
+        data_root='{{$VOC_ROOT:data/VOCdevkit/}}', pipeline=test_pipeline
+    )
 )
 test_dataloader = val_dataloader
 

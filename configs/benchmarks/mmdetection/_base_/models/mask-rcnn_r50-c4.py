@@ -5,14 +5,13 @@ _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
 
 import os
 
-# ------------------------- usually changed -------------------------
-# Set by tools/benchmarks/mmdetection/dist_train.sh; 'none': random weights.
-checkpoint = os.environ.get('PRETRAINED', '')
-# -------------------------------------------------------------------
-
-norm_cfg = dict(type='SyncBN', requires_grad=True)
-pretrained = dict(
-    type='mmpretrain.Pretrained', checkpoint=checkpoint, prefix='backbone.'
+__norm_cfg = dict(type='SyncBN', requires_grad=True)
+# tools/benchmarks/mmdetection/dist_train.sh sets it; 'none' trains from
+# random weights.
+__pretrained = dict(
+    type='mmpretrain.Pretrained',
+    checkpoint=os.environ.get('PRETRAINED', ''),
+    prefix='backbone.',
 )
 
 model = dict(
@@ -23,24 +22,21 @@ model = dict(
     ),
     backbone=dict(
         frozen_stages=-1,
-        norm_cfg=norm_cfg,
+        norm_cfg=__norm_cfg,
         norm_eval=False,
         style='pytorch',
-        init_cfg=dict(_delete_=True, **pretrained),
+        init_cfg=dict(_delete_=True, **__pretrained),
     ),
     roi_head=dict(
         shared_head=dict(
             type='ResLayerExtraNorm',
-            norm_cfg=norm_cfg,
+            norm_cfg=__norm_cfg,
             norm_eval=False,
             style='pytorch',
             # The additional norm is new; layer4 is in the checkpoint.
-            init_cfg=dict(allow_missing=('norm.',), **pretrained),
+            init_cfg=dict(allow_missing=('norm.',), **__pretrained),
         ),
     ),
     # As in detectron2, anchors that leave the image are trained too.
     train_cfg=dict(rpn=dict(allowed_border=-1)),
 )
-
-# Names of this file alone; the resolved config keeps only what counts.
-del os, checkpoint, pretrained

@@ -5,12 +5,7 @@ _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 
 import os
 
-# ------------------------- usually changed -------------------------
-# Set by tools/benchmarks/mmdetection/dist_train.sh; 'none': random weights.
-checkpoint = os.environ.get('PRETRAINED', '')
-# -------------------------------------------------------------------
-
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+__norm_cfg = dict(type='SyncBN', requires_grad=True)
 
 model = dict(
     data_preprocessor=dict(
@@ -20,23 +15,22 @@ model = dict(
     ),
     backbone=dict(
         frozen_stages=-1,
-        norm_cfg=norm_cfg,
+        norm_cfg=__norm_cfg,
         norm_eval=False,
         style='pytorch',
         init_cfg=dict(
             _delete_=True,
             type='mmpretrain.Pretrained',
-            checkpoint=checkpoint,
+            # Set by tools/benchmarks/mmdetection/dist_train.sh; 'none' trains
+            # from random weights.
+            checkpoint=os.environ.get('PRETRAINED', ''),
             prefix='backbone.',
         ),
     ),
-    neck=dict(norm_cfg=norm_cfg),
+    neck=dict(norm_cfg=__norm_cfg),
     roi_head=dict(
         # Two fully connected layers would leave no place for a norm.
-        bbox_head=dict(type='Shared4Conv1FCBBoxHead', norm_cfg=norm_cfg),
-        mask_head=dict(norm_cfg=norm_cfg),
+        bbox_head=dict(type='Shared4Conv1FCBBoxHead', norm_cfg=__norm_cfg),
+        mask_head=dict(norm_cfg=__norm_cfg),
     ),
 )
-
-# Names of this file alone; the resolved config keeps only what counts.
-del os, checkpoint, norm_cfg

@@ -1,0 +1,321 @@
+"""Fill the measured numbers of README.md and docs/ from their records.
+
+A block between ``<!-- table: NAME -->`` and ``<!-- end -->`` is replaced by
+the table NAME below, the text between ``<!-- value: NAME -->`` and
+``<!-- end -->`` within a line by the value NAME.
+
+python -m benchmarks.docs_tables          # rewrite
+python -m benchmarks.docs_tables --check  # exit status 1 if a file differs
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r'(?P<open><!-- (?P<kind>table|value): (?P<name>[\w-]+) -->)'
+    r'.*?(?P<close><!-- end -->)',
+    re.S,
+)
+NAMES = {
+    'none (random weights)': 'random weights',
+    '0 % labels': '0 % of the labels',
+    '10 % labels': '10 % of the labels',
+    '100 % labels': '100 % of the labels',
+}
+SCORES = dict(
+    knn_top1='kNN top-1',
+    linear_top1='linear probe top-1',
+    bbox_mAP='box AP',
+    segm_mAP='mask AP',
+    mIoU='mIoU',
+)
+HEAD = '65536, fp32'
+MOCO = 'mmpretrain MoCo v2'
+
+
+@cache
+def record(name: str) -> dict:
+    """Read ``docs/benchmarks/NAME.json``."""
+    return json.loads((ROOT / f'docs/benchmarks/{name}.json').read_text())
+
+
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """Write a table whose first column is text and the others numbers."""
+    lines = [columns, ['---', *['--:'] * (len(columns) - 1)], *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def spread(values: dict, digits: int = 2) -> str:
+    """Write a median with its quartiles: '0.15 (0.14 to 0.16)'."""
+    median, low, high = (
+        f'{values[key]:.{digits}f}' for key in ('median', 'q1', 'q3')
+    )
+    return f'{median} ({low} to {high})'
+
+
+# --------------------------------------------------------------------- tables
+def demo_seeds() -> str:
+    """Scores of the demo over three seeds, transfer included."""
+    demo = record('demo_seeds')
+    means, stds, keys = demo['mean'], demo['std'], SCORES
+    rows = [
+        [
+            NAMES[row],
+            *(f'{means[row][key]:.1f} ± {stds[row][key]:.1f}' for key in keys),
+        ]
+        for row in means
+    ]
+    return markdown(['pre-training', *(SCORES[key] for key in keys)], rows)
+
+
+def demo_knn_by_seed() -> str:
+    """KNN accuracy of the demo with exact resume, seed by seed."""
+    return _by_seed('demo_seeds_exact', ['knn_top1'])
+
+
+def demo_transfer_by_seed() -> str:
+    """Box AP, mask AP and mIoU of the demo, seed by seed."""
+    return _by_seed('demo_seeds', ['bbox_mAP', 'segm_mAP', 'mIoU'])
+
+
+def _by_seed(name: str, keys: list[str]) -> str:
+    demo = record(name)
+    lines = {str(run['seed']): run['scores'] for run in demo['runs']}
+    lines |= dict(mean=demo['mean'], std=demo['std'])
+    rows = [
+        [
+            line,
+            *(
+                ' / '.join(f'{scores[row][key]:.1f}' for key in keys)
+                for row in demo['mean']
+            ),
+        ]
+        for line, scores in lines.items()
+    ]
+    return markdown(['seed', *(NAMES[row] for row in demo['mean'])], rows)
+
+
+def head() -> str:
+    """Time and memory of every loss at the published size."""
+    case = record('speed_cpu')['head']
+    rows = []
+    for name, ratio in case['ratios'].items():
+        loss, _, rest = name.partition(' % labels, K ')
+        if rest != HEAD:
+            continue
+        seconds = case['seconds'][name]
+        rows.append(
+            [
+                f'{loss} % labels',
+                *(
+                    f'{1000 * seconds[which]["median"]:.0f} ms'
+                    for which in ('ours', 'published')
+                ),
+                spread(ratio),
+                f'{case["memory_ratios"][name]:.3f}',
+            ]
+        )
+    return markdown(
+        ['loss', 'ours', 'published', 'time ratio', 'memory ratio'],
+        sorted(rows),
+    )
+
+
+def input_path() -> str:
+    """Images per second of one data loader worker."""
+    case = record('speed_cpu')['input']
+    rows = []
+    for name, rate in case['images_per_second'].items():
+        ratio = case['ratios'].get(f'ours / {name}')
+        ratio = spread(ratio, 1) if ratio else ''
+        rows.append([name, f'{rate["median"]:.0f}', ratio])
+    return markdown(['pipeline', 'images/s per core', 'ours / this'], rows)
+
+
+def step() -> str:
+    """Time ratios of training steps on a CPU."""
+    ratios = record('speed_cpu')['step']['ratios']
+    rows = [[name, spread(ratio)] for name, ratio in ratios.items()]
+    return markdown(['speed, A / B', 'ratio'], rows)
+
+
+def shuffle() -> str:
+    """Megabytes that a process sends for shuffled BN."""
+    case = record('speed_cpu')['shuffle']
+    rows = [
+        [
+            world,
+            f'{sent / 1e6:.1f} MB',
+            f'{case["all_gather_bytes_per_process"][world] / 1e6:.1f} MB',
+        ]
+        for world, sent in case['bytes_per_process'].items()
+    ]
+    return markdown(['processes', 'all_to_all', 'all_gather'], rows)
+
+
+def labels() -> str:
+    """Time of a step with labels over that without."""
+    ratios = record('speed_cpu')['scaling']['ratios']
+    rows = [[name, spread(ratio)] for name, ratio in ratios.items()]
+    return markdown(['step time', 'ratio'], rows)
+
+
+def views() -> str:
+    """KNN accuracy with published and with fast views."""
+    rows = [
+        [
+            f'{100 * row["labels"]:g} %',
+            *(
+                f'{row[key]["mean"]:.1f} ± {row[key]["std"]:.1f}'
+                for key in ('published', 'fast', 'difference')
+            ),
+        ]
+        for row in record('views_cifar10')['summary']
+    ]
+    columns = ['labels', 'published', 'fast', 'fast - published, per seed']
+    return markdown(columns, rows)
+
+
+def soak_faults() -> str:
+    """Faults of the hour-long soak by kind."""
+    kinds = record('soak_cpu')['faults_by_kind']
+    rows = [[name, str(count)] for name, count in kinds.items()]
+    return markdown(['fault or damage', 'times'], rows)
+
+
+def cost_per_gpu() -> str:
+    """Cost model: what does not depend on the number of GPUs."""
+    from .cost_model import Step, cost_rows
+
+    small, large = (cost_rows(Step(1, batch)) for batch in (32, 256))
+    rows = [
+        [name, value, other]
+        for (name, value), (_, other) in zip(small, large, strict=True)
+    ]
+    return markdown(['per GPU', 'batch 32', 'batch 256'], rows)
+
+
+def cost_by_gpus() -> str:
+    """Cost model: bytes sent and upper bounds by number of GPUs."""
+    from .cost_model import HARDWARE, TRAFFIC_COLUMNS, Step, traffic_rows
+
+    rows = traffic_rows(Step(1, 32), [1, 8, 64, 512], HARDWARE['h200'], 0.0)
+    return markdown(list(TRAFFIC_COLUMNS), [list(row) for row in rows])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    function.__name__.replace('_', '-'): function
+    for function in (
+        *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
+        *(head, input_path, step, shuffle, labels, views, soak_faults),
+        *(cost_per_gpu, cost_by_gpus),
+    )
+}
+
+
+# --------------------------------------------------------------------- values
+def _range(prefix: str = '', key: str = 'ratios') -> str:
+    """Smallest and largest ratio of a loss at the published size."""
+    values = [
+        ratio['median'] if isinstance(ratio, dict) else ratio
+        for name, ratio in record('speed_cpu')['head'][key].items()
+        if name.startswith(prefix) and name.endswith(HEAD)
+    ]
+    low, high = f'{min(values):.2f}', f'{max(values):.2f}'
+    return low if low == high else f'{low} to {high}'
+
+
+VALUES: dict[str, Callable[[], str]] = {
+    'head-time': lambda: _range(),
+    'unicon-time': lambda: _range('UniCon, '),
+    'supcon-time': lambda: _range('SupCon, '),
+    'infonce-time': lambda: _range('InfoNCE, '),
+    'head-memory-max': lambda: _range(key='memory_ratios').split()[-1],
+    'input-ratio': lambda: '{:.1f}'.format(
+        record('speed_cpu')['input']['ratios'][f'ours / {MOCO}']['median']
+    ),
+    **{
+        f'soak-{name.replace("_", "-")}': (
+            lambda name=name: f'{record("soak_cpu")[name]:.0f}'
+        )
+        for name in ('minutes', 'steps', 'interval', 'faults', 'restarts')
+        + ('steps_repeated', 'most_repeated', 'losses_compared')
+    },
+    **{
+        f'soak-{name.replace("_", "-")}': (
+            lambda name=name: f'{record("soak_cpu")["memory"][name]:.1f}'
+        )
+        for name in ('growth_mib', 'undisturbed_median_mib')
+    },
+}
+
+
+def fill(text: str, where: str) -> str:
+    """Replace every marked block of a text.
+
+    Args:
+        text (str): Markdown.
+        where (str): Name of the file, for errors.
+
+    Raises:
+        ValueError: If a name is unknown or a block is not closed.
+    """
+
+    def replace(match: re.Match) -> str:
+        kind, name = match['kind'], match['name']
+        known = TABLES if kind == 'table' else VALUES
+        if name not in known:
+            raise ValueError(
+                f'{where}: unknown {kind} {name!r}; choose from '
+                f'{", ".join(known)}'
+            )
+        content = known[name]()
+        if kind == 'table':
+            content = f'\n\n{content}\n\n'
+        return match['open'] + content + match['close']
+
+    opened = len(re.findall(r'<!-- (?:table|value): ', text))
+    blocks = list(BLOCK.finditer(text))
+    nested = any(
+        '<!-- ' in b[0][4:].removesuffix('<!-- end -->') for b in blocks
+    )
+    if opened != len(blocks) or nested:
+        raise ValueError(f'{where}: a marked block lacks <!-- end -->')
+    return BLOCK.sub(replace, text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.docs_tables',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--check', action='store_true')
+    args = parser.parse_args(argv)
+    differ = 0
+    paths = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
+    paths += sorted((ROOT / 'configs').rglob('README.md'))
+    for path in paths:
+        text, name = path.read_text(), path.relative_to(ROOT)
+        try:
+            filled = fill(text, str(name))
+        except (KeyError, ValueError) as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 2
+        if filled != text:
+            differ = 1
+            done = 'differs from its records' if args.check else 'rewritten'
+            print(f'{name} {done}')
+            if not args.check:
+                path.write_text(filled)
+    return differ if args.check else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Pre-training that is disturbed again and again, and what became of it."""

@@ -1,0 +1,143 @@
+"""Fit the queues of a checkpoint to the head that loads them."""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+from torch import Tensor
+
+from mmunimoco.models.unimoco_head import UniMoCoHead
+from mmunimoco.utils.checkpoint import bare_model
+
+_QUEUES = ('queue', 'label_queue', 'index_queue')
+
+
+@HOOKS.register_module()
+class QueueResumeHook(Hook):
+    """Fit the queues of a checkpoint to ``UniMoCoHead``, with a warning.
+
+    For ``load_from`` and ``--resume``. With another ``queue_len`` the newest
+    keys are kept, or all of them plus random unlabeled keys, which are
+    overwritten first. A checkpoint of mmpretrain's MoCo is converted; its
+    label queue starts unlabeled. mmengine would drop such queues with a line
+    in the log.
+    """
+
+    priority = 'HIGHEST'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Change the checkpoint in place before the model loads it.
+
+        Raises:
+            ValueError: If its keys have another dimension, or its labels
+                another form.
+        """
+        head = getattr(bare_model(runner.model), 'head', None)
+        if not isinstance(head, UniMoCoHead):
+            return
+        _convert_moco(checkpoint)
+        state = checkpoint.get('state_dict', checkpoint)
+        prefix = 'module.' * ('module.head.queue' in state) + 'head.'
+        if f'{prefix}queue' not in state:
+            return
+        own = dict(head.named_buffers(recurse=False))
+        stored = {
+            name: state[prefix + name]
+            for name in (*_QUEUES, 'queue_ptr')
+            if prefix + name in state
+        }
+        fitted, notes = fit_queues(stored, own)
+        for name, value in fitted.items():
+            state[prefix + name] = value
+        if notes:
+            print_log(
+                f'The queues of the checkpoint: {"; ".join(notes)}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def fit_queues(
+    stored: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Fit queues to another length.
+
+    Args:
+        stored (Mapping[str, Tensor]): ``queue`` (L, C), ``queue_ptr`` (1,),
+            and, if the checkpoint has them, ``label_queue`` and
+            ``index_queue`` with L rows.
+        own (Mapping[str, Tensor]): The same of a new head, with K rows.
+
+    Returns:
+        tuple[dict[str, Tensor], list[str]]: The head's buffers, with K rows,
+        and a description of each change.
+
+    Raises:
+        ValueError: If the rows have another shape than the head's.
+    """
+    length, wanted = len(stored['queue']), len(own['queue'])
+    rows, notes = dict(stored), []
+    for name in _QUEUES:
+        if name in own and name not in rows:
+            rows[name] = _unknown(own[name], length)
+            notes.append(f'there is no {name}, all its keys are unknown')
+    if not _is_labeled(rows['label_queue']).any():
+        notes.append('no key has a label yet, those of this run will')
+    for name in (name for name in _QUEUES if name in own):
+        if rows[name].shape[1:] != own[name].shape[1:]:
+            raise ValueError(
+                f'head.{name} of the checkpoint has rows of shape '
+                f'{tuple(rows[name].shape[1:])}, this model '
+                f'{tuple(own[name].shape[1:])}: use its model.head.feat_dim, '
+                'num_classes and multi_label'
+            )
+    if length == wanted:
+        return rows, notes
+    pointer = int(rows.pop('queue_ptr'))
+    kept = min(length, wanted)
+    fitted = dict(queue_ptr=torch.zeros_like(own['queue_ptr'], device='cpu'))
+    for name, value in rows.items():
+        if name not in own:
+            continue
+        # The oldest first: with a pointer of 0 they are overwritten first.
+        newest = value.roll(-pointer, dims=0)[length - kept :]
+        blank = own[name][: wanted - kept].to(newest)
+        if name != 'queue':
+            blank = _unknown(blank, wanted - kept)
+        fitted[name] = torch.cat([blank, newest])
+    change = (
+        f'its newest {wanted} of {length} keys are kept'
+        if wanted < length
+        else f'its {length} keys are kept, random unlabeled ones fill them up '
+        f'to {wanted}'
+    )
+    return fitted, [change, *notes]
+
+
+def _is_labeled(labels: Tensor) -> Tensor:
+    return labels.any(dim=1) if labels.ndim == 2 else labels >= 0
+
+
+def _unknown(like: Tensor, rows: int) -> Tensor:
+    """Rows without label or index: -1, or an empty multi-hot label."""
+    value = 0 if like.dtype == torch.bool else -1
+    return like.new_full((rows, *like.shape[1:]), value, device='cpu')
+
+
+def _convert_moco(checkpoint: dict) -> None:
+    """Convert a checkpoint of mmpretrain's MoCo in place."""
+    state = checkpoint.get('state_dict', {})
+    if 'queue' in state and any(k.startswith('encoder_k.') for k in state):
+        # Only needed here: keep `import mmunimoco` light.
+        from mmunimoco.converters import to_mmunimoco
+
+        converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
+        checkpoint['state_dict'] = converted
+        print_log(
+            "The checkpoint is of mmpretrain's MoCo: it continues as UniMoCo.",
+            logger='current',
+        )

@@ -1,0 +1,61 @@
+"""The report of a GPU check that was cut off keeps what had passed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import gpu_report
+
+ROOT = Path(__file__).parents[2]
+TESTS = """\
+import os
+import pytest
+
+def test_good(record_property):
+    record_property('value_error', '1e-7')
+
+def test_bad():
+    assert 1 == 2
+
+@pytest.mark.skip(reason='why not')
+def test_skipped():
+    pass
+
+def test_hangs():
+    os._exit(137)  # as SIGKILL after the time limit
+
+def test_not_reached():
+    pass
+"""
+
+
+def test_cut_off(tmp_path, capsys):
+    (tmp_path / 'test_some.py').write_text(TESTS)
+    folder, out = tmp_path / 'check', tmp_path / 'report.json'
+    folder.mkdir()
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'pytest', 'test_some.py'),
+            *('-p', 'benchmarks.pytest_lines'),
+            *('--lines', str(folder / 'tests.jsonl')),
+        ],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+    )
+    (folder / 'tests.status').write_text(str(done.returncode))
+    (folder / 'step.status').write_text('')
+    assert gpu_report.main([str(folder), '--out', str(out)]) == 1
+    report = json.loads(out.read_text())
+    assert report['passed'] is False
+    assert report['parts'] == dict(step=None, tests=137)
+    tests = report['tests']['tests']
+    failures, measured = tests.pop('failures'), tests.pop('measured')
+    assert tests == dict(
+        selected=5, not_reached=2, passed=1, failed=1, skipped=1
+    )
+    assert 'assert 1 == 2' in failures['test_some.py::test_bad']
+    assert measured['test_some.py::test_good'] == dict(value_error='1e-7')
+    assert '2 not_reached' in capsys.readouterr().out

@@ -1,0 +1,392 @@
+"""Checks before a run starts: checkpoints, labels, classes, normalisation."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from mmpretrain.structures import DataSample
+from torch import nn
+from toy_dataset import Toy, toy
+
+from mmunimoco.datasets import PartialLabels
+from mmunimoco.engine import KNNTestLoop, PreflightHook
+
+RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
+
+
+def build_runner(folder, preprocessor, init_cfg=None, classes=5, **options):
+    """A real runner with the hook; nothing is trained."""
+    folder.mkdir(exist_ok=True)
+    config = dict(
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(BACKBONE, init_cfg=init_cfg),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='LinearClsHead', num_classes=classes, in_channels=64
+            ),
+            data_preprocessor=options.pop('inner', None),
+        ),
+        work_dir=str(folder),
+        default_scope='mmpretrain',
+        custom_hooks=[dict(type='mmpretrain.PreflightHook')],
+        experiment_name=str(folder).replace('/', '_'),
+        **options,
+    )
+    if preprocessor is not None:
+        config['data_preprocessor'] = preprocessor
+    # From a file, so checkpoints hold the text of the config as in real runs.
+    Config(config).dump(folder / 'config.py')
+    return Runner.from_cfg(Config.fromfile(folder / 'config.py'))
+
+
+def the_hook(runner):
+    (hook,) = (h for h in runner.hooks if isinstance(h, PreflightHook))
+    return hook
+
+
+def save(folder, preprocessor, change=lambda state: state, **options):
+    """A checkpoint as mmengine writes it; ``change`` edits its weights."""
+    runner = build_runner(folder, preprocessor, **options)
+    meta = dict(cfg=runner.cfg.pretty_text, epoch=1)
+    state = change(runner.model.state_dict())
+    torch.save(dict(state_dict=state, meta=meta), folder / 'a.pth')
+    return str(folder / 'a.pth')
+
+
+def renamed(old, new):
+    return lambda state: {
+        key.replace(old, new): value
+        for key, value in state.items()
+        if key.startswith(old)
+    }
+
+
+# Loaded checkpoints.
+
+
+def test_checkpoint_that_fits_nothing_is_refused(tmp_path):
+    path = save(tmp_path / 'a', RGB, renamed('backbone.', 'encoder_q.'))
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    with pytest.raises(ValueError, match=r"'encoder_q\.' \(\d+ keys\).*asks"):
+        runner.load_or_resume()
+
+
+def test_checkpoint_of_a_wrapped_model_is_loaded(tmp_path):
+    path = save(tmp_path / 'a', RGB, renamed('backbone.', 'module.backbone.'))
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    runner.load_or_resume()
+    state = torch.load(path, weights_only=False)['state_dict']
+    weight = runner.model.backbone.conv1.weight
+    assert torch.equal(weight, state['module.backbone.conv1.weight'])
+
+
+def start_test(runner, loop=None):
+    runner.load_or_resume()
+    runner._test_loop = loop
+    the_hook(runner).before_test(runner)
+
+
+def test_fine_tuned_checkpoint_may_be_tested(tmp_path, log_of):
+    path = save(tmp_path / 'a', RGB)
+    start_test(build_runner(tmp_path / 'b', RGB, load_from=path))
+    expected = 'fills 122 of 122 tensors of the model; 0 of its own are not'
+    assert expected in log_of(tmp_path / 'b')
+
+
+def test_checkpoint_without_head_is_tested_by_knn_alone(tmp_path):
+    path = save(tmp_path / 'a', RGB, renamed('backbone.', 'backbone.'))
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    message = r'lacks 2 tensors .* head.fc.weight, head.fc.bias. The prefixes'
+    with pytest.raises(ValueError, match=message):
+        start_test(runner)
+    knn = KNNTestLoop.__new__(KNNTestLoop)
+    start_test(runner, knn)
+    path = save(
+        tmp_path / 'a', RGB, renamed('backbone.layer', 'backbone.layer')
+    )
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    with pytest.raises(ValueError, match='lacks 5 tensors .* backbone.conv1'):
+        start_test(runner, knn)
+
+
+def test_another_number_of_classes_is_not_tested_until_trained(tmp_path):
+    path = save(tmp_path / 'a', RGB)
+    runner = build_runner(tmp_path / 'b', RGB, classes=3, load_from=path)
+    with pytest.raises(ValueError, match=r'\(5, 64\) in the file, \(3, 64\)'):
+        start_test(runner)
+    the_hook(runner).before_train(training_runner(dataset=toy([0])))
+    the_hook(runner).before_test(runner)
+
+
+# Normalisation and schedule.
+
+
+def transfer_log(folder, path, preprocessor, log_of, **options):
+    """What is logged when transfer from a checkpoint starts."""
+    init_cfg = dict(
+        type='mmpretrain.Pretrained', checkpoint=path, prefix='backbone.'
+    )
+    runner = build_runner(folder, preprocessor, init_cfg, **options)
+    runner.model.init_weights()
+    # Without the training data that the config names.
+    stand_in = training_runner(toy([0]))
+    stand_in.cfg, stand_in.model = runner.cfg, runner.model
+    stand_in.logger = runner.logger
+    the_hook(runner).before_train(stand_in)
+    return log_of(folder)
+
+
+@pytest.mark.parametrize(
+    ('there', 'here'),
+    [
+        (dict(RGB, to_rgb=True), {}),
+        (dict(RGB, to_rgb=False), {}),
+        (dict(mean=[73] * 3, std=[90.0] * 3), dict(mean=[73.0] * 3)),
+        (dict(RGB, to_rgb=True), dict(mean=(123.68, 116.28, 103.53))),
+    ],
+)
+def test_same_normalisation(tmp_path, log_of, there, here):
+    path = save(tmp_path / 'a', there)
+    log = transfer_log(tmp_path / 'b', path, {**there, **here}, log_of)
+    assert 'Normalisation is that of pre-training: mean [' in log
+    assert 'WARNING - Normalisation' not in log
+
+
+@pytest.mark.parametrize(
+    ('change', 'shown'),
+    [
+        (dict(mean=[0.0] * 3), 'here:         mean [0.0, 0.0, 0.0], std'),
+        (dict(std=[1.0] * 3), '], std [1.0, 1.0, 1.0], channels RGB'),
+        (dict(to_rgb=False), '57.375], channels BGR (as loaded)'),
+    ],
+)
+def test_other_normalisation_is_a_warning(tmp_path, log_of, change, shown):
+    there = dict(RGB, to_rgb=True)
+    path = save(tmp_path / 'a', there)
+    log = transfer_log(tmp_path / 'b', path, dict(there, **change), log_of)
+    assert 'WARNING - Normalisation differs' in log
+    assert shown in log
+    assert (
+        'pre-training: mean [123.675, 116.28, 103.53], '
+        'std [58.395, 57.12, 57.375], channels RGB\n'
+    ) in log
+
+
+def test_preprocessor_inside_the_model_counts(tmp_path, log_of):
+    inside = dict(RGB, type='ClsDataPreprocessor', to_rgb=True)
+    outside = dict(mean=[1.0] * 3, std=[2.0] * 3)
+    path = save(tmp_path / 'a', outside, inner=inside)
+    log = transfer_log(tmp_path / 'b', path, outside, log_of, inner=inside)
+    assert 'Normalisation is that of pre-training: mean [123.675' in log
+
+
+def test_unknown_normalisation_is_logged(tmp_path, log_of, monkeypatch):
+    path = save(tmp_path / 'a', RGB)
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save(dict(state_dict=checkpoint['state_dict'], meta={}), path)
+    log = transfer_log(tmp_path / 'b', path, dict(RGB, to_rgb=True), log_of)
+    assert 'not compared: the checkpoint' in log
+    assert 'Here: mean [123.675' in log
+    # Instead of a download.
+    monkeypatch.setattr(
+        'mmunimoco.engine.pretrained_init._load_checkpoint',
+        lambda *args, **options: checkpoint,
+    )
+    url = 'https://example.com/a.pth'
+    log = transfer_log(tmp_path / 'c', url, dict(RGB, to_rgb=True), log_of)
+    assert f'not compared: {url} is a URL' in log
+    log = transfer_log(tmp_path / 'd', 'none', RGB, log_of)
+    assert 'the weights are random' in log and 'Normalisation' not in log
+
+
+@pytest.mark.parametrize('base', [16, 2])
+def test_schedule_for_another_batch_size_is_a_warning(tmp_path, log_of, base):
+    loop = dict(
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=dict(type='CIFAR10', data_root='', pipeline=[]),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=24000),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        param_scheduler=[
+            dict(type='MultiStepLR', by_epoch=False, milestones=[18000, 22000])
+        ],
+        auto_scale_lr=dict(base_batch_size=base),
+    )
+    log = transfer_log(tmp_path, 'none', None, log_of, **loop)
+    if base == 2:
+        assert 'counts iterations' not in log
+        return
+    assert 'of 16 images, but a step of this run has 2, so it will see ' in log
+    assert '0.125 times the images intended' in log
+    assert 'with 16 images a step: train_dataloader.batch_size=16\n' in log
+    assert 'auto_scale_lr.enable=True auto_scale_lr.schedule=True' in log
+    assert 'train_cfg.max_iters=192000 train_cfg.val_interval=8000' in log
+    assert 'param_scheduler.0.milestones=144000,176000\n' in log
+
+
+# Labels.
+
+
+def training_runner(dataset, val_dataset=None):
+    """What ``before_train`` looks at, of a model without a head."""
+    loaders = [SimpleNamespace(dataset=x) for x in (dataset, val_dataset)]
+    return SimpleNamespace(
+        model=nn.Module(),
+        train_dataloader=loaders[0],
+        val_dataloader=loaders[1],
+        val_loop=val_dataset,
+        cfg={},
+        world_size=1,
+    )
+
+
+def check(dataset, val_dataset=None, num_classes=3):
+    model = nn.Module()
+    model.head = SimpleNamespace(num_classes=num_classes)
+    runner = training_runner(dataset, val_dataset)
+    runner.model = model
+    PreflightHook().before_train(runner)
+
+
+def partial(labels, ratio=1.0):
+    return PartialLabels(toy(labels), label_ratio=ratio)
+
+
+def concat(*datasets):
+    """As built from a config; instances have to be of BaseDataset."""
+    wrapper = ConcatDataset([toy([0])])
+    wrapper.datasets = datasets
+    return wrapper
+
+
+def repeat(dataset):
+    wrapper = RepeatDataset(toy([0]), times=2)
+    wrapper.dataset = dataset
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        partial([0, 3]),
+        repeat(partial([3, 0])),
+        concat(partial([0, 1]), partial([0, 3])),
+        concat(toy([0]), repeat(partial([3]))),
+        PartialLabels(concat(toy([0]), toy([3])), label_ratio=1.0),
+        concat(partial([0]), toy([0], metainfo=dict(classes='abcd'))),
+    ],
+)
+def test_labels_beyond_the_classes_are_refused_below_any_wrapper(dataset):
+    with pytest.raises(ValueError, match='model.head.num_classes=4, or'):
+        check(dataset)
+    check(dataset, num_classes=4)
+    check(dataset, num_classes=None)
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        concat(partial([0, 2]), partial([5, 9], ratio=0.0)),
+        toy([0, 5]),  # nothing known before they are read
+        [torch.zeros(1)],
+    ],
+)
+def test_hidden_and_unknown_labels_pass(dataset):
+    check(dataset)
+
+
+# Class names of detection.
+
+
+class CocoLike(Toy):
+    """What the check looks at of mmdet's ``CocoDataset``."""
+
+    def __init__(self, folder, names, classes):
+        super().__init__([{}], metainfo=dict(classes=classes))
+        path = folder / f'{"".join(names)}.json'
+        categories = [dict(id=3 * i, name=x) for i, x in enumerate(names)]
+        path.write_text(json.dumps(dict(categories=categories)))
+        self.ann_file = str(path)
+        self.cat_ids = [x['id'] for x in categories if x['name'] in classes]
+
+
+def test_class_names_of_coco_files(tmp_path):
+    good = CocoLike(tmp_path, 'abc', 'ac')
+    check(concat(good, good), good)
+    unknown = CocoLike(tmp_path, 'ab', 'ac')
+    message = r"ab\.json has no category named \['c'\].*are \['a', 'b'\]"
+    for pair in ((concat(good, unknown), good), (good, unknown)):
+        with pytest.raises(ValueError, match=message):
+            check(*pair)
+    with pytest.raises(ValueError, match=r"in the order \['c', 'a'\]"):
+        check(CocoLike(tmp_path, 'ca', 'ac'))
+
+
+def test_class_names_of_voc_folders(log):
+    def voc(*labels):
+        infos = [dict(instances=[dict(bbox_label=x)]) for x in labels]
+        dataset = Toy(infos, metainfo=dict(classes=('a', 'b')))
+        dataset.ann_subdir = 'Annotations'
+        return dataset
+
+    check(voc(0, 1))
+    assert not log.messages
+    check(voc(1, 1))
+    assert "has no object of ['a']" in log.text
+    with pytest.raises(ValueError, match=r"classes \['a', 'b'\] is in the 1"):
+        check(voc(7))
+
+
+# Segmentation.
+
+
+class Heads(nn.Module):
+    """A segmentor of mmseg with an auxiliary head or several."""
+
+    def __init__(self, classes, *auxiliary):
+        super().__init__()
+        heads = [nn.Identity() for _ in (classes, *auxiliary)]
+        for head, count in zip(heads, (classes, *auxiliary), strict=True):
+            head.num_classes = count
+        self.decode_head = heads[0]
+        self.auxiliary_head = nn.ModuleList(heads[1:])
+
+
+def test_heads_have_the_classes_of_the_dataset():
+    dataset = toy([0], metainfo=dict(classes='abc'))
+    runner = training_runner(dataset)
+    runner.model = Heads(3, 3)
+    PreflightHook().before_train(runner)
+    runner.model = Heads(3, 4, 3)
+    with pytest.raises(ValueError, match=r'auxiliary_head\.0\.num_classes is'):
+        PreflightHook().before_train(runner)
+
+
+def test_masks_have_classes_of_the_heads():
+    runner = SimpleNamespace(model=Heads(3))
+    sample = DataSample(metainfo=dict(seg_map_path='a.png'))
+    sample.set_field(
+        PixelData(data=torch.tensor([[[0, 2, 255]]])), 'gt_sem_seg'
+    )
+    batch = dict(data_samples=[DataSample(), sample])
+    hook = PreflightHook()
+    hook.before_train_iter(runner, 0, batch)
+    sample.gt_sem_seg.data[0, 0, :2] = torch.tensor([4, 3])
+    for check_batch in (
+        hook.before_train_iter,
+        hook.before_val_iter,
+        hook.before_test_iter,
+    ):
+        with pytest.raises(ValueError, match=r'a\.png has .*classes \[3, 4\]'):
+            check_batch(runner, 0, batch)
+    runner.model = nn.Module()  # of another host
+    hook.before_train_iter(runner, 0, batch)

@@ -1,0 +1,75 @@
+"""A collapse of the keys is logged and warned about."""
+
+import json
+
+import pytest
+import torch
+from noise_runs import noise_runner
+from small_unimoco import unimoco_config
+from torch.nn import functional
+
+from mmunimoco.engine import CollapseHook
+from mmunimoco.engine.collapse import feature_std
+
+
+def test_spread_of_known_features():
+    sphere = functional.normalize(torch.randn(20000, 16), dim=1)
+    assert feature_std(sphere).item() == pytest.approx(1, abs=0.01)
+    assert feature_std(sphere[:1].expand(50, 16)).item() == 0
+    # Two opposite points on one axis of 16: 1 there, 0 elsewhere, times 4.
+    poles = torch.zeros(50, 16)
+    poles[:25, 0], poles[25:, 0] = 1, -1
+    assert feature_std(poles).item() == pytest.approx(4 / 16)
+    expected = sphere[:40].double().numpy().std(axis=0).mean() * 4
+    assert feature_std(sphere[:40]).item() == pytest.approx(expected, rel=1e-5)
+    assert feature_std(sphere.half()).dtype == torch.float32
+
+
+def scalars(folder):
+    (path,) = folder.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_collapse_is_logged_and_warned_about_once(tmp_path, log_of):
+    """A neck that maps every image to one point, by its bias."""
+    hooks = [dict(type='CollapseHook', threshold=0.3)]
+    runner = noise_runner(tmp_path, hooks=hooks, log_level='INFO', epochs=2)
+    wrapper = runner.model.neck.mlp[2]
+    with torch.no_grad():
+        wrapper.weight.zero_()
+        wrapper.bias.fill_(1)
+    runner.model._is_init = True
+    runner.train()
+    lines = [x for x in scalars(tmp_path) if 'feature_std' in x]
+    values = [line['feature_std'] for line in lines]
+    # Queue of 32: random keys at first, overwritten after 8 steps of 4.
+    assert [line['step'] for line in lines] == [4, 8, 12, 16, 20, 24]
+    assert values[0] > 0.5 and values[-1] < 0.1
+    text = log_of(tmp_path)
+    assert text.count('The features collapse') == 1
+    assert 'model.head.temperature' in text
+
+
+def test_no_warning_about_keys_that_differ(tmp_path, log_of):
+    hooks = [dict(type='CollapseHook', threshold=0.0)]
+    runner = noise_runner(tmp_path, hooks=hooks)
+    runner.train()
+    (value,) = [
+        x['feature_std'] for x in scalars(tmp_path) if x.get('step') == 4
+    ]
+    assert value > 0
+    assert 'collapse' not in log_of(tmp_path)
+
+
+def test_queue_of_one_key_has_no_spread(tmp_path, log_of):
+    model = unimoco_config(head=dict(queue_len=1), data_preprocessor=dict())
+    hooks = [dict(type='CollapseHook')]
+    noise_runner(tmp_path, hooks=hooks, model=model).train()
+    assert not any('feature_std' in line for line in scalars(tmp_path))
+    assert 'collapse' not in log_of(tmp_path)
+
+
+@pytest.mark.parametrize('threshold', [-0.1, 1])
+def test_threshold_out_of_range(threshold):
+    with pytest.raises(ValueError, match=r'CollapseHook\.threshold'):
+        CollapseHook(threshold)

@@ -1,0 +1,70 @@
+"""Queues of another length, or without labels, are fitted to the head."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_unimoco import DIM, QUEUE_LEN, build_unimoco
+
+from mmunimoco.engine.queue_resume import QueueResumeHook, fit_queues
+
+
+def queues(length, pointer=0, labels=True):
+    """Keys whose first entry is the order of their arrival."""
+    age = torch.arange(length).roll(pointer)
+    result = dict(
+        queue=age.float()[:, None].repeat(1, 2),
+        queue_ptr=torch.tensor([pointer]),
+    )
+    if labels:
+        result['label_queue'] = age + 100
+    return result
+
+
+def test_the_same_length_is_unchanged():
+    stored = queues(6, 4)
+    fitted, notes = fit_queues(stored, queues(6))
+    assert notes == []
+    assert all(torch.equal(fitted[name], stored[name]) for name in stored)
+
+
+def test_a_shorter_queue_keeps_the_newest():
+    fitted, (note,) = fit_queues(queues(6, 4), queues(4))
+    assert fitted['queue'][:, 0].tolist() == [2, 3, 4, 5]
+    assert fitted['label_queue'].tolist() == [102, 103, 104, 105]
+    assert fitted['queue_ptr'].tolist() == [0]  # over the oldest
+    assert 'newest 4 of 6' in note
+
+
+def test_a_longer_queue_is_filled_up():
+    own = queues(6)
+    own['queue'] = own['queue'] - 50
+    fitted, (note,) = fit_queues(queues(4, 1), own)
+    assert fitted['queue'][:, 0].tolist() == [-50, -49, 0, 1, 2, 3]
+    assert fitted['label_queue'].tolist() == [-1, -1, 100, 101, 102, 103]
+    assert fitted['queue_ptr'].tolist() == [0]
+    assert 'random unlabeled ones fill them up to 6' in note
+
+
+def test_rows_of_another_shape_are_refused():
+    own = queues(4)
+    own['queue'] = torch.zeros(4, 3)
+    with pytest.raises(ValueError, match='feat_dim'):
+        fit_queues(queues(4), own)
+
+
+def test_moco_of_mmpretrain_continues(log):
+    model = build_unimoco()
+    state = model.state_dict()
+    moco = {k: v for k, v in state.items() if not k.startswith('head.')}
+    keys = torch.nn.functional.normalize(torch.randn(QUEUE_LEN, DIM))
+    moco.update(queue=keys.T, queue_ptr=torch.tensor([3]))
+    checkpoint = dict(state_dict=moco)
+    runner = SimpleNamespace(model=model)
+    QueueResumeHook().after_load_checkpoint(runner, checkpoint)
+    model.load_state_dict(checkpoint['state_dict'])
+    assert torch.equal(model.head.queue, keys)
+    assert (model.head.label_queue == -1).all()
+    assert int(model.head.queue_ptr) == 3
+    assert "mmpretrain's MoCo" in log.text
+    assert 'no key has a label yet' in log.text

@@ -1,0 +1,355 @@
+"""Each option of a step: what it turns on, and that results stay."""
+
+import logging
+from copy import deepcopy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from ddp_helpers import run_ddp
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from mmpretrain.registry import HOOKS, MODELS
+from small_unimoco import (
+    DIM,
+    SGD,
+    build_unimoco,
+    compute_loss,
+    data_samples,
+    draw_batches,
+    train_step,
+    trained_parameters,
+)
+from torch import nn
+from toy_dataset import Toy
+
+from mmunimoco.datasets import PartialLabels
+from mmunimoco.engine import StepOptionsHook, step_options
+from mmunimoco.engine.step_options import stack_images
+
+
+def apply(model, **options):
+    """The model after the hook, which may be a new wrapper of it."""
+    hook = HOOKS.build(dict(type='StepOptionsHook', **options))
+    runner = SimpleNamespace(model=model)
+    hook.before_run(runner)
+    return runner.model
+
+
+def train(model, steps=3):
+    """Losses of some steps."""
+    optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
+    return torch.tensor(
+        [train_step(model, optimizer, *b) for b in draw_batches(steps)]
+    )
+
+
+def assert_same_training(model, other):
+    torch.testing.assert_close(train(other), train(model))
+    state, expected = other.state_dict(), model.state_dict()
+    assert list(state) == list(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            state[name], value, rtol=1e-4, atol=1e-5, msg=name
+        )
+
+
+def vit_unimoco():
+    arch = dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+    )
+    vit = dict(type='VisionTransformer', arch=arch, img_size=32, patch_size=8)
+    neck = dict(
+        type='MoCoV2Neck',
+        in_channels=16,
+        hid_channels=32,
+        out_channels=DIM,
+        with_avg_pool=False,
+    )
+    return build_unimoco(options=dict(backbone=vit, neck=neck))
+
+
+def test_no_option_changes_nothing():
+    model = build_unimoco()
+    forward = model.backbone.forward
+    assert apply(model) is model and model.backbone.forward == forward
+
+
+# channels_last
+
+
+def test_channels_last_changes_the_layout_but_not_the_training():
+    model = build_unimoco()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)  # made before
+    changed = apply(deepcopy(model), channels_last=True)
+    weight = changed.backbone.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert_same_training(deepcopy(model), changed)
+    apply(model, channels_last=True)
+    before = model.backbone.conv1.weight.detach().clone()
+    ((views, labels),) = draw_batches(1)
+    train_step(model, optimizer, views, labels)
+    assert not torch.equal(model.backbone.conv1.weight, before)
+
+
+def test_channels_last_refuses_operators_of_mmcv():
+    pytest.importorskip('mmcv._ext')
+    from mmcv.ops import RoIAlign
+
+    roi = RoIAlign(output_size=7, sampling_ratio=1)
+    with pytest.raises(ValueError, match="RoIAlign .* 'roi_layer'"):
+        apply(nn.ModuleDict(dict(roi_layer=roi)), channels_last=True)
+
+
+# compile and gradient_checkpointing
+
+
+def test_compiled_encoders():
+    """Same names, same training, same features without gradient."""
+    model, graphs = build_unimoco(), []
+
+    def backend(graph, inputs):
+        graphs.append(torch.is_grad_enabled())
+        return graph.forward
+
+    compiled = apply(deepcopy(model), compile=dict(backend=backend))
+    assert_same_training(model, compiled)
+    # Of query and key encoder, each backbone and neck.
+    assert graphs.count(True) >= 2 and graphs.count(False) >= 2
+    model.eval(), compiled.eval()
+    x = torch.rand(3, 3, 32, 32)
+    torch.testing.assert_close(
+        compiled.extract_feat(x)[0], model.extract_feat(x)[0]
+    )
+
+
+def kept_bytes(model):
+    """Bytes kept for the backward pass of one step."""
+    storages = {}
+
+    def pack(x):
+        storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    ((views, labels),) = draw_batches(1)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        compute_loss(model, views, labels)
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize('build', [build_unimoco, vit_unimoco])
+def test_checkpointed_gradients(build):
+    """Less memory, and batch statistics are updated once."""
+    less = kept_bytes(apply(build(), gradient_checkpointing=True))
+    assert less < 0.7 * kept_bytes(build())
+    assert_same_training(build(), apply(build(), gradient_checkpointing=True))
+
+
+def test_checkpointed_and_compiled():
+    both = apply(
+        build_unimoco(),
+        gradient_checkpointing=['BasicBlock'],
+        compile=dict(backend='eager'),
+    )
+    assert_same_training(build_unimoco(), both)
+
+
+def test_options_name_models_they_do_not_fit():
+    resnet = MODELS.build(dict(type='ResNet', depth=18))
+    with pytest.raises(ValueError, match='a ResNet'):
+        apply(resnet, compile=True)
+    model = SimpleNamespace(backbone=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='a Linear.*gradient_checkpointing'):
+        apply(model, gradient_checkpointing=True)
+    with pytest.raises(ValueError, match='list of class names'):
+        StepOptionsHook(gradient_checkpointing='Bottleneck')
+
+
+# Several processes
+
+
+def _errors_of_first_gradients(rank, world_size):
+    """Relative error of each gradient of the first step."""
+
+    def wrap(cfg, module):
+        return MMDistributedDataParallel(module, broadcast_buffers=False)
+
+    model = build_unimoco()
+    model.shuffle_bn = False  # or the twin would draw another permutation
+    runner = SimpleNamespace(model=wrap(None, model), cfg={}, wrap_model=wrap)
+    StepOptionsHook(channels_last=True).before_run(runner)
+    twin = deepcopy(model)
+    torch.manual_seed(rank)
+    views = list(torch.rand(2, 4, 3, 28, 28))
+    samples = data_samples(torch.arange(4))
+    runner.model(views, samples, mode='loss')['loss'].backward()
+    twin.loss(views, samples)['loss'].backward()
+    errors = []
+    for ours, theirs in zip(
+        model.parameters(), twin.parameters(), strict=True
+    ):
+        if theirs.grad is not None:
+            mean = theirs.grad.contiguous() / world_size
+            dist.all_reduce(mean)
+            errors.append(((ours.grad - mean).abs() / mean.abs().max()).max())
+    return [float(error) for error in errors]
+
+
+def _train_wrapped(rank, compiled, **wrapper):
+    """Losses of three steps of one rank, and the weights after them."""
+    model = build_unimoco()
+    if compiled:
+        apply(model, compile=dict(backend='eager'))
+    ddp = MMDistributedDataParallel(model, broadcast_buffers=False, **wrapper)
+    optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
+    torch.manual_seed(0)
+    losses = []
+    for views, labels in draw_batches(3):
+        share = slice(rank * 4, rank * 4 + 4)
+        views = [view[share] for view in views]
+        optimizer.zero_grad()
+        out = ddp(views, data_samples(labels[share]), mode='loss')
+        out['loss'].backward()
+        optimizer.step()
+        losses.append(out['loss'].detach())
+    return dict(model.state_dict(), losses=torch.stack(losses))
+
+
+def _wrapped(rank, world_size):
+    return (
+        _errors_of_first_gradients(rank, world_size),
+        _train_wrapped(rank, compiled=False),
+        # The wrapper of the shipped configs.
+        _train_wrapped(
+            rank, True, gradient_as_bucket_view=True, static_graph=True
+        ),
+    )
+
+
+def test_options_of_several_processes(tmp_path):
+    """DDP's buckets, made for the layout before, and compiled encoders."""
+    for errors, expected, compiled in run_ddp(_wrapped, 2, tmp_path):
+        assert len(errors) > 20
+        assert max(errors) < 1e-5
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                compiled[name], value, rtol=1e-4, atol=1e-5, msg=name
+            )
+
+
+# images_on_device
+
+
+def draw_images(n=5, shape=(8, 9, 3), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n, *shape), np.uint8)
+
+
+def dataset_of(images):
+    infos = [
+        dict(img=image, gt_label=i % 2, img_path=f'{i}.png')
+        for i, image in enumerate(images)
+    ]
+    pipeline = [dict(type='IndexAsImage'), dict(type='PackInputs')]
+    return Toy(infos, pipeline=pipeline)
+
+
+def put_on_device(preprocessor, dataset):
+    runner = SimpleNamespace(
+        model=SimpleNamespace(data_preprocessor=preprocessor),
+        train_dataloader=SimpleNamespace(dataset=dataset),
+        logger=logging.getLogger('test'),
+    )
+    StepOptionsHook(images_on_device=True).before_train(runner)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda dataset: dataset,
+        lambda dataset: PartialLabels(dataset, label_ratio=0.5),
+        lambda dataset: RepeatDataset(dataset, times=3),
+    ],
+)
+def test_indices_of_the_pipeline_name_the_images(wrap):
+    images = draw_images()
+    dataset = wrap(dataset_of(images))
+    preprocessor = MODELS.build(dict(type='TwoViewAugment'))
+    put_on_device(preprocessor, dataset)
+    for i in range(len(dataset)):
+        index = dataset[i]['inputs']
+        assert index.dtype == torch.int64 and index.dim() == 0
+        kept = preprocessor.images[index].permute(1, 2, 0).numpy()
+        assert np.array_equal(kept, images[i % len(images)])
+
+
+@pytest.mark.parametrize(
+    ('images', 'message'),
+    [
+        ([None], 'image 0 is not in memory'),
+        ([*draw_images(2), *draw_images(1, (9, 9, 3))], 'of one size'),
+        (draw_images(2, (8, 9)), 'of one size'),
+        (draw_images(2).astype(np.float32), 'uint8'),
+    ],
+)
+def test_images_that_cannot_be_stacked(images, message):
+    with pytest.raises(ValueError, match=message):
+        stack_images(dataset_of(images))
+
+
+def test_concatenated_datasets_and_other_preprocessors_are_refused():
+    parts = [dataset_of(draw_images(seed=seed)) for seed in (0, 1)]
+    with pytest.raises(ValueError, match='two images have the sample_idx 0'):
+        stack_images(ConcatDataset(parts))
+    preprocessor = MODELS.build(dict(type='SelfSupDataPreprocessor'))
+    with pytest.raises(ValueError, match='it is SelfSupDataPreprocessor'):
+        put_on_device(preprocessor, parts[0])
+
+
+# The fused optimizer
+
+
+def build_wrapper(model, **optimizer):
+    return build_optim_wrapper(
+        model,
+        dict(
+            type='OptimWrapper',
+            constructor='FusedOptimWrapperConstructor',
+            optimizer=optimizer,
+        ),
+    )
+
+
+def test_fused_optimizer(monkeypatch):
+    """As if the model were on a GPU; torch has it fused on CPUs as well."""
+    why_not = step_options._why_not_fused
+    # torch 2.1 has no fused SGD; Rprop is fused in no release.
+    assert 'on cpu' in why_not('Adam', nn.Linear(2, 2))
+    assert 'no fused Rprop' in why_not('Rprop', nn.Linear(2, 2))
+    plain = build_wrapper(nn.Linear(2, 2), type='SGD', **SGD)
+    assert not plain.optimizer.defaults.get('fused')
+
+    monkeypatch.setattr(step_options, '_why_not_fused', lambda *_: None)
+    model = nn.Linear(8, 4)
+    try:
+        wrapper = build_wrapper(model, type='SGD', **SGD)
+    except (RuntimeError, TypeError):
+        pytest.skip('this torch has no fused SGD on CPUs')
+    assert wrapper.optimizer.defaults['fused']
+    other = deepcopy(model)
+    optimizer = torch.optim.SGD(other.parameters(), **SGD)
+    for _ in range(3):
+        x = torch.rand(5, 8)
+        wrapper.update_params(model(x).square().sum())
+        optimizer.zero_grad()
+        other(x).square().sum().backward()
+        optimizer.step()
+    for value, expected in zip(
+        model.parameters(), other.parameters(), strict=True
+    ):
+        torch.testing.assert_close(value, expected)
+    given = build_wrapper(nn.Linear(2, 2), type='SGD', fused=False, **SGD)
+    assert given.optimizer.defaults['fused'] is False

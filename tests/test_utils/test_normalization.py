@@ -1,0 +1,48 @@
+"""Normalisation that checkpoints and configs record."""
+
+import pytest
+
+from mmunimoco.utils.normalization import (
+    Normalization,
+    normalization_of_checkpoint,
+)
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+VALUES = f'mean={MEAN}, std={list(STD)}'
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(normalization=dict(mean=MEAN, std=STD, to_rgb=True), cfg='x = 1'),
+        dict(cfg=f'data_preprocessor = dict({VALUES}, bgr_to_rgb=True)'),
+        dict(cfg=f'model = dict(data_preprocessor=dict({VALUES}, to_rgb=1))'),
+    ],
+)
+def test_read_from_checkpoints(meta):
+    expected = Normalization(MEAN, STD, True)
+    assert normalization_of_checkpoint(dict(meta=meta)) == expected
+
+
+@pytest.mark.parametrize(
+    'checkpoint',
+    [
+        dict(),
+        dict(meta=None),
+        dict(meta=dict(cfg=None)),
+        dict(meta=dict(cfg='no = (python')),
+        dict(meta=dict(cfg='data_preprocessor = 3')),
+        dict(meta=dict(normalization='unknown')),
+        dict(meta=dict(normalization=dict(mean=3))),
+    ],
+)
+def test_unknown_in_other_checkpoints(checkpoint):
+    assert normalization_of_checkpoint(checkpoint) is None
+
+
+def test_text_of_a_config_is_not_executed(tmp_path):
+    made = tmp_path / 'made'
+    call = f'dict(mean=__import__("pathlib").Path({str(made)!r}).touch())'
+    text = f'data_preprocessor = {call}'
+    assert normalization_of_checkpoint(dict(meta=dict(cfg=text))) is None
+    assert not made.exists()
