@@ -91,16 +91,3 @@ def check_dependencies(
             f'`bash tools/install.sh`, or install {" or ".join(remedies)}',
             name=name,
         )
-
-
-def let_configs_inherit_mmseg():
-    """Make ``mmseg::`` in ``_base_`` work with the continuation's release.
-
-    mmengine looks the host up by the distribution name ``mmsegmentation``,
-    which ``onedl-mmsegmentation`` has not; the import name it finds too.
-    """
-    from mmengine.config.utils import MODULE2PACKAGE
-    from mmengine.utils import is_installed
-
-    if not is_installed('mmsegmentation') and is_installed('mmseg'):
-        MODULE2PACKAGE['mmseg'] = 'mmseg'
