@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmunimoco.utils.tables import print_table
+from .tables import print_table
 
 FLOAT, INT = 4, 8  # bytes of float32 and int64
 # Reads and writes per element of a convolution's input (convolution;

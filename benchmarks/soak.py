@@ -21,7 +21,6 @@ from rich.console import Console
 
 from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.safe_load import read_checkpoint
-from mmunimoco.utils.tables import print_table
 from mmunimoco.utils.versions import describe_environment
 
 from .checkpoint_differences import NOT_COMPARED, differences
@@ -35,6 +34,7 @@ from .soak_verdict import (
     judge,
     read_log,
 )
+from .tables import print_table
 
 # What happens to the newest checkpoint while the run is down; 'part_file'
 # leaves a half-written file beside it.

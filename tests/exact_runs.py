@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
-_PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models']
+TRAIN = ROOT / 'tools/train.py'
+KILL, TERM, FULL_DISK = signal.SIGKILL, signal.SIGTERM, 0
+_PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models', 'mmunimoco']
 CONFIG = """
 _base_ = [{base!r}]
 model = dict(
@@ -45,14 +47,14 @@ def write_config(
     changes: str = '',
     name: str = 'tiny',
 ) -> Path:
-    """Write a config of 10 % labels: repeated images, kNN, two epochs.
+    """Write a config: two epochs of 7 steps, 10 % labels, kNN.
 
     Args:
-        folder (Path): Where.
-        workers (int): Of the data loader.
+        folder (Path): Folder of the file.
+        workers (int): Workers of the data loader; 4 are persistent.
         checkpoint (str): Options of the checkpoint hook.
-        changes (str): More lines, of a config that inherits this one.
-        name (str): Begin of the file's name.
+        changes (str): Lines of a config that inherits this one.
+        name (str): Start of the file's name.
 
     Returns:
         Path: The file.
@@ -63,7 +65,6 @@ def write_config(
         CONFIG.format(
             base=str(base),
             workers=workers,
-            # Both kinds of workers.
             persistent=workers == 4,
             checkpoint=checkpoint,
         )
@@ -78,18 +79,17 @@ def write_config(
 def start(
     tool: Path, *arguments: Any, kill: tuple | None = None, env=None
 ) -> Any:
-    """Start a tool in a process of its own.
+    """Start a tool in its own process.
 
     Args:
-        tool (Path): Such as ``tools/train.py``.
-        *arguments: Of its command line.
-        kill (tuple, optional): Where the process gets which signal: the name
-            of a point (see ``_kill_at``), how many times it is passed before,
-            the signal, or 0 for a full disk.
+        tool (Path): A script such as ``tools/train.py``.
+        *arguments: Its command line.
+        kill (tuple, optional): A point (see ``_kill_at``), how many times it
+            is passed before, and the signal to raise there, or FULL_DISK.
         env (dict, optional): More environment variables.
 
     Returns:
-        Process: Running.
+        Process: The running process.
     """
     context = get_context('forkserver')
     context.set_forkserver_preload(_PRELOAD)
@@ -100,7 +100,7 @@ def start(
 
 
 def run(tool: Path, *arguments: Any, timeout: float = 300, **options) -> int:
-    """The same to its end; the exit status, -N for signal N."""
+    """Run a tool to its end; the exit status, -N for signal N."""
     process = start(tool, *arguments, **options)
     process.join(timeout)
     if process.exitcode is None:
@@ -112,7 +112,7 @@ def run(tool: Path, *arguments: Any, timeout: float = 300, **options) -> int:
 def run_processes(
     count: int, tool: Path, *arguments: Any, **options: Any
 ) -> list[int]:
-    """Several processes of one run, each as with torchrun; exit statuses."""
+    """Run several processes of a job as torchrun does; exit statuses."""
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))
         port = str(sock.getsockname()[1])
@@ -138,18 +138,21 @@ def _run(command: list[str], kill: tuple | None, env: dict) -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))
     sys.argv = command
+    import mmengine.config
     import mmengine.runner.runner
 
+    # They take seconds in each run, and a second in each checkpoint.
     mmengine.runner.runner.collect_env = dict
+    mmengine.config.Config.pretty_text = property(repr)
     if kill is not None:
         _kill_at(*kill)
     runpy.run_path(command[0], run_name='__main__')
 
 
 def _kill_at(point: str, passes: int, number: int) -> None:
-    """Have this process get a signal at a point that it has passed so often.
+    """Kill this process at a point that it has passed so many times.
 
-    The points are functions; the signal comes before what they do.
+    The points are functions; the signal comes before they do anything.
     """
     import mmunimoco.utils.atomic as atomic
     from mmunimoco.engine.exact_loops import ExactLoop
@@ -158,7 +161,7 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     owner, name = {
         'step': (ExactLoop, 'run_iter'),
         'validation': (KNNValLoop, '_extract_queries'),
-        # With a whole file that has not got its name.
+        # A complete file that has not got its name yet.
         'rename': (atomic.os, 'replace'),
     }[point]
     function = getattr(owner, name)
@@ -166,13 +169,10 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     def killed(*args: Any, **options: Any) -> Any:
         nonlocal passes
         passes -= 1
-        if passes == -1 and number == 0:
+        if passes == -1 and number == FULL_DISK:
             raise OSError(errno.ENOSPC, 'No space left on device')
         if passes == -1:
             os.kill(os.getpid(), number)
         return function(*args, **options)
 
     setattr(owner, name, killed)
-
-
-KILL, TERM = signal.SIGKILL, signal.SIGTERM

@@ -1,4 +1,4 @@
-"""Hooks for configs: what may befall a run in mid-training."""
+"""Hooks for configs: faults in the middle of a run."""
 
 import os
 import signal
@@ -9,61 +9,48 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmpretrain.registry import HOOKS
 
+RANK, STEP = 1, 2  # the faulty rank, and the steps done before
+
 
 @HOOKS.register_module()
 class RankFault(Hook):
-    """Have a fault before a step of one rank, once.
+    """Kill rank 1, or a worker of its data loader, before the third step.
+
+    Only once: a restarted job has no fault.
 
     Args:
-        folder (str): Where every rank leaves a file with its process id and
-            those of its workers, and the faulty one its time, ``fault``.
-        kind (str): ``raise``, ``kill``, ``kill_worker`` or ``hang``.
-        rank (int): Which has it.
-        step (int): Steps done before.
+        folder (str): Each rank writes its process id and those of its workers
+            to a file there, and the faulty one the time, to ``fault``.
+        kind (str): 'rank' or 'worker'.
     """
 
-    def __init__(
-        self, folder: str, kind: str, rank: int = 1, step: int = 2
-    ) -> None:
+    def __init__(self, folder: str, kind: str) -> None:
         self.folder = Path(folder)
-        self.fault = getattr(self, f'_{kind}')
-        self.rank = rank
-        self.step = step
+        self.kind = kind
 
     def before_train_iter(self, runner, *_, **__) -> None:
-        """Have it."""
-        if runner.iter != self.step:
+        """Cause the fault if it is time."""
+        if runner.iter != STEP:
             return
         workers = children()
         text = '\n'.join(map(str, [os.getpid(), *workers]))
         (self.folder / f'pids_{get_rank()}').write_text(text)
         fault = self.folder / 'fault'
-        if get_rank() == self.rank and not fault.exists():
+        if get_rank() == RANK and not fault.exists():
             fault.write_text(str(time.time()))
-            self.fault(workers)
-
-    def _raise(self, workers: list[int]) -> None:
-        raise ArithmeticError('a fault of one rank')
-
-    def _kill(self, workers: list[int]) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def _kill_worker(self, workers: list[int]) -> None:
-        os.kill(workers[0], signal.SIGKILL)
-
-    def _hang(self, workers: list[int]) -> None:
-        time.sleep(3600)
+            victim = workers[0] if self.kind == 'worker' else os.getpid()
+            os.kill(victim, signal.SIGKILL)
 
 
 @HOOKS.register_module()
 class FolderLost(Hook):
-    """Before a step a folder becomes a file; what it held is beside it.
+    """Replace a folder by a file, once; what it held is moved beside it.
 
     Nothing can be written there then, not even by a superuser, for whom
     permissions do not count.
 
     Args:
-        folder (str): Which.
+        folder (str): The folder.
         step (int): Steps done before.
     """
 
@@ -72,7 +59,7 @@ class FolderLost(Hook):
         self.step = step
 
     def before_train_iter(self, runner, *_, **__) -> None:
-        """Lose it, unless that has been."""
+        """Replace it if it is time."""
         moved = self.folder.with_suffix('.moved')
         if runner.iter == self.step and not moved.exists():
             self.folder.rename(moved)
@@ -90,7 +77,7 @@ def children() -> list[int]:
 
 
 def parent_of(pid: int | str) -> int | None:
-    """The parent of a process that runs; None if it has ended."""
+    """The parent of a running process; None if the process has ended."""
     try:
         state, parent = (
             Path(f'/proc/{pid}/stat')

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what is missing, then run the demo. Options: tools/demo.py --help.
+# Install what is missing, then run the demo; --help lists the options.
 set -euo pipefail
 
 install_options=()
@@ -36,4 +36,5 @@ done
 
 bash "$root/tools/install.sh" "${install_options[@]+"${install_options[@]}"}"
 # exec: Ctrl-C then reaches the demo alone, which ends cleanly.
-exec "$root/.venv/bin/python" "$root/tools/demo.py" "$@"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "$root/.venv/bin/python" -m demo "$@"

@@ -20,7 +20,7 @@ from .decoding import (
 )
 from .loading import read_file
 
-_REDUCTIONS = (8, 4, 2)
+_REDUCTIONS = (2, 4, 8)
 
 
 @TRANSFORMS.register_module()
@@ -138,16 +138,12 @@ class LoadTwoCrops(BaseTransform):
 
     def _reduction(self, boxes: list) -> int:
         """Return the largest that leaves no box smaller than its view."""
-        height = min(box[2] for box in boxes)
-        width = min(box[3] for box in boxes)
-        for reduction in _REDUCTIONS:
-            view_height, view_width = self.crop.scale
-            if (
-                height >= reduction * view_height
-                and width >= reduction * view_width
-            ):
-                return reduction
-        return 1
+        view_height, view_width = self.crop.scale
+        most = min(
+            min(height // view_height, width // view_width)
+            for _, _, height, width in boxes
+        )
+        return max((r for r in _REDUCTIONS if r <= most), default=1)
 
     def __repr__(self) -> str:
         return (

@@ -190,7 +190,7 @@ class TestLinearProbe:
         ]
         steps = [t.type for t in cfg.train_dataloader.dataset.pipeline]
         assert steps == [
-            'LoadImageFromFile',
+            'CheckedLoadImageFromFile',
             'RandomResizedCrop',
             'RandomFlip',
             'PackInputs',

@@ -1,4 +1,4 @@
-"""Schedules in iterations that fit another number of images a step."""
+"""Schedules in iterations, scaled to another number of images a step."""
 
 import math
 import re
@@ -47,7 +47,7 @@ def config(tmp_path):
 
 
 def _counts(cfg):
-    """All that is counted in iterations."""
+    """Everything that counts iterations."""
     warmup, steps = cfg.param_scheduler
     return [
         cfg.train_cfg.max_iters,
@@ -62,11 +62,11 @@ def _counts(cfg):
 
 @pytest.mark.parametrize('batch_size', [1, 2, 4, 8, 32, 48])
 def test_as_many_images_are_seen(config, batch_size):
-    meant = [16 * n for n in _counts(Config.fromfile(config()))]
+    intended = [16 * n for n in _counts(Config.fromfile(config()))]
     cfg = Config.fromfile(config())
     cfg.merge_from_dict(scaled_options(cfg, batch_size))
     seen = [batch_size * n for n in _counts(cfg)]
-    assert seen == pytest.approx(meant, abs=batch_size / 2)
+    assert seen == pytest.approx(intended, abs=batch_size / 2)
     assert cfg.param_scheduler[0].begin == 0
 
 
@@ -83,7 +83,7 @@ def test_nothing_to_scale(config, text, batch_size):
     assert scaled_options(Config.fromfile(config(text)), batch_size) == {}
 
 
-def test_one_scheduler_and_what_is_never_done(config):
+def test_single_scheduler_and_infinite_intervals(config):
     one = 'dict(type="PolyLR", by_epoch=False, end=24000)'
     text = re.sub(r'(?s)(param_scheduler = ).*?\n\]', rf'\1{one}', ITERATIONS)
     text = text.replace('interval=3000))', 'interval=-1))')
@@ -108,7 +108,7 @@ def test_command_of_one_gpu(config):
     )
 
 
-def test_options_of_the_user_stay(config):
+def test_options_of_the_user_take_precedence(config):
     given = ['--cfg-options', 'train_dataloader.batch_size=4']
     given += ['train_cfg.val_interval=7']
     options = options_of_command(config(), 1, ['--auto-scale-lr', *given])
@@ -117,6 +117,6 @@ def test_options_of_the_user_stay(config):
 
 
 @pytest.mark.parametrize('arguments', [[], ['--cfg-options', 'a=1']])
-def test_only_where_it_is_asked_for(config, arguments):
+def test_only_with_auto_scale_lr(config, arguments):
     assert options_of_command(config(), 1, arguments) == {}
     assert options_of_command(config(), 8, ['--auto-scale-lr']) == {}

@@ -1,3 +1,5 @@
+"""The kNN loops against a slow reference, one image at a time."""
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ WEIGHTS = dict(k=(3, 7), temperature=0.2)
 
 
 class Pictures(Dataset):
-    """Noise around a class colour; labels are missing where asked."""
+    """Noise around the colour of a class; some have no label."""
 
     def __init__(self, size, seed, unlabeled=(), views=1, damaged=()):
         generator = torch.Generator().manual_seed(seed)
@@ -140,8 +142,9 @@ def assert_same(got, expected):
         assert got[name] == pytest.approx(value, abs=1e-4), name
 
 
-@pytest.mark.parametrize('stage', ['val', 'test'])
-@pytest.mark.parametrize('shuffle', [False, True])
+@pytest.mark.parametrize(
+    ('stage', 'shuffle'), [('val', False), ('test', True)]
+)
 def test_metrics_equal_a_slow_reference(tmp_path, stage, shuffle):
     runner = build_runner(tmp_path, stage=stage, shuffle=shuffle)
     assert_same(getattr(runner, stage)(), expected_metrics())
@@ -160,8 +163,8 @@ def _validate(rank, world_size, folder, stage):
 
 
 @pytest.mark.parametrize(('world_size', 'stage'), [(2, 'val'), (3, 'test')])
-def test_several_processes_give_the_same_metrics(tmp_path, world_size, stage):
-    """25 and 11 samples do not divide by 2 or 3: some come twice."""
+def test_several_processes(tmp_path, world_size, stage):
+    """25 and 11 samples do not divide by 2 or 3: some are repeated."""
     expected = expected_metrics()
     for metrics in run_ddp(
         _validate, world_size, tmp_path, str(tmp_path), stage
@@ -173,10 +176,12 @@ def test_bank_without_some_labels(tmp_path):
     unlabeled = range(0, 25, 3)
     bank = Pictures(25, seed=1, unlabeled=unlabeled)
     runner = build_runner(tmp_path, bank=bank)
-    said = []
-    runner.logger.info = said.append
+    messages = []
+    runner.logger.info = messages.append
     assert_same(runner.val(), expected_metrics(unlabeled=unlabeled))
-    assert 'kNN bank: 16 labeled samples, 9 without a label left out' in said
+    assert (
+        'kNN bank: 16 labeled samples, 9 without a label ignored' in messages
+    )
 
 
 def test_classes_without_metainfo(tmp_path):
@@ -185,7 +190,7 @@ def test_classes_without_metainfo(tmp_path):
     assert_same(build_runner(tmp_path, bank=bank).val(), expected_metrics())
 
 
-def test_modes_are_given_back(tmp_path):
+def test_training_modes_are_restored(tmp_path):
     runner = build_runner(tmp_path)
     model = runner.model.train()
     model.backbone.layer1.eval()
@@ -233,7 +238,7 @@ def test_fp16(tmp_path):
     ('stage', 'options', 'message'),
     [
         ('val', dict(k=26), r'val_cfg.k=\(26,\) asks for 26 .* only 25'),
-        ('test', dict(k=0), 'test_cfg.k must name'),
+        ('test', dict(k=0), 'test_cfg.k must contain'),
         ('val', dict(temperature=0), 'positive temperature'),
         ('val', dict(bank_dtype='int8'), 'bank_dtype'),
         (

@@ -1,4 +1,4 @@
-"""Command line options change a config as mmpretrain's tools do."""
+"""Options of the command line, and runs of several processes on a CPU."""
 
 import importlib.util
 import sys
@@ -9,34 +9,29 @@ import mmpretrain
 import pytest
 from mmengine.config import Config
 
+from mmunimoco.engine import launch
 from mmunimoco.engine.launch import (
+    build_runner,
     merge_test_options,
     merge_train_options,
     prepare_processes,
 )
 
-ROOT = Path(__file__).parents[2]
+OURS = Path(__file__).parents[2] / 'tools'
+THEIRS = Path(mmpretrain.__file__).parent / '.mim/tools'
 
 
-def _module(path, name):
-    spec = importlib.util.spec_from_file_location(name, path)
+def parse(folder, name, monkeypatch, *arguments):
+    """Arguments as the script of a folder parses them."""
+    spec = importlib.util.spec_from_file_location(name, folder / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(sys, 'argv', ['tool', *arguments])
+    return module.parse_args()
 
 
-THEIRS = Path(mmpretrain.__file__).parent / '.mim/tools'
-TRAIN = [
-    _module(folder / 'train.py', f'train_{i}')
-    for i, folder in enumerate((ROOT / 'tools', THEIRS))
-]
-TEST = [
-    _module(folder / 'test.py', f'test_{i}')
-    for i, folder in enumerate((ROOT / 'tools', THEIRS))
-]
-
-
-def _config():
+def config():
     loader = dict(
         batch_size=4,
         num_workers=2,
@@ -61,88 +56,92 @@ def _config():
     )
 
 
-def _parse(module, monkeypatch, *arguments):
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.setattr(sys, 'argv', ['tool', *arguments])
-    return module.parse_args()
-
-
 @pytest.mark.parametrize(
-    'options',
+    ('name', 'arguments'),
     [
-        '',
-        '--work-dir w',
-        '--resume',
-        '--resume a.pth',
-        '--amp',
-        '--no-validate',
-        '--auto-scale-lr',
-        '--no-pin-memory',
-        '--no-persistent-workers',
-        '--launcher slurm',
-        '--amp --cfg-options model.type=N optim_wrapper.loss_scale=8.',
-        '--cfg-options a.b="[(1,2),(3,4)]" train_dataloader.batch_size=2',
+        ('train', 'x.py'),
+        ('train', 'x.py --work-dir w --amp --no-validate --auto-scale-lr'),
+        ('train', 'x.py --resume --no-pin-memory --no-persistent-workers'),
+        ('train', 'x.py --resume a.pth --launcher slurm'),
+        ('train', 'x.py --cfg-options a.b="[(1,2)]" model.type=N'),
+        ('test', 'x.py a.pth'),
+        ('test', 'x.py a.pth --work-dir w --amp --show --interval 3'),
+        ('test', 'x.py a.pth --show-dir s --no-pin-memory --tta'),
     ],
 )
-def test_train_options_are_mmpretrains(options, monkeypatch):
-    merged = []
-    for module, merge in zip(
-        TRAIN, (merge_train_options, TRAIN[1].merge_args), strict=True
-    ):
-        args = _parse(module, monkeypatch, 'configs/x.py', *options.split())
-        merged.append(merge(_config(), args).to_dict())
-    assert merged[0] == merged[1]
-
-
-@pytest.mark.parametrize(
-    'options',
-    [
-        '',
-        '--work-dir w --amp',
-        '--show --interval 3 --wait-time 1',
-        '--show-dir pictures',
-        '--no-pin-memory --launcher pytorch',
-        '--tta',
-        '--cfg-options test_cfg.k=3',
-    ],
-)
-def test_test_options_are_mmpretrains(options, monkeypatch):
-    merged = []
-    for module, merge in zip(
-        TEST, (merge_test_options, TEST[1].merge_args), strict=True
-    ):
-        args = _parse(module, monkeypatch, 'x.py', 'a.pth', *options.split())
-        merged.append(merge(_config(), args).to_dict())
-    assert merged[0] == merged[1]
-
-
-def test_no_workers_means_none_that_persist(monkeypatch):
-    args = _parse(
-        TRAIN[0],
-        monkeypatch,
-        *('x.py', '--cfg-options', 'train_dataloader.num_workers=0'),
+def test_scripts_take_the_options_of_mmpretrain(name, arguments, monkeypatch):
+    ours, theirs = (
+        vars(parse(folder, name, monkeypatch, *arguments.split()))
+        for folder in (OURS, THEIRS)
     )
-    cfg = merge_train_options(_config(), args)
+    assert ours == theirs
+
+
+def test_train_options(monkeypatch):
+    arguments = (
+        'configs/x.py --amp --no-validate --auto-scale-lr --resume --launcher '
+        'pytorch --cfg-options train_dataloader.num_workers=0 a.b=1'
+    )
+    args = parse(OURS, 'train', monkeypatch, *arguments.split())
+    cfg = merge_train_options(config(), args)
+    assert cfg.work_dir == './work_dirs/x' and cfg.launcher == 'pytorch'
+    assert cfg.resume and cfg.load_from is None
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.auto_scale_lr.enable and cfg.val_cfg is None and cfg.a.b == 1
+    # torch refuses persistent workers without workers.
     assert cfg.train_dataloader.persistent_workers is False
-    assert cfg.val_dataloader.persistent_workers is True
+    assert cfg.test_dataloader.persistent_workers is True
+
+
+@pytest.mark.parametrize(
+    ('count', 'resume'), [(None, False), ('0', False), ('1', True)]
+)
+@pytest.mark.parametrize(
+    'variable', ['TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT']
+)
+def test_restarted_runs_resume(monkeypatch, variable, count, resume):
+    if count is not None:
+        monkeypatch.setenv(variable, count)
+    args = parse(OURS, 'train', monkeypatch, 'x.py')
+    assert merge_train_options(config(), args).get('resume', False) == resume
+
+
+def test_test_options(monkeypatch):
+    arguments = ['x.py', 'a.pth', '--amp', '--show-dir', 's', '--tta']
+    args = parse(OURS, 'test', monkeypatch, *arguments)
+    cfg = merge_test_options(config(), args)
+    assert cfg.load_from == 'a.pth' and cfg.test_cfg.fp16
+    assert cfg.default_hooks.visualization.out_dir == 's'
+    assert cfg.model.type == 'mmpretrain.AverageClsScoreTTA'
 
 
 def test_unusable_options_are_named(monkeypatch):
-    cfg = _config()
+    cfg = config()
     cfg.pop('auto_scale_lr')
-    args = _parse(TRAIN[0], monkeypatch, 'x.py', '--auto-scale-lr')
+    args = parse(OURS, 'train', monkeypatch, 'x.py', '--auto-scale-lr')
     with pytest.raises(ValueError, match='base_batch_size'):
         merge_train_options(cfg, args)
     cfg.default_hooks.pop('visualization')
-    args = _parse(TEST[0], monkeypatch, 'x.py', 'a.pth', '--show')
+    args = parse(OURS, 'test', monkeypatch, 'x.py', 'a.pth', '--show')
     with pytest.raises(ValueError, match='VisualizationHook'):
         merge_test_options(cfg, args)
     with pytest.raises(SystemExit):
-        _parse(TEST[0], monkeypatch, 'x.py', 'a.pth', '--out-item', 'pred')
+        parse(OURS, 'test', monkeypatch, 'x.py', 'a.pth', '--out-item', 'pred')
+
+
+@pytest.mark.parametrize(
+    'given', [[], [dict(type='PreflightHook')], [dict(type='X')]]
+)
+def test_every_run_gets_the_checks_once(monkeypatch, given):
+    monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: cfg)
+    hooks = build_runner(Config(dict(custom_hooks=given))).custom_hooks
+    kinds = [hook.type.rpartition('.')[2] for hook in hooks]
+    assert kinds.count('PreflightHook') == 1
+    assert len(kinds) == max(1, len(given) + ('X' in kinds))
 
 
 def test_only_torchrun_works_without_an_accelerator(monkeypatch):
-    monkeypatch.setattr('mmunimoco.engine.launch.get_device', lambda: 'cpu')
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
     cfg = Config(dict(launcher='none'))
     prepare_processes(cfg)
     assert cfg.to_dict() == dict(launcher='none')
@@ -150,12 +149,12 @@ def test_only_torchrun_works_without_an_accelerator(monkeypatch):
         prepare_processes(Config(dict(launcher='slurm')))
 
 
-def test_timeout_counts_on_a_cpu_too(monkeypatch):
+def test_timeout_applies_on_a_cpu_too(monkeypatch):
     calls = []
-    launch = 'mmunimoco.engine.launch'
-    monkeypatch.setattr(f'{launch}.get_device', lambda: 'cpu')
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(
-        f'{launch}.torch_dist.init_process_group',
+        launch.torch_dist,
+        'init_process_group',
         lambda *args, **options: calls.append((args, options)),
     )
 
@@ -175,7 +174,7 @@ def test_timeout_counts_on_a_cpu_too(monkeypatch):
 
 
 def test_accelerators_are_left_to_mmengine(monkeypatch):
-    monkeypatch.setattr('mmunimoco.engine.launch.get_device', lambda: 'cuda')
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     cfg = Config(dict(launcher='pytorch', sync_bn='torch'))
     prepare_processes(cfg)
     assert cfg.to_dict() == dict(launcher='pytorch', sync_bn='torch')

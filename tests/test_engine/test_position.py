@@ -1,3 +1,5 @@
+"""Positions of a run, also for other batches and processes."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -25,12 +27,12 @@ def test_as_many_images_a_step(steps):
 
 
 def test_other_steps():
-    """48 images are done: 12 steps of 4, or 3 of 16."""
+    """48 images are seen: 12 steps of 4, or 3 of 16."""
     assert place(Layout(20, 4, 1, 80)) == Position(72, 12)
     assert place(Layout(5, 8, 2, 80)) == Position(18, 3)
-    # 7 x 8 = 56 images are 3 x 16 and 8 more, which come again.
+    # 7 x 8 = 56 images are 3 x 16 and 8 more, which are seen again.
     assert place(Layout(5, 8, 2, 80), iteration=37) == Position(18, 3, 8)
-    # A whole epoch is one, whatever was left out at its end.
+    # A whole epoch is one, whatever was dropped at its end.
     assert place(Layout(26, 3, 1, 80), iteration=40) == Position(104, 26)
 
 
@@ -42,13 +44,13 @@ def test_other_steps():
         (Layout(20, 4, 1, 80), 29, False, 'do not fit each other'),
     ],
 )
-def test_no_such_place(now, iteration, steps, message):
+def test_no_such_position(now, iteration, steps, message):
     with pytest.raises(ValueError, match=message):
         place(now, iteration=iteration, steps=steps)
 
 
 def _start_loop(rank, world_size, round_up):
-    """Nine images in batches of four: five of rank 0, and four of rank 1."""
+    """Nine images in batches of four: five for rank 0, four for rank 1."""
     images = list(range(9))
     sampler = DefaultSampler(images, shuffle=False, round_up=round_up)
     loader = DataLoader(images, batch_size=4, sampler=sampler)

@@ -1,10 +1,13 @@
+"""What the initializer of transfer loads, requires and reports."""
+
 import pytest
 import torch
-from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
+from mmengine.registry import DefaultScope, init_default_scope
 from mmpretrain.registry import MODELS
 
 import mmunimoco  # noqa: F401  registers the initializer
+
+STAGES = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -13,154 +16,218 @@ def _scope():
         yield
 
 
-def _backbone(**options):
-    config = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
-    return MODELS.build({**config, **options})
+def resnet(depth=18, **options):
+    config = dict(type='ResNet', depth=depth, stem_channels=8, base_channels=8)
+    return dict(config, zero_init_residual=True) | options
 
 
-def _vit(**options):
-    config = dict(
-        type='MoCoV3ViT',
-        arch=dict(
-            embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
-        ),
-        img_size=32,
-        patch_size=16,
+def vit(kind='MoCoV3ViT', **options):
+    arch = dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
     )
-    return MODELS.build({**config, **options})
+    config = dict(type=kind, arch=arch, img_size=32, patch_size=16)
+    return config | options
 
 
-def _save(path, module, prefix='backbone.', **more):
-    state = {prefix + key: v for key, v in module.state_dict().items()}
+def build(config, path=None, prefix='backbone.', **init):
+    """Build a module and initialise it from a checkpoint."""
+    if path is not None:
+        init_cfg = dict(type='Pretrained', checkpoint=str(path))
+        if prefix is not None:
+            init_cfg['prefix'] = prefix
+        config = dict(config, init_cfg=init_cfg | init)
+    module = MODELS.build(config)
+    if path is not None:
+        module.init_weights()
+    return module
+
+
+def save(path, config, prefix='backbone.', without=(), **more):
+    """Save weights that no initializer would make; returns them."""
+    module = MODELS.build(config)
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    state = {
+        prefix + key: value
+        for key, value in module.state_dict().items()
+        if key not in without
+    }
     torch.save(dict(state_dict={**state, **more}, meta={}), path)
-    return str(path)
+    return state
 
 
-def _init(path, prefix='backbone.'):
-    return dict(type='Pretrained', checkpoint=path, prefix=prefix)
+def report(log):
+    (text,) = (m for m in log.messages if m.startswith('Load report'))
+    return text
 
 
-@pytest.mark.parametrize('build', [_backbone, _vit])
-@pytest.mark.parametrize('wrapper', ['', 'module.'])
-def test_matching_checkpoint_is_loaded(tmp_path, build, wrapper):
-    source = build()
-    path = _save(
-        tmp_path / 'a.pth',
-        source,
-        f'{wrapper}backbone.',
-        **{'head.queue': torch.zeros(3, 2), 'neck.fc.weight': torch.ones(1)},
-    )
-    module = build(init_cfg=_init(path, f'{wrapper}backbone.'))
-    module.init_weights()
-    for key, value in source.state_dict().items():
-        assert torch.equal(module.state_dict()[key], value), key
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / 'a.pth'
 
 
-@pytest.mark.parametrize('wrapper', ['', 'module.'])
-def test_whole_checkpoint_without_prefix(tmp_path, wrapper):
-    source = _backbone()
-    path = _save(tmp_path / 'a.pth', source, wrapper)
-    module = _backbone(init_cfg=dict(type='Pretrained', checkpoint=path))
-    module.init_weights()
-    assert torch.equal(module.conv1.weight, source.conv1.weight)
+# What is loaded.
 
 
-def test_position_embedding_may_be_resized(tmp_path):
-    path = _save(tmp_path / 'a.pth', _vit())
-    module = _vit(img_size=64, init_cfg=_init(path))
-    module.init_weights()
-    assert module.pos_embed.shape[1] == 17
-
-
-@pytest.mark.parametrize('path', ['', None])
-def test_empty_path_says_how_to_set_it(path):
-    module = _backbone(init_cfg=_init(path))
-    with pytest.raises(ValueError, match='model.backbone.init_cfg.checkpoint'):
-        module.init_weights()
-
-
-def test_missing_file_is_named():
-    module = _backbone(init_cfg=_init('nowhere/a.pth'))
-    with pytest.raises(FileNotFoundError, match='nowhere/a.pth'):
-        module.init_weights()
-
-
-def test_other_prefix_lists_those_in_the_file(tmp_path):
-    path = _save(tmp_path / 'a.pth', _backbone(), 'encoder_q.')
-    module = _backbone(init_cfg=_init(path))
-    with pytest.raises(ValueError, match=r"'encoder_q\.' \(\d+ keys\)"):
-        module.init_weights()
-
-
-def test_nothing_fits_without_a_prefix(tmp_path):
-    path = _save(tmp_path / 'a.pth', _backbone(), 'backbone.')
-    module = _backbone(init_cfg=dict(type='Pretrained', checkpoint=path))
-    with pytest.raises(ValueError, match='nothing in the checkpoint'):
-        module.init_weights()
+@pytest.mark.parametrize('config', [resnet(), vit('VisionTransformer'), vit()])
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_nothing_overwrites_what_was_loaded(path, config, scope):
+    """Although mmdet and mmseg only keep what 'Pretrained' has loaded."""
+    if scope != 'mmpretrain':
+        pytest.importorskip(scope)
+    expected = save(path, config)
+    config = dict(config, type=f'mmpretrain.{config["type"]}')
+    with DefaultScope.overwrite_default_scope(scope):
+        init_default_scope(scope)
+        module = build(config, path, type='mmpretrain.Pretrained')
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, expected[f'backbone.{key}']), key
 
 
 @pytest.mark.parametrize(
-    ('source', 'target'),
+    ('written', 'prefix'),
     [
-        (dict(depth=18), dict(depth=50)),
-        (dict(depth=50), dict(depth=18)),
-        (dict(), dict(stem_channels=16, base_channels=16)),
+        ('module.backbone.', 'module.backbone.'),
+        ('backbone.', 'backbone'),
+        ('', None),
+        ('module.', None),
     ],
 )
-def test_another_architecture_is_refused(tmp_path, source, target):
-    path = _save(tmp_path / 'a.pth', _backbone(**source))
-    module = _backbone(init_cfg=_init(path), **target)
-    with pytest.raises(ValueError, match='another architecture|nothing in'):
-        module.init_weights()
+def test_prefixes_and_wrappers(path, written, prefix):
+    more = {'head.queue': torch.zeros(3, 2)}
+    expected = save(path, resnet(), written, **more)
+    module = build(resnet(), path, prefix)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, expected[written + key]), key
 
 
-def test_mostly_missing_is_refused(tmp_path):
-    state = {
-        f'backbone.{key}': value
-        for key, value in _backbone().state_dict().items()
-        if 'layer' not in key
-    }
-    torch.save(state, tmp_path / 'a.pth')
-    module = _backbone(init_cfg=_init(str(tmp_path / 'a.pth')))
-    with pytest.raises(ValueError, match='6 of 120 tensors fit; missing'):
-        module.init_weights()
+def test_position_embedding_may_be_resized(path):
+    save(path, vit())
+    assert build(vit(img_size=64), path).pos_embed.shape[1] == 17
 
 
-def test_vit_checkpoint_for_a_resnet_is_refused(tmp_path):
-    path = _save(tmp_path / 'a.pth', _vit())
-    with pytest.raises(ValueError, match='nothing in the checkpoint'):
-        _backbone(init_cfg=_init(path)).init_weights()
-
-
-def _runner(tmp_path, load_from, hooks):
-    return Runner(
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='ResNet', depth=18, stem_channels=8, base_channels=8
+def test_shared_head_of_c4_is_filled_from_the_backbone(path, log):
+    pytest.importorskip('mmdet')
+    expected = save(path, dict(type='ResNet', depth=50))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        init_default_scope('mmdet')
+        head = build(
+            dict(
+                type='mmdet.ResLayerExtraNorm',
+                depth=50,
+                norm_cfg=dict(type='SyncBN', requires_grad=True),
+                norm_eval=False,
             ),
-        ),
-        work_dir=str(tmp_path / 'work'),
-        load_from=load_from,
-        default_scope='mmpretrain',
-        custom_hooks=hooks,
-        experiment_name=str(tmp_path).replace('/', '_'),
+            path,
+            type='mmpretrain.Pretrained',
+            allow_missing=('norm.',),
+        )
+    own = head.state_dict()
+    for key, value in own.items():
+        if key.startswith('layer4.'):
+            assert torch.equal(value, expected[f'backbone.{key}']), key
+    assert torch.equal(own['norm.weight'], torch.ones(2048))
+    text = report(log)
+    assert 'matched: 60 of 65 tensors' in text
+    assert (
+        'missing: norm.weight, norm.bias, norm.running_mean, '
+        'norm.running_var (allowed)'
+    ) in text
+    assert "'backbone.layer3.' (114 keys)" in text
+
+
+@pytest.mark.parametrize('kind', ['Pretrained', 'mmpretrain.Pretrained'])
+def test_none_leaves_random_weights(kind, log):
+    module = build(resnet(50), 'none', type=kind)
+    # As mmpretrain initialises a ResNet.
+    assert module.layer1[0].bn3.weight.abs().max() == 0
+    fan_out = 8 * 7 * 7
+    std = module.conv1.weight.std().item()
+    assert std == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+    assert 'the weights are random' in report(log)
+
+
+# What is reported.
+
+
+def test_report_counts_and_names(path, log):
+    more = dict.fromkeys(
+        ['neck.fc.weight', 'head.queue', 'head.label_queue'], torch.ones(1)
     )
+    save(path, resnet(), **more)
+    build(resnet(**STAGES, out_indices=(2,)), path)
+    assert report(log).splitlines() == [
+        'Load report of ResNet: the checkpoint '
+        f"{path} under the prefix 'backbone.'",
+        '    matched: 90 of 90 tensors',
+        '    missing: none',
+        "    unused: 'backbone.layer4.' (30 keys), 'head.' (2 keys), "
+        "'neck.' (1 key)",
+    ]
 
 
-def test_hook_refuses_what_load_from_would_ignore(tmp_path):
-    path = _save(tmp_path / 'a.pth', _backbone(), 'module.encoder_q.')
-    _runner(tmp_path, path, []).load_or_resume()
-    guarded = _runner(tmp_path, path, [dict(type='CheckpointCheckHook')])
-    with pytest.raises(ValueError, match=r"'encoder_q\.' \(\d+ keys\).*asks"):
-        guarded.load_or_resume()
+def test_batch_counts_may_be_missing(path, log):
+    """Old releases of torch did not save them."""
+    state = MODELS.build(resnet()).state_dict()
+    save(path, resnet(), without=[k for k in state if 'num_batches' in k])
+    build(resnet(), path)
+    assert 'matched: 100 of 120 tensors' in report(log)
+    assert 'missing: none' in report(log)
 
 
-@pytest.mark.parametrize('prefix', ['backbone.', 'module.backbone.'])
-def test_hook_lets_a_matching_checkpoint_pass(tmp_path, prefix):
-    source = _backbone()
-    path = _save(tmp_path / 'a.pth', source, prefix)
-    runner = _runner(tmp_path, path, [dict(type='CheckpointCheckHook')])
-    runner.load_or_resume()
-    weight = runner.model.backbone.conv1.weight
-    assert torch.equal(weight, source.conv1.weight)
+# What is refused.
+
+
+@pytest.mark.parametrize('name', ['bn1.running_var', 'layer4.1.conv2.weight'])
+def test_one_missing_tensor(path, name):
+    save(path, resnet(), without=[name])
+    with pytest.raises(ValueError, match=f'missing are {name}[.].*prefixes'):
+        build(resnet(), path)
+    build(resnet(), path, allow_missing=name)
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'message'),
+    [
+        (resnet(50), resnet(18), r'conv1.weight \(\(8, 8, 1, 1\) in the file'),
+        (resnet(18), resnet(50), 'tensors fit; missing are'),
+        (resnet(), resnet(stem_channels=4, base_channels=4), 'nothing in'),
+        (vit(), resnet(), 'nothing in the checkpoint'),
+    ],
+)
+def test_another_architecture(path, source, target, message):
+    save(path, source)
+    with pytest.raises(ValueError, match=message):
+        build(target, path)
+
+
+@pytest.mark.parametrize('written', ['encoder_q.', 'module.encoder_q.'])
+def test_other_prefixes_are_listed(path, written):
+    save(path, resnet(), written)
+    message = rf"'{written}' \(120 keys\)".replace('.', r'\.')
+    with pytest.raises(ValueError, match=message):
+        build(resnet(), path)
+    with pytest.raises(ValueError, match='nothing in the checkpoint'):
+        build(resnet(), path, prefix=None)
+
+
+def test_files_that_cannot_be_read(path):
+    for empty in ('', None):
+        with pytest.raises(
+            ValueError, match='model.backbone.init_cfg.checkpoint'
+        ):
+            module = MODELS.build(
+                resnet(
+                    init_cfg=dict(
+                        type='Pretrained', checkpoint=empty, prefix='backbone.'
+                    )
+                )
+            )
+            module.init_weights()
+    with pytest.raises(FileNotFoundError, match='nowhere/a.pth'):
+        build(resnet(), 'nowhere/a.pth')
+    save(path, resnet())
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match='is damaged'):
+        build(resnet(), path)
