@@ -19,7 +19,7 @@ RESUMED = re.compile(r'resumed epoch: \d+, iter: (\d+)')
 NOTHING = 'Auto resumed from the latest checkpoint None'
 FALLBACK = re.compile(r'Resuming from .*?(iter_\d+\.pth), the newest .*')
 FAILED_SAVE = re.compile(r'iter_(\d+)\.pth could not be written')
-SKIPPED = re.compile(r'(\d+) broken files')
+SKIPPED = re.compile(r'(\d+) broken files, of at most')
 
 
 def failed_saves(log: str) -> list[int]:
