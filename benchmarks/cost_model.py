@@ -20,7 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .tables import print_table
 
-
 FLOAT, INT = 4, 8  # bytes of float32 and int64
 # Reads and writes per element of a convolution's input (convolution;
 # gradients of input and weight) and of its output (convolution 1, batch
