@@ -3,8 +3,8 @@
 from .compatibility import check_dependencies
 from .version import __version__
 
-# Before anything below imports mmengine, mmcv or mmpretrain: their own errors
-# say less about what to do.
+# Before the imports below, because the errors of mmengine, mmcv and mmpretrain
+# do not say what to install.
 check_dependencies()
 
 from . import datasets, engine, evaluation, models  # noqa: E402
