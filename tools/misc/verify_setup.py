@@ -1,9 +1,9 @@
-"""Check in a minute whether a pre-training config would run here.
+"""Check within a minute whether a pre-training config can run here.
 
-python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
+    python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
 
-Prints a table of what was found and what to change; exits with 1 if there is
-a problem. Images, labels, one training step, one checkpoint, disk and memory.
+Checks images, labels, a training step, a checkpoint, disk and memory. Prints
+what was found and what to change, and exits with 1 if there is a problem.
 """
 
 import argparse
@@ -21,14 +21,12 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('config', help='path of the config')
-    parser.add_argument(
-        '--work-dir', help='folder that the run would write to'
-    )
+    parser.add_argument('--work-dir', help='output folder of the run')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='change settings of the config: key=value, as for tools/train.py',
+        help='override settings of the config: key=value',
     )
     return parser.parse_args()
 
