@@ -5,8 +5,8 @@
 # or GPUS if fewer), CPUS_PER_TASK (5), SRUN_ARGS.
 #
 # GRACE seconds (120) before its time limit, and when it is preempted, the run
-# saves a checkpoint and exits with status 75; srun is then called again and the
-# run resumes. BATCH=1 submits a batch job instead of waiting, with SBATCH_ARGS
+# saves a checkpoint and exits with status 75; srun is then called again and
+# the run resumes. BATCH=1 submits a batch job instead of waiting, with SBATCH_ARGS
 # (such as '--time=24:00:00'); that job is requeued.
 set -euo pipefail
 REQUEUE=75

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         '--l2',
         type=float,
         default=1e-3,
-        help='L2 penalty (default: %(default)s)',
+        help='L2 penalty (default: 1e-3)',
     )
     parser.add_argument(
         '--max-iter',

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: dist_test.sh CONFIG CHECKPOINT GPUS [test.py arguments]
 #
-# Test a fine-tuned segmentation model on the GPUs of this machine or, without GPUs and
-# with GPUS=1, on the CPU.
+# Test a fine-tuned segmentation model on the GPUs of this machine or, without
+# GPUs and with GPUS=1, on the CPU.
 exec bash "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" mmseg dist test "$@"
