@@ -1,9 +1,10 @@
-"""Check in a minute whether a pre-training config would run here.
+"""Check within a minute whether a pre-training config can run here.
 
-python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
+    python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
 
-Prints a table of what was found and what to change; exits with 1 if there is
-a problem. Images, labels, one training step, one checkpoint, disk and memory.
+Loads images, counts labels, trains for one step, writes one checkpoint and
+compares the disk space with what the run needs. Prints a table of what was
+found and what to change; the exit status is 1 if there is a problem.
 """
 
 import argparse
@@ -11,8 +12,10 @@ import sys
 
 from mmengine.config import DictAction
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from mmunimoco.setup_check import print_findings, verify_setup
+from mmunimoco.setup_check import Finding, verify_setup
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,16 +24,27 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('config', help='path of the config')
-    parser.add_argument(
-        '--work-dir', help='folder that the run would write to'
-    )
+    parser.add_argument('--work-dir', help='output folder of the run')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='change settings of the config: key=value, as for tools/train.py',
+        help='override settings of the config: key=value',
     )
     return parser.parse_args()
+
+
+def print_findings(console: Console, findings: list[Finding]) -> None:
+    table = Table()
+    for column in ('Check', 'State', 'Found'):
+        table.add_column(column, overflow='fold')
+    states = {True: 'OK', False: 'PROBLEM', None: 'skipped'}
+    for finding in findings:
+        text = escape(finding.text)
+        if finding.fix:
+            text += f'\nFix: {escape(finding.fix)}'
+        table.add_row(finding.name, states[finding.ok], text)
+    console.print(table)
 
 
 def main() -> int:
@@ -39,7 +53,7 @@ def main() -> int:
     print_findings(Console(), findings)
     problems = [finding.name for finding in findings if finding.ok is False]
     if problems:
-        print(f'{len(problems)} problems: {", ".join(problems)}')
+        print(f'Problems: {", ".join(problems)}')
         return 1
     print('No problem found.')
     return 0
