@@ -38,7 +38,7 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
         )
     if args.resume is None and was_restarted():
         args.resume = 'auto'
-    return _stop_persisting(_mmpretrain_tool('train').merge_args(cfg, args))
+    return _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
 
 
 def merge_test_options(cfg: Config, args: Namespace) -> Config:
@@ -59,7 +59,7 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             "dict(type='VisualizationHook') in default_hooks of "
             f'{args.config}.'
         )
-    return _stop_persisting(_mmpretrain_tool('test').merge_args(cfg, args))
+    return _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
 
 
 def was_restarted() -> bool:
@@ -130,8 +130,18 @@ def _timeout(cfg: Config) -> dict:
 
 
 @cache
-def _mmpretrain_tool(name: str) -> ModuleType:
-    """Import mmpretrain's ``tools/train.py`` or ``tools/test.py``."""
+def mmpretrain_tool(name: str) -> ModuleType:
+    """Import a script of mmpretrain's ``tools`` folder.
+
+    Args:
+        name (str): ``'train'`` or ``'test'``.
+
+    Returns:
+        ModuleType: The script as a module, with ``parse_args``.
+
+    Raises:
+        FileNotFoundError: If mmpretrain was installed without its tools.
+    """
     path = Path(mmpretrain.__file__).parent / f'.mim/tools/{name}.py'
     if not path.is_file():
         raise FileNotFoundError(
