@@ -19,7 +19,6 @@ from rich.console import Console
 
 import mmunimoco  # noqa: F401  (registers models and hooks)
 from mmunimoco.utils.atomic import write_json
-from mmunimoco.utils.tables import print_table
 from mmunimoco.utils.versions import describe_environment
 
 from .head import head
@@ -27,6 +26,7 @@ from .images import ENVIRONMENT, choose_images, find_images
 from .input_path import input_path
 from .shuffle import shuffle
 from .step import augment, end2end, scaling, step
+from .tables import print_table
 from .trainer import free_memory
 
 # Each takes the settings and returns what goes into the JSON, with its

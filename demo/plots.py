@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mmunimoco.utils.figures import STYLE, figure_png
-
+from .figures import STYLE, figure_png
 from .results import TRANSFER_METRICS
 from .scenes import Scene
 from .settings import BACKBONES, backbone_title

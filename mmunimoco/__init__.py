@@ -1,12 +1,11 @@
 """UniMoCo (arXiv 2103.10773) as a plugin for mmpretrain."""
 
-from .compatibility import check_dependencies, let_configs_inherit_mmseg
+from .compatibility import check_dependencies
 from .version import __version__
 
-# Before anything below imports mmengine, mmcv or mmpretrain: their own errors
-# say less about what to do.
+# Before the imports below, because the errors of mmengine, mmcv and mmpretrain
+# do not say what to install.
 check_dependencies()
-let_configs_inherit_mmseg()
 
 from . import datasets, engine, evaluation, models  # noqa: E402
 from .renamed import register_renamed  # noqa: E402

@@ -1,11 +1,11 @@
-"""Are mmengine, mmcv and mmpretrain there, in releases that work?
+"""Check that supported releases of mmengine, mmcv and mmpretrain exist.
 
-OpenMMLab's own releases and their maintained continuation (``onedl-…``) have
-different distribution names and the same import names, so versions are looked
+OpenMMLab's own releases and their maintained continuation (``onedl-...``) have
+different distribution names but the same import names, so versions are looked
 up by import name. A version is read from the package's ``version.py`` without
-importing the package: mmpretrain's own import fails with a bare
-``AssertionError`` when it does not like mmcv, and a missing package may be
-reported from deep inside another one.
+importing the package, because importing mmpretrain with an unsupported mmcv
+fails with a bare ``AssertionError``, and a missing package may be reported
+from deep inside another one.
 """
 
 import importlib
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-# Import name -> (releases that work, releases to install otherwise: of the
-# continuation, of OpenMMLab). The latter were tried; the former are what their
-# own requirements and change logs allow around them.
+# Import name -> (supported releases, releases to install otherwise: of the
+# continuation, of OpenMMLab). The latter are tested; the former follow from
+# their requirements and change logs.
 REQUIRED = {
     'mmengine': (
         '>=0.10.4,<1.0',
@@ -33,18 +33,18 @@ REQUIRED = {
 
 
 def find_version(name: str) -> str | None:
-    """Find the version of the package that an import would give.
+    """Find the version of the package that an import would load.
 
     Args:
-        name: Import name of a top-level package.
+        name (str): Import name of a top-level package.
 
     Returns:
-        Its ``__version__``, or None when there is no such package.
+        str | None: Its ``__version__``, None if there is no such package.
     """
     if name in sys.modules:
         return sys.modules[name].__version__
     spec = importlib.util.find_spec(name)
-    # A left-over folder is found too, as a namespace package without a file.
+    # A left-over folder is found as a namespace package, without a file.
     if spec is None or spec.origin is None:
         return None
     version_file = Path(spec.origin).with_name('version.py')
@@ -59,7 +59,7 @@ def _run_version_file(name: str, path: Path) -> str | None:
     try:
         spec.loader.exec_module(module)
     except PackageNotFoundError:
-        # The continuation asks for its own metadata, which is gone when only
+        # The continuation reads its own metadata, which is missing if only
         # files of an uninstalled release are left.
         return None
     return module.__version__
@@ -67,16 +67,16 @@ def _run_version_file(name: str, path: Path) -> str | None:
 
 def check_dependencies(
     required: dict[str, tuple[str, tuple[str, str]]] = REQUIRED,
-):
-    """Check that every package is there in a release that works.
+) -> None:
+    """Check that a supported release of every package is installed.
 
     Args:
-        required: Import name -> (specifiers of releases that work,
+        required (dict): Import name -> (specifiers of supported releases,
             requirements to choose from otherwise).
 
     Raises:
-        ImportError: A package is missing or out of range. The message is one
-            line that says what to install.
+        ImportError: If a package is missing or its release not supported.
+            The message is one line that says what to install.
     """
     for name, (allowed, remedies) in required.items():
         found = find_version(name)
@@ -91,16 +91,3 @@ def check_dependencies(
             f'`bash tools/install.sh`, or install {" or ".join(remedies)}',
             name=name,
         )
-
-
-def let_configs_inherit_mmseg():
-    """Make ``mmseg::`` in ``_base_`` work with the continuation's release.
-
-    mmengine looks the host up by the distribution name ``mmsegmentation``,
-    which ``onedl-mmsegmentation`` has not; the import name it finds too.
-    """
-    from mmengine.config.utils import MODULE2PACKAGE
-    from mmengine.utils import is_installed
-
-    if not is_installed('mmsegmentation') and is_installed('mmseg'):
-        MODULE2PACKAGE['mmseg'] = 'mmseg'

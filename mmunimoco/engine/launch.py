@@ -24,13 +24,8 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     last checkpoint.
 
     Args:
-        cfg (Config): The config; changed in place.
-        args (Namespace): ``config``, ``work_dir``, ``resume``, ``amp``,
-            ``no_validate``, ``auto_scale_lr``, ``no_pin_memory``,
-            ``no_persistent_workers``, ``cfg_options``, ``launcher``.
-
-    Returns:
-        Config: The same config.
+        cfg (Config): The config; changed in place, and returned.
+        args (Namespace): The parsed options of the script.
 
     Raises:
         ValueError: If ``--auto-scale-lr`` is given and the config does not
@@ -50,13 +45,8 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/test.py``, as mmpretrain's does.
 
     Args:
-        cfg (Config): The config; changed in place.
-        args (Namespace): ``config``, ``checkpoint``, ``work_dir``, ``amp``,
-            ``show``, ``show_dir``, ``interval``, ``wait_time``,
-            ``no_pin_memory``, ``tta``, ``cfg_options``, ``launcher``.
-
-    Returns:
-        Config: The same config.
+        cfg (Config): The config; changed in place, and returned.
+        args (Namespace): The parsed options of the script.
 
     Raises:
         ValueError: If images are to be shown and the config has no
@@ -73,25 +63,13 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
 
 
 def was_restarted() -> bool:
-    """Whether torchrun or Slurm has started this run before.
-
-    Returns:
-        bool: False for the first start, and for any by hand.
-    """
+    """Whether torchrun or Slurm has started this run before."""
     counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
     return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, ready for several processes on a CPU.
-
-    Args:
-        cfg (Config): The merged config. ``PreflightHook`` is added if it is
-            missing.
-
-    Returns:
-        Runner: The runner that the config asks for.
-    """
+    """Build the runner of a merged config, with ``PreflightHook``."""
     prepare_processes(cfg)
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(str(x.get('type')).endswith('PreflightHook') for x in hooks):
@@ -111,9 +89,6 @@ def prepare_processes(cfg: Config) -> None:
     and is removed, with a line in the log. As on a GPU,
     ``env_cfg.dist_cfg.timeout`` is the number of seconds that a process waits
     for another.
-
-    Args:
-        cfg (Config): The config; changed in place where needed.
 
     Raises:
         ValueError: If there is no accelerator and the launcher is not

@@ -238,7 +238,7 @@ def test_fp16(tmp_path):
     ('stage', 'options', 'message'),
     [
         ('val', dict(k=26), r'val_cfg.k=\(26,\) asks for 26 .* only 25'),
-        ('test', dict(k=0), 'test_cfg.k must name'),
+        ('test', dict(k=0), 'test_cfg.k must contain'),
         ('val', dict(temperature=0), 'positive temperature'),
         ('val', dict(bank_dtype='int8'), 'bank_dtype'),
         (

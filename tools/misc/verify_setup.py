@@ -2,8 +2,9 @@
 
     python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
 
-Checks images, labels, a training step, a checkpoint, disk and memory. Prints
-what was found and what to change, and exits with 1 if there is a problem.
+Loads images, counts labels, trains for one step, writes one checkpoint and
+compares the disk space with what the run needs. Prints a table of what was
+found and what to change; the exit status is 1 if there is a problem.
 """
 
 import argparse
@@ -11,8 +12,10 @@ import sys
 
 from mmengine.config import DictAction
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from mmunimoco.setup_check import print_findings, verify_setup
+from mmunimoco.setup_check import Finding, verify_setup
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,13 +34,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def print_findings(console: Console, findings: list[Finding]) -> None:
+    table = Table()
+    for column in ('Check', 'State', 'Found'):
+        table.add_column(column, overflow='fold')
+    states = {True: 'OK', False: 'PROBLEM', None: 'skipped'}
+    for finding in findings:
+        text = escape(finding.text)
+        if finding.fix:
+            text += f'\nFix: {escape(finding.fix)}'
+        table.add_row(finding.name, states[finding.ok], text)
+    console.print(table)
+
+
 def main() -> int:
     args = parse_args()
     findings = verify_setup(args.config, args.cfg_options, args.work_dir)
     print_findings(Console(), findings)
     problems = [finding.name for finding in findings if finding.ok is False]
     if problems:
-        print(f'{len(problems)} problems: {", ".join(problems)}')
+        print(f'Problems: {", ".join(problems)}')
         return 1
     print('No problem found.')
     return 0

@@ -1,12 +1,17 @@
-# What detection and segmentation of the demo's scenes share. The first of the
-# `_base_` files: mmengine finds `mmseg::` once mmunimoco is imported, with any
-# release of mmsegmentation.
-_base_ = []  # before any import, see docs/configs.md
+# Shared by detection and segmentation of the demo's scenes; the first of the
+# `_base_` files, because of what it does for the second.
+_base_ = []  # above the imports, see docs/configs.md
 
-from importlib import import_module
+from mmengine.config import utils
 
-import_module('mmunimoco')
-custom_imports = dict(imports=['mmunimoco'], allow_failed_imports=False)
+# mmengine looks `mmseg::` up under the distribution name mmsegmentation, which
+# onedl-mmsegmentation does not have.
+utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+custom_imports = dict(
+    imports=['mmunimoco', 'mmunimoco.safe_checkpoints'],
+    allow_failed_imports=False,
+)
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -1,4 +1,4 @@
-"""Style of the plots, and how they become files."""
+"""Style of the figures, and their conversion to PNG."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Light and plain: for matplotlib.rc_context.
+# For matplotlib.rc_context.
 STYLE = {
     'font.size': 10.5,
     'axes.titlesize': 11.5,
@@ -20,12 +20,12 @@ STYLE = {
 
 
 def figure_png(figure: Figure) -> bytes:
-    """Draw a figure as a small PNG."""
-    # No pyplot: nothing global, and no display is looked for.
+    """Render a figure as a small PNG."""
+    # Not pyplot, which has global state and looks for a display.
     FigureCanvasAgg(figure)
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format='png', dpi=110)
-    # 256 colours are plenty here, and a third of the bytes.
+    # A palette of 256 colours takes a third of the bytes.
     image = Image.open(drawn).convert('RGB')
     image.quantize(dither=Image.Dither.NONE).save(
         small, format='png', optimize=True

@@ -10,13 +10,13 @@ def print_table(
     columns: tuple[str, ...],
     rows: list[tuple[str, ...]],
 ) -> None:
-    """Print a table, its first column to the left, the others to the right.
+    """Print a table with the first column left-aligned, the others right.
 
     Args:
-        console (Console): Where to.
-        title (str): Stands above it.
-        columns (tuple[str, ...]): Names.
-        rows (list[tuple[str, ...]]): One text for each column.
+        console (Console): The console of rich.
+        title (str): Printed above the table.
+        columns (tuple[str, ...]): Names of the columns.
+        rows (list[tuple[str, ...]]): One text per column.
     """
     table = Table(title=title)
     for index, name in enumerate(columns):
