@@ -152,7 +152,7 @@ def trained_by_two(config):
         'sync_bn=torch',
         PORT=free_port(),
     )
-    assert 'SyncBN is left out' in output
+    assert 'SyncBN is removed' in output
     return work_dir
 
 
