@@ -97,10 +97,10 @@ class SDist(sdist):
         copy_mim(Path(base_dir, PACKAGE))
 
 
-# install_requires has no mmengine, mmcv or mmpretrain: OpenMMLab's releases and
-# their maintained continuation (onedl-mmengine, ...) share import names, and
-# requiring one would overwrite the files of the other. Importing mmunimoco
-# checks the versions instead (mmunimoco/compatibility.py).
+# mmengine, mmcv and mmpretrain are not required: OpenMMLab's releases and the
+# onedl packages share import names, and installing one would overwrite the
+# files of the other. Importing mmunimoco checks the versions instead
+# (mmunimoco/compatibility.py).
 setup(
     name=PACKAGE,
     version=read_version(),

@@ -66,6 +66,8 @@ def judge(plan: dict[str, Any], record: dict[str, Any]) -> dict[str, list]:
         'memory is flat': _not_flat,
         'nothing is left behind': _left_behind,
     }
+    if record['memory']['growth_mib'] is None:
+        del checks['memory is flat']  # too short to judge
     return {name: list(find(plan, record)) for name, find in checks.items()}
 
 
@@ -161,12 +163,10 @@ def _not_listed(plan, record):
 
 def _not_flat(plan, record):
     memory = record['memory']
-    if memory['growth_mib'] is None:
-        yield 'too few samples'
-    elif memory['growth_mib'] > GROWTH_MIB:
+    if memory['growth_mib'] > GROWTH_MIB:
         yield f'undisturbed it grows by {memory["growth_mib"]} MiB'
     for start, level in memory['start_medians_mib'].items():
-        if level > LEVEL * (memory['median_mib'] or level):
+        if level > LEVEL * memory['median_mib']:
             yield f'start {start} needs {level} MiB'
 
 
@@ -181,16 +181,16 @@ def describe_memory(plain: list[tuple], disturbed: list[tuple]) -> dict:
 
     The undisturbed run grows by the median of its last third less that of the
     third before; in the first it still allocates. Validations, which use more
-    for a moment, do not move a median. None with fewer than six samples.
+    for a moment, do not move a median. None if it trains for less than 30 s;
+    of the starts those count that train for 10 s.
     """
     values = [mib for _, step, mib in plain if step]
     third = len(values) // 3
     level = growth = None
-    if third >= 2:
-        level = float(np.median(values[third:]))
-        growth = float(
-            np.median(values[-third:]) - np.median(values[third:-third])
-        )
+    if len(values) >= 60:
+        level = round(float(np.median(values[third:])), 1)
+        before, last = values[third:-third], values[-third:]
+        growth = round(float(np.median(last) - np.median(before)), 2)
     starts = {}
     for start, step, mib in disturbed:
         if step:
@@ -199,8 +199,8 @@ def describe_memory(plain: list[tuple], disturbed: list[tuple]) -> dict:
         median_mib=level,
         growth_mib=growth,
         start_medians_mib={
-            start: float(np.median(values))
+            start: round(float(np.median(values)), 1)
             for start, values in starts.items()
-            if len(values) >= 6
+            if len(values) >= 20
         },
     )

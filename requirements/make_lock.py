@@ -167,7 +167,7 @@ def marker(served: list[str], order: list[str]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('pythons', nargs='+', help='interpreters to resolve for')
+    parser.add_argument('pythons', nargs='+', help='interpreters')
     parser.add_argument('--stack', choices=STACKS, default='onedl')
     args = parser.parse_args()
     stack = STACKS[args.stack]
