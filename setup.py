@@ -1,9 +1,8 @@
 """Metadata of mmunimoco, and the ``.mim`` folder that OpenMMLab's tools read.
 
-``mmunimoco/.mim`` holds the configs, tools and model-index.yml of the
-repository, so that they are found from an installed package. A wheel and a
-source archive get copies. An editable install gets symbolic links in the
-source tree, so that an edited config is the config that runs.
+``mmunimoco/.mim`` makes configs, tools and model-index.yml available from an
+installed package. Wheels and source archives contain copies; an editable
+install links to the repository, so edited configs take effect.
 """
 
 import os
@@ -28,7 +27,7 @@ def read_version():
 
 
 def read_requirements(*names):
-    """Read the requirements of the named files, comments left out."""
+    """Read requirement files, without comments."""
     lines = []
     for name in names:
         text = (ROOT / 'requirements' / f'{name}.txt').read_text()
@@ -46,7 +45,7 @@ def remove(path):
 
 
 def copy_mim(package_dir):
-    """Copy what ``.mim`` holds below the built package."""
+    """Create ``.mim`` with copies in a built package."""
     target = Path(package_dir, '.mim')
     remove(target)
     target.mkdir(parents=True)
@@ -59,23 +58,20 @@ def copy_mim(package_dir):
 
 
 def link_mim():
-    """Link what ``.mim`` holds, or copy it where links are not allowed."""
+    """Create ``.mim`` with links, or copies where links are not allowed."""
     target = ROOT / PACKAGE / '.mim'
     remove(target)
     target.mkdir()
     try:
         for name in MIM_SOURCES:
-            # Relative, so that the checkout can be moved.
+            # Relative: the repository may be moved.
             os.symlink(Path('..', '..', name), target / name)
     except OSError:
         copy_mim(ROOT / PACKAGE)
 
 
 class BuildPy(build_py):
-    """Adds ``.mim`` to wheels, and to PEP 660 editable installs.
-
-    ``editable_wheel`` runs this command too, with ``editable_mode`` set.
-    """
+    """Add ``.mim`` to wheels and, in editable mode, to the source tree."""
 
     def run(self):
         super().run()
@@ -86,7 +82,7 @@ class BuildPy(build_py):
 
 
 class Develop(develop):
-    """Adds ``.mim`` to editable installs of tools that know no PEP 660."""
+    """Add ``.mim`` to editable installs without PEP 660."""
 
     def run(self):
         link_mim()
@@ -94,18 +90,17 @@ class Develop(develop):
 
 
 class SDist(sdist):
-    """Adds ``.mim`` to source archives."""
+    """Add ``.mim`` to source archives."""
 
     def make_release_tree(self, base_dir, files):
         super().make_release_tree(base_dir, files)
         copy_mim(Path(base_dir, PACKAGE))
 
 
-# No distribution of mmengine, mmcv or mmpretrain is required here. OpenMMLab's
-# own releases (mmengine, mmcv or mmcv-lite, mmpretrain) and the maintained
-# continuation (onedl-mmengine, ...) provide the same import names: requiring
-# one of them would install its files over those of the other. Importing
-# mmunimoco checks the versions instead (mmunimoco/compatibility.py).
+# mmengine, mmcv and mmpretrain are not required: OpenMMLab's releases and the
+# onedl packages share import names, and installing one would overwrite the
+# files of the other. Importing mmunimoco checks the versions instead
+# (mmunimoco/compatibility.py).
 setup(
     name=PACKAGE,
     version=read_version(),
@@ -130,7 +125,6 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={'': ['*.css', '*.html', '*.json', '*.md', '*.txt', '*.yml']},
     include_package_data=False,
     python_requires='>=3.10',
     install_requires=read_requirements('runtime'),

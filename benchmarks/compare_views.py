@@ -27,10 +27,8 @@ from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.versions import describe_environment
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs/unimoco'
-VIEWS = dict(
-    published='unimoco_resnet18_1xb512-coslr-200e_cifar10.py',
-    fast='unimoco_resnet18_1xb512-coslr-200e_cifar10_fast.py',
-)
+NAME = 'unimoco_resnet18_1xb512-coslr-200e_cifar10'
+VIEWS = dict(published=f'{NAME}_published-views.py', fast=f'{NAME}.py')
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ UPDATE_PASSES = 8
 SCORE_PASSES = 8
 # Share of a data sheet's figure that is reached on a good day.
 COMPUTE_SHARE, MEMORY_SHARE, LINK_SHARE = 0.6, 0.8, 0.7
-# Gradients are sent while the backward pass runs.
-BACKWARD_SHARE = 0.5
+BACKWARD_SHARE = 0.5  # of a step; gradients are sent meanwhile
 
 
 @dataclass(frozen=True)
@@ -82,21 +81,13 @@ class Step:
 
 @dataclass(frozen=True)
 class EncoderCost:
-    """What torch counts on backbone and neck, for a batch.
-
-    Attributes:
-        forward_flops (int): Of a forward pass.
-        backward_flops (int): Of a backward pass.
-        parameters (int): Number of parameters.
-        activation_bytes (int): Saved by the forward for the backward pass.
-        traffic_elements (int): Elements read and written by a query forward
-            and backward pass and a key forward pass, with nothing fused.
-    """
+    """What torch counts on backbone and neck, for a batch."""
 
     forward_flops: int
     backward_flops: int
     parameters: int
-    activation_bytes: int
+    activation_bytes: int  # saved by the forward for the backward pass
+    # Read and written by query forward, query backward and key forward.
     traffic_elements: int
 
 
@@ -237,25 +228,15 @@ def step_cost(step: Step) -> StepCost:
 
 @dataclass(frozen=True)
 class Hardware:
-    """Figures of a data sheet; nothing is measured.
-
-    Attributes:
-        name (str): For the table's title.
-        flops (float): Dense half precision operations per second.
-        memory_rate (float): Bytes per second of the GPU's memory.
-        link (float): Bytes per second a GPU sends within a machine.
-        network (float): Bytes per second a GPU sends between machines.
-        gpus (int): Per machine.
-        cores (int): CPU cores for the data loader of a GPU.
-    """
+    """Figures of a data sheet, bytes and operations per second."""
 
     name: str
-    flops: float
+    flops: float  # dense half precision
     memory_rate: float
-    link: float
-    network: float
-    gpus: int
-    cores: int
+    link: float  # sent by a GPU within a machine
+    network: float  # sent by a GPU between machines
+    gpus: int  # per machine
+    cores: int  # per GPU, for its data loader
 
 
 HARDWARE = dict(
@@ -307,9 +288,8 @@ def step_times(
 def seconds_per_step(times: dict[str, float]) -> float:
     """Return a lower bound from the times of :func:`step_times`."""
     gpu = max(times['arithmetic'], times['GPU memory rate'])
-    return max(
-        gpu + times['gradients'] + times['shuffle'], times['image loading']
-    )
+    gpu += times['gradients'] + times['shuffle']
+    return max(gpu, times['image loading'])
 
 
 def cost_rows(step: Step) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from mmunimoco.utils.safe_load import read_checkpoint
 from mmunimoco.utils.versions import describe_environment
 
 from .checkpoint_differences import NOT_COMPARED, differences
+from .soak_faults import Checkpoints, inject, partial_files
 from .soak_run import ROOT, WatchedRun
 from .soak_verdict import (
     KEPT_CHECKPOINTS,
@@ -41,7 +42,6 @@ DAMAGES = ('truncated', 'corrupted', 'part_file', None)
 BASE = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
 # 131 steps per epoch, some 15 s on one core.
 IMAGES, BROKEN, EPOCH_SECONDS, INTERVAL = 6000, 12, 15, 25
-BLOCK = 4096  # bytes that a corruption overwrites
 
 CONFIG = """\
 _base_ = [{base!r}]
@@ -58,6 +58,9 @@ train_dataloader = dict(dataset=dict(
                     *_data.dataset.dataset.pipeline,
                 ])))))
 del _data
+# A fraction of the demo's images for kNN.
+val_dataloader = dict(dataset=dict(indices=500))
+val_cfg = dict(bank_dataloader=dict(dataset=dict(indices=500)))
 train_cfg = dict(
     type='ExactEpochLoop', max_epochs={epochs}, val_interval={val_interval})
 default_hooks = dict(checkpoint=dict(
@@ -211,18 +214,15 @@ def soak(
         differences=found,
         memory=describe_memory(plain.samples, disturbed.samples),
         processes_left=sorted(plain.survivors | disturbed.survivors),
-        parts_left=disturbed.partial_files(),
+        parts_left=partial_files(disturbed),
         checkpoints_left=Checkpoints(disturbed.work_dir).names(),
     )
 
 
 def write_images(folder: Path, count: int, seed: int) -> int:
-    """Write gray images of ten classes and break some of them.
+    """Write gray images of ten classes; return how many are broken.
 
     Broken files are empty, cut off in the header, random bytes or a web page.
-
-    Returns:
-        int: The number of broken files.
     """
     generator = np.random.default_rng(seed)
     patterns = generator.integers(0, 128, (10, 28, 28))
@@ -264,17 +264,9 @@ def draw_faults(
 ) -> list[dict[str, Any]]:
     """Draw faults that fit into a time, spread over the run.
 
-    All kinds come equally often.
-
-    Args:
-        plan (dict): See :func:`soak`.
-        plain (WatchedRun): The undisturbed run, which has ended.
-        seconds (float): For the disturbed run and the comparison.
-
-    Returns:
-        list[dict]: ``kind`` and ``rank`` that it hits, ``step`` and ``delay``
-        after it (in steps); ``damage`` done to a file while the run is down,
-        and its ``place`` (0 ... 1).
+    All kinds come equally often. A fault comes ``delay`` (in steps) after
+    ``step`` and hits ``rank``; ``damage`` is done to a file at ``place``
+    (0 ... 1) while the run is down.
     """
     interval, steps = plan['interval'], plain.step
     fault = plain.seconds_to_train + 2 + interval * plain.step_seconds
@@ -353,9 +345,8 @@ def inject_until_stop(
 ) -> dict[str, Any] | None:
     """Inject faults, in order, until one ends the present start.
 
-    Returns:
-        dict | None: That fault; None if the run comes to its end, or hangs,
-        which ``WatchedRun.finish`` notices.
+    Returns that fault, or None if the run ends by itself or hangs, which
+    ``WatchedRun.finish`` notices.
     """
     while faults:
         fault = dict(faults[0], start=len(record['starts']), lost=None)
@@ -363,7 +354,7 @@ def inject_until_stop(
             if not run.wait_for_step(fault['step']):
                 return None
             time.sleep(fault['delay'] * plain.step_seconds)
-            fault['injected'] = run.inject(fault['kind'], fault['rank'])
+            fault['injected'] = inject(run, fault['kind'], fault['rank'])
         except TimeoutError:
             return None
         faults.pop(0)
@@ -401,68 +392,6 @@ def count_lost(
     intervals += fault['damage'] in ('truncated', 'corrupted')
     fault['lost'] = ended['last'] - resumed['first']
     fault['bound'] = intervals * interval
-
-
-class Checkpoints:
-    """Checkpoints of a work folder, found without the code under test.
-
-    Args:
-        work_dir (Path): The folder.
-    """
-
-    def __init__(self, work_dir: Path) -> None:
-        self.work_dir = work_dir
-        # File -> modification time: one written again since is whole.
-        self._damaged: dict[str, int] = {}
-
-    def names(self) -> list[str]:
-        """List all checkpoints, the newest first."""
-        paths = self.work_dir.glob('iter_*.pth')
-        return [p.name for p in sorted(paths, key=_time, reverse=True)]
-
-    def whole(self) -> list[str]:
-        """List those that can be resumed from, best first."""
-        last = self.work_dir / 'last_checkpoint'
-        named = Path(last.read_text()).name if last.is_file() else None
-        names = [
-            name
-            for name in self.names()
-            if self._damaged.get(name) != _time(self.work_dir / name)
-        ]
-        return sorted(names, key=lambda name: name != named)
-
-    def damage(self, how: str | None, place: float) -> str | None:
-        """Damage the checkpoint that a resume would take.
-
-        Args:
-            how (str | None): One of :data:`DAMAGES`.
-            place (float): Where in the file, 0 ... 1.
-
-        Returns:
-            str | None: The damaged file; None if nothing was done because
-            no older checkpoint would be left.
-        """
-        whole = self.whole()
-        if how is None or len(whole) < 2:
-            return None
-        path = self.work_dir / whole[0]
-        size = path.stat().st_size
-        if how == 'part_file':
-            part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-            part.write_bytes(path.read_bytes()[: int(size * place)])
-            return part.name
-        if how == 'truncated':
-            os.truncate(path, int(size * place))
-        else:
-            with open(path, 'rb+') as file:
-                file.seek(int((size - BLOCK) * place))
-                file.write(random.Random(size).randbytes(BLOCK))
-        self._damaged[path.name] = _time(path)
-        return path.name
-
-
-def _time(path: Path) -> int:
-    return path.stat().st_mtime_ns
 
 
 if __name__ == '__main__':

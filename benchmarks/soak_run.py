@@ -1,19 +1,17 @@
-"""A training run in processes of its own, watched and disturbed from outside.
+"""A training run in processes of its own, watched from outside.
 
 Used by ``soak.py``. The training processes import this module too: their
 config names ``StepLogHook``.
 """
 
 import os
-import random
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,6 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-
-from .soak_verdict import failed_saves
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP_LOG = 'MMUNIMOCO_SOAK_STEPS'
@@ -63,23 +59,17 @@ class StepLogHook(Hook):
 
 @dataclass(frozen=True)
 class Process:
-    """A process as /proc shows it.
-
-    Attributes:
-        pid, parent, session (int): Process ids.
-        state (str): 'Z' for a zombie.
-        mib (float): Resident memory.
-    """
+    """A process as /proc shows it; state 'Z' is a zombie."""
 
     pid: int
     parent: int
     session: int
     state: str
-    mib: float
+    mib: float  # resident memory
 
     @property
     def command(self) -> str:
-        """Command line; empty if it has ended."""
+        """Command line; empty if the process has ended."""
         with suppress(OSError):
             data = Path(f'/proc/{self.pid}/cmdline').read_bytes()
             return data.replace(b'\0', b' ').decode(errors='replace')
@@ -316,77 +306,6 @@ class WatchedRun:
 
     def _sessions(self) -> list[int]:
         return [main.pid for main in self.mains]
-
-    # ------------------------------------------------------------- disturbing
-    def inject(self, kind: str, rank: int) -> bool:
-        """Disturb the run now.
-
-        Args:
-            kind (str): 'kill', 'kill_group', 'kill_worker', 'kill_saving',
-                'sigterm' or 'full_disk'.
-            rank (int): The training process that is hit.
-
-        Returns:
-            bool: Whether the fault could be injected.
-        """
-        main = self.mains[rank]
-        if main.poll() is not None:  # it was just ending
-            return False
-        if kind == 'full_disk':
-            return self._fill_disk()
-        if kind == 'kill_group':
-            self.kill_all()
-        elif kind == 'kill_worker':
-            workers = self._workers(main.pid)
-            if not workers:
-                return False
-            os.kill(random.choice(workers).pid, signal.SIGKILL)
-        elif kind == 'kill_saving':
-            there = self.wait(lambda: bool(self.partial_files()), pause=0.0005)
-            self.mains[0].kill()
-            return there
-        else:
-            main.send_signal(
-                dict(kill=signal.SIGKILL, sigterm=signal.SIGTERM)[kind]
-            )
-        return True
-
-    def partial_files(self) -> list[str]:
-        """Name the checkpoints that are being, or were only half, written."""
-        return sorted(path.name for path in self.work_dir.glob('.*.part'))
-
-    def _workers(self, pid: int) -> list[Process]:
-        """List the data loader workers of a process: its forks."""
-        processes = find_processes([pid])
-        own = [p.command for p in processes if p.pid == pid]
-        return [p for p in processes if p.parent == pid and [p.command] == own]
-
-    def _fill_disk(self) -> bool:
-        """Let the next checkpoint fail half-way through its write.
-
-        A limit on the size of files acts like a full disk.
-        """
-
-        def sizes() -> list[int]:
-            return [p.stat().st_size for p in self.work_dir.glob('iter_*.pth')]
-
-        self.wait(lambda: bool(sizes()))
-        before = len(failed_saves(self.said()))
-        with _limit_file_size(self.mains[0].pid, min(sizes()) // 2):
-            return self.wait(
-                lambda: len(failed_saves(self.said())) > before, pause=0.1
-            )
-
-
-@contextmanager
-def _limit_file_size(pid: int, size: int) -> Iterator[None]:
-    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
 """Progress of the stages: bars on a terminal, plain lines elsewhere."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ from rich.progress import (
 )
 
 from .stages import Stage
+
+# Weight of the estimated durations against the measured pace.
+PRIOR_SECONDS = 20.0
 
 
 class Display:
@@ -40,6 +44,7 @@ class Display:
             jobs (int): Number of stages that run at a time.
         """
         self._jobs = jobs
+        self._start = time.monotonic()
         self._tasks = {}
         self._titles = {
             stage.name: f'[{number}/{len(stages)}] {stage.title}'
@@ -59,7 +64,6 @@ class Display:
             disable=not (self.console.is_terminal and waiting),
             # The pool forks, so there must be no thread that draws.
             auto_refresh=False,
-            speed_estimate_period=600,
         )
         total = sum(self._seconds.values())
         self._all = self._bars.add_task('all stages', total=total, status='')
@@ -97,8 +101,12 @@ class Display:
 
     def _seconds_left(self) -> float:
         task = self._bars.tasks[0]
-        # No speed is known at first: fall back to the estimated durations.
-        return task.time_remaining or task.remaining / self._jobs
+        elapsed = time.monotonic() - self._start
+        # At first the estimated durations count more than the measured pace.
+        pace = (elapsed + PRIOR_SECONDS / self._jobs) / (
+            task.completed + PRIOR_SECONDS
+        )
+        return task.remaining * pace
 
 
 def format_duration(seconds: float) -> str:

@@ -1,13 +1,13 @@
 """Resolve the requirement files for several Pythons and write a lock file.
 
-Usage: ``python requirements/make_lock.py python3.10 python3.11 ...`` for
-lock.txt, with ``--stack openmmlab`` for lock-openmmlab.txt.
+    python requirements/make_lock.py python3.10 python3.11 ...
+
+Writes lock.txt, or with ``--stack openmmlab`` lock-openmmlab.txt.
 
 Each interpreter resolves all requirement files in an empty virtual
-environment without installing anything. A release found for every Python
-becomes a plain pin; where an older Python has to stay on an older release,
-the pins carry environment markers. A lock is used as a constraints file, so
-platform-only packages (CUDA libraries) do no harm where nobody asks for them.
+environment, without installing anything. Where Pythons need different
+releases, the pins have environment markers. A lock is a constraints file, so
+pins of packages for one platform (CUDA libraries) do no harm on another.
 """
 
 import argparse
@@ -25,13 +25,13 @@ HERE = Path(__file__).resolve().parent
 
 
 class Stack(NamedTuple):
-    """A set of releases that is installed together.
+    """A set of releases that are installed together.
 
     Attributes:
-        lock: The file that holds its pins.
-        files: The requirement files that it installs.
-        given: What is fixed beforehand; all else follows.
-        tried: The Python that it was tried on.
+        lock: Name of the lock file.
+        files: Requirement files to resolve.
+        given: Releases chosen by hand.
+        tried: The Python it was tested with.
     """
 
     lock: str
@@ -78,15 +78,7 @@ HEADER = (
 
 
 def header(name: str, pythons: Iterable[str]) -> str:
-    """What the lock file of a stack starts with.
-
-    Args:
-        name: Which of ``STACKS``.
-        pythons: The Pythons that it was resolved for.
-
-    Returns:
-        Lines of comment.
-    """
+    """Return the comment at the top of the lock file of a stack."""
     text = HEADER.format(
         option='' if name == 'onedl' else f' --stack {name}',
         pythons=', '.join(pythons),
@@ -100,12 +92,12 @@ def resolve(python: str, stack: Stack) -> tuple[str, dict[str, str]]:
     """Resolve all requirement files of a stack with one interpreter.
 
     Args:
-        python: A command that starts the interpreter.
-        stack: What to resolve.
+        python: Command of the interpreter.
+        stack: The stack.
 
     Returns:
-        The interpreter's version ('3.11') and a pin for each package, by
-        normalised name.
+        The interpreter's version ('3.11') and the release of each package,
+        by normalised name.
     """
     with tempfile.TemporaryDirectory() as folder:
         env, report = Path(folder, 'env'), Path(folder, 'report.json')
@@ -122,12 +114,12 @@ def resolve(python: str, stack: Stack) -> tuple[str, dict[str, str]]:
 
 
 def read_report(report: dict) -> tuple[str, dict[str, str]]:
-    """Read Python's version and the pins out of one report of pip."""
+    """Return Python's version and the releases from a report of pip."""
     pins = {}
     for item in report['install']:
         meta = item['metadata']
         name = re.sub(r'[-_.]+', '-', meta['name']).lower()
-        # A local label (2.11.0+cpu) names one index's build, not a release.
+        # A local label (2.11.0+cpu) names the build of one index.
         pins[name] = meta['version'].split('+')[0]
     return report['environment']['python_version'], pins
 
@@ -136,11 +128,11 @@ def merge(resolved: dict[str, dict[str, str]]) -> list[str]:
     """Merge the pins of several Pythons into lines of a constraints file.
 
     Args:
-        resolved: Pins by package, by version of Python.
+        resolved: For each version of Python the release of each package.
 
     Returns:
-        One line for each package and release, with a marker where the
-        release does not serve every Python.
+        One line per package and release, with a marker if the release is not
+        for every Python.
     """
     order = sorted(resolved, key=lambda v: tuple(map(int, v.split('.'))))
     pythons = defaultdict(lambda: defaultdict(list))
@@ -158,14 +150,11 @@ def merge(resolved: dict[str, dict[str, str]]) -> list[str]:
 
 
 def marker(served: list[str], order: list[str]) -> str:
-    """The environment marker that selects some neighbouring Pythons.
+    """Return the environment marker that selects consecutive Pythons.
 
     Args:
         served: The Pythons to select, oldest first.
-        order: All Pythons resolved for, oldest first.
-
-    Returns:
-        Empty when every Python is selected.
+        order: All Pythons, oldest first.
     """
     parts = []
     if served[0] != order[0]:
@@ -178,7 +167,7 @@ def marker(served: list[str], order: list[str]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('pythons', nargs='+', help='interpreters to serve')
+    parser.add_argument('pythons', nargs='+', help='interpreters')
     parser.add_argument('--stack', choices=STACKS, default='onedl')
     args = parser.parse_args()
     stack = STACKS[args.stack]

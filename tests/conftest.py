@@ -2,9 +2,11 @@
 
 import gc
 import importlib.metadata
+from functools import cache
 
 import pytest
 import torch
+from mmengine.config import utils as config_utils
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -25,6 +27,14 @@ else:
 def scope_of_mmpretrain():
     """The last Runner of the process before may have left mmdet's."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def metafiles_read_once():
+    """Cache metafiles: mmengine parses all of a host's for each base."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config_utils, 'load', cache(config_utils.load))
         yield
 
 

@@ -1,7 +1,7 @@
 """A checkout in which tools/install.sh and test.sh install and run nothing.
 
-The Python of an environment is a script that writes down how it is called, and
-the commands that find faults are replaced on PATH.
+The Python of an environment is a script that records its arguments, and PATH
+holds only the commands that a test allows.
 """
 
 import shutil
@@ -10,35 +10,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FILES = ('tools/install.sh', 'tools/test.sh', 'tools/misc', 'requirements')
-COMMANDS = [
-    'awk',
-    'bash',
-    'cat',
-    'cksum',
-    'df',
-    'dirname',
-    'env',
-    'getconf',
-    'grep',
-    'ls',
-    'mktemp',
-    'rm',
-    'sed',
-    'tail',
-    'tr',
-]
-# Answers each "is it there" with yes, but for what NOT_THERE matches.
+COMMANDS = (
+    *('awk', 'bash', 'cat', 'cksum', 'df', 'dirname', 'env', 'getconf'),
+    *('grep', 'ls', 'mkdir', 'mktemp', 'rm', 'sed', 'tail', 'tr'),
+)
+# Succeeds at everything except what matches the regular expression FAILS. A
+# wheel of mmcv can be downloaded if WHEEL is set.
 FAKE_PYTHON = """\
 #!/usr/bin/env bash
-# One write: the two ends of a pipeline take notes at the same time.
+# One write: both ends of a pipeline record their calls at the same time.
 line=$*
 printf '%s\\n' "${line//$'\\n'/ }" >>"$CALLS"
 case "$*" in
     *progress.py*) cat ;;
     *sys.version_info*) echo "${FAKE_VERSION:-3.11}" ;;
-    *' download '*--dest*onedl-mmcv*) exit 1 ;;
+    *sys.prefix*) echo "$VIRTUAL_ENV" ;;
+    *other_packages*) echo "${OTHER_PACKAGES:-}" ;;
+    *freeze*) echo torch==9 ;;
+    *' download '*--dest*onedl-mmcv*)
+        [ -n "${WHEEL:-}" ] || exit 1
+        folder=${line#*--dest } folder=${folder%% *}
+        mkdir "$folder" && : >"$folder/onedl_mmcv-1.whl"
+        ;;
 esac
-[[ -z "${NOT_THERE:-}" || ! "$*" =~ $NOT_THERE ]]
+[[ -z "${FAILS:-}" || ! "$*" =~ $FAILS ]]
 """
 
 
@@ -49,7 +44,7 @@ def write_script(path, text):
 
 
 class Checkout:
-    """A copy of what the scripts read, and a PATH of its own."""
+    """Copies of the files that the scripts read, and a PATH of its own."""
 
     def __init__(self, folder):
         self.root = folder / 'checkout'
@@ -93,12 +88,10 @@ class Checkout:
             stdin=subprocess.DEVNULL,
         )
 
-    def pip_calls(self):
-        lines = self.calls.read_text().splitlines()
-        return [line for line in lines if line.startswith('-m pip')]
-
     def installs(self):
-        return [line for line in self.pip_calls() if ' install ' in line]
+        """Arguments of each call of ``pip install``."""
+        lines = self.calls.read_text().splitlines()
+        return [line for line in lines if ' install ' in line]
 
 
 def error_line(done):

@@ -1,39 +1,36 @@
 #!/usr/bin/env bash
-# Install what is missing, then run the demo. Options: tools/demo.py --help.
+# usage: tools/demo.sh [--fresh] [--quick] [--no-transfer] [--seed N] [--jobs N]
+#                      [--work-dir DIR]
+#
+# Install what is missing into .venv of this repository, then run the demo:
+# pre-train on a small data set with 0, 10 and 100 % of the labels, evaluate,
+# transfer to detection and segmentation, plot and report. Finished stages are
+# skipped; after Ctrl-C run the same command again to continue.
+#
+#   --fresh         discard old results, start over
+#   --quick         run all stages for a few steps
+#   --no-transfer   skip detection and segmentation, and do not install (or
+#                   compile) what they need
+#   --seed N        random seed (default: 0)
+#   --jobs N        stages that run at a time (default: number of cores, at
+#                   most 4)
+#   --work-dir DIR  output (default: work_dirs/demo, with --quick
+#                   work_dirs/demo_quick, in the current folder)
 set -euo pipefail
 
-install_options=()
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
-# Help must not wait for an installation.
+install_options=()
 for argument in "$@"; do
     case $argument in
-        -h | --help)
-            echo 'usage: tools/demo.sh [--fresh] [--quick] [--no-transfer]'
-            echo '                     [--seed N] [--jobs N] [--work-dir DIR]'
-            echo
-            echo 'Installs into .venv of this repository what is missing, then'
-            echo 'pre-trains on a small data set with 0, 10 and 100 % of the'
-            echo 'labels, evaluates, transfers to detection and segmentation,'
-            echo 'draws and reports. Finished stages are skipped; after'
-            echo 'Ctrl-C run it again to go on.'
-            echo
-            echo '  --fresh         start over, forget old results'
-            echo '  --quick         the same path, much reduced'
-            echo '  --no-transfer   leave detection and segmentation out, and do'
-            echo '                  not install (or compile) what they need'
-            echo '  --seed N        random seed (default: 0)'
-            echo '  --jobs N        stages that run at a time (default: the number'
-            echo '                  of cores, at most 4)'
-            echo '  --work-dir DIR  where to write (default, below the current'
-            echo '                  folder: work_dirs/demo, with --quick'
-            echo '                  work_dirs/demo_quick)'
-            exit 0
-            ;;
+        # Before anything is installed.
+        -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
         --no-transfer) install_options=(--no-transfer) ;;
     esac
 done
 
 bash "$root/tools/install.sh" "${install_options[@]+"${install_options[@]}"}"
-# exec: Ctrl-C then reaches the demo alone, which ends cleanly.
-exec "$root/.venv/bin/python" "$root/tools/demo.py" "$@"
+# A demo.py in the current folder is not the demo: where Python knows
+# PYTHONSAFEPATH (3.11) it does not look there.
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+# exec: Ctrl-C then reaches the demo alone, which stops cleanly.
+exec "$root/.venv/bin/python" -m demo "$@"

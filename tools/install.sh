@@ -1,16 +1,12 @@
 #!/usr/bin/env bash
-# Install mmunimoco and the stack that it was tried with. See --help.
+# Install mmunimoco and its dependencies; --help lists the options.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 REQUIREMENTS=$ROOT/requirements
-# mmcv's ops: minutes of one core to compile them for the CPU, and GiB of
-# memory that one compiler needs.
+# Cost of compiling mmcv's ops for the CPU.
 CORE_MINUTES=32
 GIB_PER_JOB=2
-# What the stack takes, and what a repair or an upgrade takes.
-GIB_FRESH=8
-GIB_MORE=3
 
 STACK=onedl
 DEV=0
@@ -21,28 +17,25 @@ usage() {
     cat <<USAGE
 usage: tools/install.sh [--dev] [--no-transfer] [--here] [--stack NAME]
 
-Installs mmunimoco (editable) with the releases of requirements/lock.txt into
-.venv of this repository. Does nothing when all of it is installed already;
-carries on where an interrupted run stopped.
+Install mmunimoco (editable) and the releases pinned in requirements/lock.txt
+into .venv in this repository. A complete installation is left alone; after an
+interruption, run the same command again to continue.
 
-  --dev          also what tests and lint need
-  --no-transfer  no mmdetection and mmsegmentation, and an mmcv without
-                 compiled ops: pre-training and classification work fully,
-                 and nothing has to be compiled
-  --here         use the active environment, not .venv; a torch >= 2.1 with
-                 torchvision that is installed there is kept
-  --stack NAME   other releases, in an environment of their own, always
+  --dev          also install what the tests and lint need
+  --no-transfer  leave out mmdetection, mmsegmentation and mmcv's compiled ops;
+                 pre-training and classification do not need them
+  --here         install into the active environment instead of .venv; torch
+                 >= 2.1 with torchvision is kept if it is installed there
+  --stack NAME   the releases to install; stacks other than onedl imply
                  --no-transfer:
-                   openmmlab  the last ones of OpenMMLab (mmcv-lite) with
-                              torch 2.1, into .venv-openmmlab; needs Python
-                              3.10 or 3.11
-                   newest     the newest of everything, also of torch, into
-                              .venv-newest (delete it to renew it)
-                   onedl      those of requirements/lock.txt (default)
+                   onedl      requirements/lock.txt (default)
+                   openmmlab  OpenMMLab's last releases (mmcv-lite) with torch
+                              2.1, in .venv-openmmlab; Python 3.10 or 3.11
+                   newest     the newest release of every package, in
+                              .venv-newest; delete that folder to upgrade
 
-Environment: PYTHON names the interpreter to use; MAX_JOBS is how many files
-are compiled at a time; pip's own variables (PIP_INDEX_URL, PIP_FIND_LINKS,
-PIP_CACHE_DIR, ...) work as usual.
+Environment variables: PYTHON (interpreter), MAX_JOBS (parallel compiler jobs),
+CXX, and pip's own (PIP_INDEX_URL, PIP_FIND_LINKS, PIP_CACHE_DIR, ...).
 USAGE
 }
 
@@ -59,7 +52,7 @@ parse_args() {
             --here) HERE=1 ;;
             --stack=*) STACK=${1#*=} ;;
             --stack)
-                [ $# -gt 1 ] || fail 'no name after --stack (see --help)'
+                [ $# -gt 1 ] || fail '--stack needs a name (see --help)'
                 STACK=$2
                 shift
                 ;;
@@ -73,49 +66,34 @@ parse_args() {
 # shellcheck source=tools/misc/install_checks.sh
 . "$ROOT/tools/misc/install_checks.sh"
 
-# run TITLE COMMAND...: the command with its progress shown; its output goes
-# to the log.
-run() {
+# step TITLE COMMAND...: show the command's progress, append its output to $LOG
+# and stop if it fails.
+step() {
     local title=$1
     shift
-    "$@" 2>&1 | "$ENV_PYTHON" "$ROOT/tools/misc/progress.py" "$title" "$LOG"
-}
-
-# The same, where there is no going on after an error.
-must_run() {
-    run "$@" || {
+    "$@" 2>&1 | "$ENV_PYTHON" "$ROOT/tools/misc/progress.py" "$title" "$LOG" || {
         tail -n 20 "$LOG" >&2
-        fail "$1 failed: the whole output is in $LOG"
+        fail "$title failed; the whole output is in $LOG"
     }
 }
 
-# pip install with the releases of the lock. Python compiles a module when it
-# is first imported; to compile all of torch takes as long as to download it.
+# --no-compile: byte-compiling all of torch takes as long as downloading it.
 install() {
     pip install --progress-bar off --no-compile -c "$CONSTRAINTS" "$@"
 }
 
-keeps_torch() {
-    [ "$HERE" -eq 1 ] && has_modules torch torchvision && env_python -c '
-import sys
-import torch
-import torchvision
-version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-sys.exit(version < (2, 1))' 2>/dev/null
-}
-
 install_torch() {
     CONSTRAINTS=$LOCK
-    if keeps_torch; then
+    if [ "$HERE" -eq 1 ] && probe supported_torch; then
         CONSTRAINTS=$SCRATCH/lock.txt
         grep -vE '^(torch|torchvision|triton|cuda-|nvidia-)' "$LOCK" \
             >"$CONSTRAINTS"
     fi
-    must_run 'torch, torchvision (3 GB to download)' \
+    step 'torch, torchvision (3 GB to download)' \
         install torch torchvision -r "$REQUIREMENTS/build.txt"
 }
 
-# Sets MMCV_WHEEL when there is a ready wheel for this Python and platform.
+# Set MMCV_WHEEL if there is a wheel for this Python and platform.
 find_mmcv_wheel() {
     pip download --quiet --no-deps --only-binary onedl-mmcv \
         --dest "$SCRATCH/wheel" "onedl-mmcv==$(pinned onedl-mmcv)" \
@@ -123,89 +101,72 @@ find_mmcv_wheel() {
     MMCV_WHEEL=$(ls "$SCRATCH"/wheel/onedl_mmcv-*.whl)
 }
 
-ops_load() {
-    env_python -c 'import mmcv.ops' >>"$LOG" 2>&1
-}
-
 remove_mmcv() {
     pip uninstall --yes onedl-mmcv >>"$LOG" 2>&1
 }
 
-compile_jobs() {
-    local cores gib
-    cores=$(getconf _NPROCESSORS_ONLN)
-    gib=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo \
-        2>/dev/null || true)
-    [ -z "$gib" ] || [ $((gib / GIB_PER_JOB)) -ge "$cores" ] ||
-        cores=$((gib / GIB_PER_JOB))
-    echo $((cores > 1 ? cores : 1))
+ops_load() {
+    env_python -c 'import mmcv.ops' >>"$LOG" 2>&1
 }
 
-# mmcv compiles for the GPU when torch sees one, which needs the CUDA toolkit
-# of torch's own major release.
-check_cuda_toolkit() {
-    env_python -c '
-import re
-import subprocess
-import sys
-import torch
-from torch.utils.cpp_extension import CUDA_HOME
-if torch.cuda.is_available():
-    if CUDA_HOME is None:
-        sys.exit(1)
-    told = subprocess.check_output([CUDA_HOME + "/bin/nvcc", "-V"], text=True)
-    major = re.search(r"release (\d+)", told)[1]
-    sys.exit(major != torch.version.cuda.split(".")[0])' >>"$LOG" 2>&1 &&
-        return
-    echo 'Note: no CUDA toolkit of the release that torch was built with, so' \
-        'mmcv gets ops for the CPU alone; detection on the GPU needs them' \
-        'for the GPU (install the toolkit, delete .venv, run again).'
-    export CUDA_VISIBLE_DEVICES=''
+# One job per core, as far as there is memory for them.
+compile_jobs() {
+    local jobs gib
+    jobs=$(getconf _NPROCESSORS_ONLN)
+    gib=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo \
+        2>/dev/null || true)
+    [ -z "$gib" ] || [ $((gib / GIB_PER_JOB)) -ge "$jobs" ] ||
+        jobs=$((gib / GIB_PER_JOB))
+    echo $((jobs > 1 ? jobs : 1))
 }
 
 compile_mmcv() {
     export MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(compile_jobs)}
-    check_cuda_toolkit
-    echo "mmcv's ops get compiled with $MAX_JOBS jobs: about" \
-        "$((CORE_MINUTES / MAX_JOBS + 1)) minutes (longer for a GPU)," \
-        "unless pip has them in its cache"
-    must_run "mmcv with compiled ops" \
+    if ! probe cuda_toolkit; then
+        echo 'Note: mmcv gets ops for the CPU only, because there is no CUDA' \
+            'toolkit of the major release that torch was built with. Detection' \
+            'on a GPU needs it: install it, delete .venv and run this again.'
+        export CUDA_VISIBLE_DEVICES=''
+    fi
+    echo "Compiling mmcv's ops with $MAX_JOBS jobs takes about" \
+        "$((CORE_MINUTES / MAX_JOBS + 1)) minutes, longer for a GPU, unless" \
+        "they are in pip's cache"
+    step 'mmcv with compiled ops' \
         install --verbose --no-build-isolation "$@" onedl-mmcv
 }
 
 install_mmcv_with_ops() {
-    local only_source=()
+    local no_wheel=()
     if has_mmcv ops; then
         return
     fi
     remove_mmcv
     if [ -n "${MMCV_WHEEL:-}" ]; then
-        must_run 'mmcv from a ready wheel' install "$MMCV_WHEEL"
+        step 'mmcv from a wheel' install "$MMCV_WHEEL"
         if ops_load; then
             return
         fi
         remove_mmcv
-        only_source=(--no-binary onedl-mmcv)
+        no_wheel=(--no-binary onedl-mmcv)
     fi
     check_compiler
-    compile_mmcv "${only_source[@]+"${only_source[@]}"}"
-    # pip's cache knows nothing of the torch that a wheel was built against.
+    compile_mmcv "${no_wheel[@]+"${no_wheel[@]}"}"
+    # pip's cache does not record which torch a wheel was built with.
     if ! ops_load; then
         remove_mmcv
         compile_mmcv --no-binary onedl-mmcv --no-cache-dir
-        ops_load || fail "mmcv's ops do not load: see $LOG"
+        ops_load || fail "mmcv's ops cannot be imported: see $LOG"
     fi
 }
 
-# An isolated build sees no torch and so leaves the ops out. pip must not keep
-# that wheel, or it would be used where ops are needed.
+# An isolated build does not see torch and leaves the ops out. --no-cache-dir:
+# pip would use that wheel later where ops are needed.
 install_mmcv_without_ops() {
-    # OpenMMLab has a distribution for this, which needs no care.
-    if [ "$MMCV" != onedl-mmcv ] || has_mmcv any; then
+    if [ "$MMCV" = mmcv-lite ] || has_mmcv any; then
         return
     fi
     MMCV_WITH_OPS=0 PIP_CONSTRAINT=$LOCK PIP_BUILD_CONSTRAINT=$LOCK \
-        must_run 'mmcv without compiled ops' \
+        step 'mmcv without compiled ops' \
         install --no-cache-dir --no-binary onedl-mmcv onedl-mmcv
 }
 
@@ -216,15 +177,12 @@ install_rest() {
     for name in "${files[@]}"; do
         arguments+=(-r "$REQUIREMENTS/$name.txt")
     done
-    must_run "The rest: ${files[*]}" \
+    step "other packages (${files[*]})" \
         install --no-build-isolation "${arguments[@]}"
-}
-
-install_project() {
-    must_run 'mmunimoco, editable' \
+    step 'mmunimoco, editable' \
         install --no-build-isolation --no-deps --editable "$ROOT"
     env_python -c 'import mmunimoco' >>"$LOG" 2>&1 ||
-        fail "mmunimoco does not import: $(tail -n 1 "$LOG") (see $LOG)"
+        fail "mmunimoco cannot be imported: $(tail -n 1 "$LOG") (see $LOG)"
 }
 
 main() {
@@ -237,14 +195,13 @@ main() {
         return
     fi
     make_environment
-    warn_if_untried
     LOG=$ENV_DIR/mmunimoco-install.log
     : >"$LOG"
     SCRATCH=$(mktemp -d)
     trap 'rm -rf "$SCRATCH"' EXIT
-    trap 'echo; fail "interrupted, run it again to carry on"' INT TERM
+    trap 'echo; fail "interrupted; run it again to continue"' INT TERM
     merge_stamp
-    preflight
+    check_before_install
     install_torch
     if [ "$TRANSFER" -eq 1 ]; then
         install_mmcv_with_ops
@@ -252,8 +209,6 @@ main() {
         install_mmcv_without_ops
     fi
     install_rest
-    install_project
-    # What a stack without pins has come to.
     pip freeze >"$ENV_DIR/mmunimoco-releases.txt"
     write_stamp
     echo "mmunimoco is installed in $ENV_DIR"

@@ -1,41 +1,39 @@
 #!/usr/bin/env bash
-# Install with what the tests need, then run pytest.
-#
 # usage: tools/test.sh [--stack openmmlab|onedl|newest] [--no-transfer]
 #                      [pytest arguments]
 #
-# --stack and --no-transfer are for tools/install.sh (see there); all else goes
-# to pytest. Without any of it the whole suite runs, a process for each core up
-# to four. Tests of what a stack leaves out are skipped.
+# Install what the tests need, then run pytest; --stack and --no-transfer are
+# options of tools/install.sh. Without pytest arguments the whole suite runs in
+# one process per core, at most 4 (or in TEST_PROCESSES of them).
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 stack=onedl
-environment=.venv
-install_arguments=(--dev)
-pytest_arguments=()
+install_options=(--dev)
+pytest_options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --no-transfer) install_arguments+=("$1") ;;
+        --no-transfer) install_options+=("$1") ;;
         --stack=*) stack=${1#*=} ;;
         --stack)
             stack=${2:-}
             shift $(($# > 1))
             ;;
-        *) pytest_arguments+=("$1") ;;
+        *) pytest_options+=("$1") ;;
     esac
     shift
 done
+environment=.venv
 [ "$stack" = onedl ] || environment=.venv-$stack
 
-bash "$ROOT/tools/install.sh" "${install_arguments[@]}" --stack "$stack"
-cd "$ROOT"
-if [ ${#pytest_arguments[@]} -eq 0 ]; then
-    # The processes would get in each other's way with threads of their own.
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-    pytest_arguments=(-n auto --maxprocesses 4 --dist loadfile)
-    # In the order of tests/conftest.py, not by the number of tests.
-    pytest_arguments+=(--no-loadscope-reorder)
+bash "$root/tools/install.sh" "${install_options[@]}" --stack "$stack"
+cd "$root"
+# Processes that run side by side should not start threads of their own.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+if [ ${#pytest_options[@]} -eq 0 ]; then
+    # Whole files: their tests share fixtures that take seconds to set up.
+    # tests/conftest.py puts the longest first, which xdist would undo.
+    pytest_options=(-n "${TEST_PROCESSES:-auto}" --maxprocesses 4)
+    pytest_options+=(--dist loadfile --no-loadscope-reorder)
 fi
-exec "$environment/bin/python" -m pytest "${pytest_arguments[@]}"
+exec "$environment/bin/python" -m pytest "${pytest_options[@]}"

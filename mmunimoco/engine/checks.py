@@ -47,8 +47,8 @@ class PreflightHook(Hook):
     - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
       of the backbone), or has it in another shape;
     - the training data has labels of ``model.head.num_classes`` or more;
-    - ``metainfo.classes`` does not fit the annotations of a COCO or VOC
-      dataset: mmdet drops such objects, or swaps classes, silently;
+    - ``metainfo.classes`` of your own does not fit the annotations of a COCO
+      or VOC dataset: mmdet drops such objects, or swaps classes, silently;
     - a segmentation head has another number of classes than the dataset, or
       a mask (of each batch, also in validation and testing) has a class that
       the head does not have.

@@ -21,11 +21,6 @@ def check_labels(model: nn.Module, dataset: Any) -> None:
     at their word about their classes. Wrappers are followed to every dataset
     below.
 
-    Args:
-        model (nn.Module): The model, not wrapped. Without
-            ``head.num_classes`` there is nothing to compare.
-        dataset (Any): The dataset, or a wrapper of some.
-
     Raises:
         ValueError: If a label is ``num_classes`` or more.
     """
@@ -63,10 +58,8 @@ def check_class_names(dataset: Any, training: bool) -> None:
     never trained on, and the classes after it get each other's indices. So
     they do if a COCO file lists its categories in another order.
 
-    Args:
-        dataset (Any): The dataset, or a wrapper of some.
-        training (bool): Whether to look for the objects of each class in the
-            datasets of VOC's format as well.
+    In training, datasets of VOC's format must also show objects of the
+    classes.
 
     Raises:
         ValueError: If a COCO file has no category of a name in
@@ -84,7 +77,9 @@ def check_class_names(dataset: Any, training: bool) -> None:
 def _check_categories(dataset: BaseDataset) -> None:
     """COCO: the classes are the categories of the file, in its order."""
     classes = dataset.metainfo.get('classes')
-    if classes is None:
+    # The benchmark's own classes: its file is large, and LVIS ignores names.
+    defaults = getattr(type(dataset), 'METAINFO', {}).get('classes') or ()
+    if classes is None or list(classes) == list(defaults):
         return
     annotations = load(
         dataset.ann_file,
@@ -140,10 +135,6 @@ def check_segmentation_heads(model: nn.Module, dataset: Any) -> None:
 
     mmseg does not notice a head with more classes than the dataset.
 
-    Args:
-        model (nn.Module): The model, not wrapped.
-        dataset (Any): The training dataset.
-
     Raises:
         ValueError: If a head has another number of classes.
     """
@@ -165,10 +156,6 @@ def check_masks(model: nn.Module, data_batch: Mapping | None) -> None:
 
     A class beyond the last one is an assertion inside a CUDA kernel in
     training, and silently a mistake in validation and testing.
-
-    Args:
-        model (nn.Module): The model, not wrapped.
-        data_batch (dict, optional): The batch, on the CPU.
 
     Raises:
         ValueError: If a mask has a class that the heads do not have.
@@ -211,8 +198,9 @@ def _children(dataset: Any) -> list:
     """The datasets directly below a wrapper; none for any other dataset."""
     if getattr(dataset, 'datasets', None) is not None:
         return list(dataset.datasets)
-    inner = getattr(dataset, 'dataset', None)
-    return [] if inner is None else [inner]
+    # The second is that of mmengine's num_batch_per_epoch.
+    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
+    return [each for each in inner if each is not None][:1]
 
 
 def _leaves(dataset: Any) -> Iterator[Any]:

@@ -65,11 +65,6 @@ class SeededBatches(Sampler):
         """Images of a batch."""
         return self.batch_sampler.batch_size
 
-    @property
-    def drop_last(self) -> bool:
-        """Whether an incomplete last batch is dropped."""
-        return self.batch_sampler.drop_last
-
 
 class SeededSamples:
     """A dataset that loads a batch with random numbers from the batch's seed.

@@ -56,11 +56,7 @@ class ExactLoop:
         self._restored: Mapping | None = None
 
     def run(self) -> nn.Module:
-        """Train.
-
-        Returns:
-            nn.Module: The model.
-        """
+        """Train, and return the model."""
         with self.dataloader.worker_init_fn.training():
             return self._run()
 

@@ -48,11 +48,9 @@ class GradientGuard:
         optimizer.step = MethodType(guarded_step, optimizer)
 
     def take(self) -> Tensor | None:
-        """Whether the last step was skipped; resets the answer.
+        """Whether the last step was skipped: scalar bool, on the device.
 
-        Returns:
-            Tensor | None: Scalar bool on the device of the gradients; None
-            if there was no step since the last call.
+        None if there was no step since the last call.
         """
         skipped, self._skipped = self._skipped, None
         return skipped
@@ -87,14 +85,9 @@ class GradientGuard:
 
 
 def any_not_finite(tensors: Sequence[Tensor]) -> Tensor:
-    """Whether any entry of any tensor is infinite or NaN.
+    """Whether any entry of any tensor is infinite or NaN: scalar bool.
 
-    Args:
-        tensors (Sequence[Tensor]): At least one, of any floating dtypes, on
-            one device.
-
-    Returns:
-        Tensor: Scalar bool on that device.
+    There must be at least one tensor, and all on the same device.
     """
     if tensors[0].device.type == 'cpu':
         # A sum is the cheapest there; one that overflows is checked exactly.

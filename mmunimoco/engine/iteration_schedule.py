@@ -19,14 +19,9 @@ _SCHEDULER_KEYS = ('begin', 'end', 'milestones', 'T_max', 'total_iters')
 def scaled_options(cfg: Mapping, batch_size: int) -> dict:
     """The counts of iterations with which as many images are seen as intended.
 
-    Args:
-        cfg (Mapping): The config.
-        batch_size (int): Images per step of all GPUs together.
-
-    Returns:
-        dict: New values by dotted keys, in the form of ``--cfg-options``.
-        Empty if the schedule counts epochs, is scaled already, is for this
-        batch size, or does not say for which one it is.
+    ``batch_size`` is that of all GPUs together. Returns values by dotted keys,
+    as in ``--cfg-options``: none if the schedule counts epochs, is scaled
+    already, is for this batch size, or does not say for which one it is.
     """
     scale_lr = cfg.get('auto_scale_lr') or {}
     base = scale_lr.get('base_batch_size')
@@ -70,14 +65,9 @@ def options_of_command(
 ) -> dict:
     """What ``--auto-scale-lr`` has to change besides the learning rate.
 
-    Args:
-        config (str): Path of the config.
-        processes (int): Number of processes, each with one GPU.
-        arguments (Sequence[str]): The other arguments of ``train.py``. What
-            ``--cfg-options`` sets there takes precedence.
-
-    Returns:
-        dict: Values by dotted keys; empty without ``--auto-scale-lr``.
+    ``arguments`` are those of ``train.py`` besides the config; what
+    ``--cfg-options`` sets there takes precedence. Returns values by dotted
+    keys, none without ``--auto-scale-lr``.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--auto-scale-lr', action='store_true')

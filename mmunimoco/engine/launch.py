@@ -24,13 +24,8 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     last checkpoint.
 
     Args:
-        cfg (Config): The config; changed in place.
-        args (Namespace): ``config``, ``work_dir``, ``resume``, ``amp``,
-            ``no_validate``, ``auto_scale_lr``, ``no_pin_memory``,
-            ``no_persistent_workers``, ``cfg_options``, ``launcher``.
-
-    Returns:
-        Config: The same config.
+        cfg (Config): The config; changed in place, and returned.
+        args (Namespace): The parsed options of the script.
 
     Raises:
         ValueError: If ``--auto-scale-lr`` is given and the config does not
@@ -43,20 +38,15 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
         )
     if args.resume is None and was_restarted():
         args.resume = 'auto'
-    return _stop_persisting(_mmpretrain_tool('train').merge_args(cfg, args))
+    return _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
 
 
 def merge_test_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/test.py``, as mmpretrain's does.
 
     Args:
-        cfg (Config): The config; changed in place.
-        args (Namespace): ``config``, ``checkpoint``, ``work_dir``, ``amp``,
-            ``show``, ``show_dir``, ``interval``, ``wait_time``,
-            ``no_pin_memory``, ``tta``, ``cfg_options``, ``launcher``.
-
-    Returns:
-        Config: The same config.
+        cfg (Config): The config; changed in place, and returned.
+        args (Namespace): The parsed options of the script.
 
     Raises:
         ValueError: If images are to be shown and the config has no
@@ -69,29 +59,17 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             "dict(type='VisualizationHook') in default_hooks of "
             f'{args.config}.'
         )
-    return _stop_persisting(_mmpretrain_tool('test').merge_args(cfg, args))
+    return _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
 
 
 def was_restarted() -> bool:
-    """Whether torchrun or Slurm has started this run before.
-
-    Returns:
-        bool: False for the first start, and for any by hand.
-    """
+    """Whether torchrun or Slurm has started this run before."""
     counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
     return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, ready for several processes on a CPU.
-
-    Args:
-        cfg (Config): The merged config. ``PreflightHook`` is added if it is
-            missing.
-
-    Returns:
-        Runner: The runner that the config asks for.
-    """
+    """Build the runner of a merged config, with ``PreflightHook``."""
     prepare_processes(cfg)
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(str(x.get('type')).endswith('PreflightHook') for x in hooks):
@@ -111,9 +89,6 @@ def prepare_processes(cfg: Config) -> None:
     and is removed, with a line in the log. As on a GPU,
     ``env_cfg.dist_cfg.timeout`` is the number of seconds that a process waits
     for another.
-
-    Args:
-        cfg (Config): The config; changed in place where needed.
 
     Raises:
         ValueError: If there is no accelerator and the launcher is not
@@ -155,8 +130,18 @@ def _timeout(cfg: Config) -> dict:
 
 
 @cache
-def _mmpretrain_tool(name: str) -> ModuleType:
-    """Import mmpretrain's ``tools/train.py`` or ``tools/test.py``."""
+def mmpretrain_tool(name: str) -> ModuleType:
+    """Import a script of mmpretrain's ``tools`` folder.
+
+    Args:
+        name (str): ``'train'`` or ``'test'``.
+
+    Returns:
+        ModuleType: The script as a module, with ``parse_args``.
+
+    Raises:
+        FileNotFoundError: If mmpretrain was installed without its tools.
+    """
     path = Path(mmpretrain.__file__).parent / f'.mim/tools/{name}.py'
     if not path.is_file():
         raise FileNotFoundError(

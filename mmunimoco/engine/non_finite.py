@@ -136,9 +136,6 @@ class NonFiniteLossHook(Hook):
     def settle(self, runner: Runner) -> None:
         """Read the record of the steps since the last read; collective.
 
-        Args:
-            runner (Runner): The runner.
-
         Raises:
             FloatingPointError: If too many steps in a row were skipped.
         """

@@ -114,9 +114,6 @@ def how_to_keep(saved: Layout, now: Layout) -> str:
 def check_equal(layouts: Sequence[Layout]) -> None:
     """Refuse processes with different numbers of steps: one would hang.
 
-    Args:
-        layouts (Sequence[Layout]): Layouts of all processes, in rank order.
-
     Raises:
         ValueError: If they differ.
     """

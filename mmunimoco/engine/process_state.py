@@ -27,13 +27,9 @@ from torch import Tensor, nn
 def capture_random_state(cuda: bool = True) -> dict[str, Any]:
     """Copy the state of Python's, NumPy's and torch's global generators.
 
-    Args:
-        cuda (bool): Include the generator of the current CUDA device, if CUDA
-            is in use. Defaults to True.
-
-    Returns:
-        dict: Tuples of numbers and CPU tensors, which a checkpoint can hold
-        and ``weights_only=True`` reads.
+    With ``cuda`` also that of the current CUDA device, if CUDA is in use. The
+    state consists of numbers and CPU tensors, so ``torch.load`` reads it with
+    ``weights_only=True``.
     """
     name, keys, *rest = np.random.get_state(legacy=True)
     state = dict(
@@ -47,12 +43,7 @@ def capture_random_state(cuda: bool = True) -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators into a captured state.
-
-    Args:
-        state (Mapping): From :func:`capture_random_state`; its tensors may
-            have been moved to another device.
-    """
+    """Put the generators into a captured state, from any device."""
     random.setstate(state['python'])
     name, keys, *rest = state['numpy']
     keys = keys.cpu().numpy().astype(np.uint32)
@@ -64,14 +55,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserved_random_state(cuda: bool = True) -> Iterator[dict[str, Any]]:
-    """Restore the global generators when the context ends.
-
-    Args:
-        cuda (bool): As in :func:`capture_random_state`.
-
-    Yields:
-        dict: The state that will be restored.
-    """
+    """Restore the generators when the context ends; yields their state."""
     state = capture_random_state(cuda)
     try:
         yield state
@@ -80,13 +64,7 @@ def preserved_random_state(cuda: bool = True) -> Iterator[dict[str, Any]]:
 
 
 def seed_random_state(*entropy: int, cuda: bool = True) -> None:
-    """Seed the global generators from several numbers.
-
-    Args:
-        *entropy (int): Numbers >= 0; different lists give independent
-            streams.
-        cuda (bool): Seed CUDA's generators too. Defaults to True.
-    """
+    """Seed the generators by numbers >= 0; any change gives other streams."""
     words = np.random.SeedSequence(entropy).generate_state(6)
     random.seed(words[:2].tobytes())
     np.random.seed(words[2:4])
@@ -132,7 +110,7 @@ def restore_process_state(
         iteration (int): Steps done.
 
     Returns:
-        dict: State of the generators, to be restored where training resumes.
+        dict: State of the generators, to restore where training resumes.
     """
     rank, processes = get_rank(), get_world_size()
     if len(states) != processes:

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import soak
 from benchmarks.checkpoint_differences import differences
-from benchmarks.soak_verdict import judge
+from benchmarks.soak_verdict import describe_memory, judge
 from mmunimoco.utils.safe_load import read_checkpoint
 
 PLAN = dict(
@@ -23,6 +23,8 @@ PLAN = dict(
         dict(kind='kill_saving', rank=0, step=11, damage='corrupted'),
     ],
 )
+
+MEMORY = dict(median_mib=1000.0, growth_mib=0.0, start_medians_mib={})
 
 
 @pytest.fixture(scope='module')
@@ -74,8 +76,8 @@ def test_a_real_run_survives(result):
         ('starts.0.odd_lines', ['9 0x1p0'], 'every step is'),
         ('differences', ['/state_dict/a'], 'the last checkpoint is'),
         ('starts.1.broken_listed', 1, 'broken images are'),
-        ('memory.growth_mib', 33.0, 'memory is flat'),
-        ('memory.start_medians_mib', {'0': 1e5}, 'memory is flat'),
+        ('memory', MEMORY | dict(growth_mib=33.0), 'memory is flat'),
+        ('memory', MEMORY | dict(start_medians_mib={'0': 1200.0}), 'memory'),
         ('processes_left', ['python (7)'], 'nothing is left'),
         ('checkpoints_left', list('abcd'), 'nothing is left'),
     ],
@@ -90,6 +92,22 @@ def test_bad_news(result, path, value, verdict):
     found = judge(PLAN, record)
     (failed,) = [name for name, faults in found.items() if faults]
     assert failed.startswith(verdict)
+
+
+def test_memory_of_a_leak():
+    def samples(leak):
+        # 1 000 MiB after a start of 20 samples, more during validations.
+        return [
+            (0, i, 50.0 * min(i, 20) + leak * i + 500 * (i % 30 < 3))
+            for i in range(1, 301)
+        ]
+
+    flat = describe_memory(samples(0.0), samples(0.0))
+    assert flat['growth_mib'] == 0 and flat['median_mib'] == 1000
+    assert flat['start_medians_mib'] == {'0': 1000.0}
+    leak = describe_memory(samples(0.5), [])
+    assert leak['growth_mib'] == pytest.approx(50, rel=0.1)
+    assert describe_memory(samples(0.5)[:50], [])['growth_mib'] is None
 
 
 def test_faults_of_a_plan():

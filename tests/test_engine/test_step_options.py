@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from ddp_helpers import run_ddp
+from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmpretrain.registry import HOOKS, MODELS
 from small_unimoco import (
     DIM,
@@ -29,6 +31,8 @@ from toy_dataset import Toy
 from mmunimoco.datasets import PartialLabels
 from mmunimoco.engine import StepOptionsHook, step_options
 from mmunimoco.engine.step_options import stack_images
+
+FAST_RUNTIME = Path(__file__).parents[2] / 'configs/_base_/fast_runtime.py'
 
 
 def apply(model, **options):
@@ -166,6 +170,16 @@ def test_options_name_models_they_do_not_fit():
         apply(model, gradient_checkpointing=True)
     with pytest.raises(ValueError, match='list of class names'):
         StepOptionsHook(gradient_checkpointing='Bottleneck')
+    with pytest.raises(ValueError, match="'gpu' or a dict"):
+        StepOptionsHook(compile='cpu')
+
+
+def test_compile_gpu_does_nothing_on_a_cpu(log):
+    model = build_unimoco()
+    forward = model.backbone.forward
+    runner = SimpleNamespace(model=model, logger=logging.getLogger('mmengine'))
+    StepOptionsHook(compile='gpu').before_run(runner)
+    assert model.backbone.forward == forward
 
 
 # Several processes
@@ -203,7 +217,7 @@ def _train_wrapped(rank, compiled, **wrapper):
     model = build_unimoco()
     if compiled:
         apply(model, compile=dict(backend='eager'))
-    ddp = MMDistributedDataParallel(model, broadcast_buffers=False, **wrapper)
+    ddp = MMDistributedDataParallel(model, **wrapper)
     optimizer = torch.optim.SGD(trained_parameters(model), **SGD)
     torch.manual_seed(0)
     losses = []
@@ -218,20 +232,20 @@ def _train_wrapped(rank, compiled, **wrapper):
     return dict(model.state_dict(), losses=torch.stack(losses))
 
 
-def _wrapped(rank, world_size):
+def _wrapped(rank, world_size, wrapper):
     return (
         _errors_of_first_gradients(rank, world_size),
-        _train_wrapped(rank, compiled=False),
-        # The wrapper of the shipped configs.
-        _train_wrapped(
-            rank, True, gradient_as_bucket_view=True, static_graph=True
-        ),
+        _train_wrapped(rank, False, broadcast_buffers=False),
+        _train_wrapped(rank, True, **wrapper),
     )
 
 
 def test_options_of_several_processes(tmp_path):
     """DDP's buckets, made for the layout before, and compiled encoders."""
-    for errors, expected, compiled in run_ddp(_wrapped, 2, tmp_path):
+    wrapper = Config.fromfile(FAST_RUNTIME).model_wrapper_cfg.to_dict()
+    assert wrapper.pop('type') == 'MMDistributedDataParallel'
+    results = run_ddp(_wrapped, 2, tmp_path, wrapper)
+    for errors, expected, compiled in results:
         assert len(errors) > 20
         assert max(errors) < 1e-5
         for name, value in expected.items():
@@ -312,11 +326,11 @@ def test_concatenated_datasets_and_other_preprocessors_are_refused():
 # The fused optimizer
 
 
-def build_wrapper(model, **optimizer):
+def build_wrapper(model, wrapper=None, **optimizer):
     return build_optim_wrapper(
         model,
         dict(
-            type='OptimWrapper',
+            wrapper or dict(type='OptimWrapper'),
             constructor='FusedOptimWrapperConstructor',
             optimizer=optimizer,
         ),
@@ -327,7 +341,7 @@ def test_fused_optimizer(monkeypatch):
     """As if the model were on a GPU; torch has it fused on CPUs as well."""
     why_not = step_options._why_not_fused
     # torch 2.1 has no fused SGD; Rprop is fused in no release.
-    assert 'on cpu' in why_not('Adam', nn.Linear(2, 2))
+    assert 'on a CPU' in why_not('Adam', nn.Linear(2, 2))
     assert 'no fused Rprop' in why_not('Rprop', nn.Linear(2, 2))
     plain = build_wrapper(nn.Linear(2, 2), type='SGD', **SGD)
     assert not plain.optimizer.defaults.get('fused')
@@ -353,3 +367,10 @@ def test_fused_optimizer(monkeypatch):
         torch.testing.assert_close(value, expected)
     given = build_wrapper(nn.Linear(2, 2), type='SGD', fused=False, **SGD)
     assert given.optimizer.defaults['fused'] is False
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
+def test_mixed_precision_becomes_float32_on_a_cpu(dtype):
+    amp = dict(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
+    wrapper = build_wrapper(nn.Linear(2, 2), amp, type='SGD', lr=0.1)
+    assert type(wrapper) is OptimWrapper

@@ -1,7 +1,4 @@
-"""tools/install.sh: what it asks for, what it skips, how it fails.
-
-Nothing is installed: see fake_checkout.py.
-"""
+"""Decisions of tools/install.sh and test.sh in a fake checkout."""
 
 import os
 import shutil
@@ -22,176 +19,204 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def prepared(checkout):
-    """A checkout with an environment and a compiler."""
-    checkout.add_environment()
+    """A checkout with the environments of all stacks and a compiler."""
+    for stack in ('', '-openmmlab', '-newest'):
+        checkout.add_environment(f'.venv{stack}')
     checkout.add_command('c++', '#!/usr/bin/env bash\n')
     return checkout
 
 
-def test_no_python_at_all(checkout):
-    assert 'Python 3.10 or newer is needed' in error_line(checkout.run())
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--fast'], 'unknown option --fast'),
+        (['--stack'], '--stack needs a name'),
+        (['--stack=a'], "unknown stack 'a': use openmmlab, onedl or newest"),
+        (['--here', '--stack', 'newest'], 'own environment (.venv-newest)'),
+    ],
+)
+def test_wrong_options(checkout, arguments, message):
+    assert message in error_line(checkout.run(*arguments))
 
 
-@pytest.mark.parametrize('version', ['2.7', '3.6', '3.9'])
-def test_python_too_old(checkout, version):
-    checkout.add_command('python3', FAKE_PYTHON)
-    line = error_line(checkout.run(FAKE_VERSION=version))
-    assert f'python3 is {version}' in line
+def test_help_works_without_python(checkout):
+    done = checkout.run('--help')
+    assert done.returncode == 0 and '--no-transfer' in done.stdout
 
 
-@pytest.mark.parametrize('version', ['2.7', '3.9'])
-def test_environment_with_a_python_too_old(prepared, version):
-    line = error_line(prepared.run(FAKE_VERSION=version))
-    assert f'.venv has Python {version}' in line and 'delete it' in line
-    assert not prepared.installs()
+@pytest.mark.parametrize(
+    ('version', 'stack', 'message'),
+    [
+        ('', 'onedl', 'Python 3.10 or newer is needed, none was found'),
+        ('2.7', 'onedl', 'Python 3.10 or newer is needed, python3 is 2.7'),
+        ('3.9', 'onedl', 'Python 3.10 or newer is needed, python3 is 3.9'),
+        ('3.12', 'openmmlab', 'openmmlab needs Python 3.10 to 3.11, python3'),
+    ],
+)
+def test_no_supported_python(checkout, version, stack, message):
+    if version:
+        checkout.add_command('python3', FAKE_PYTHON)
+    done = checkout.run('--stack', stack, FAKE_VERSION=version)
+    line = error_line(done)
+    assert message in line and 'PYTHON=/path/to/python3.11' in line
 
 
-@pytest.mark.parametrize('version', ['3.10', '3.13', '3.14'])
-def test_python_newer_than_the_lock_is_worth_a_note(prepared, version):
-    done = prepared.run(FAKE_VERSION=version)
-    assert done.returncode == 0, done.stderr
-    assert ('Note: the lock was' in done.stdout) == (version == '3.14')
+@pytest.mark.parametrize(
+    ('version', 'stack', 'fails'),
+    [
+        ('3.9', 'onedl', True),
+        ('3.10', 'onedl', False),
+        ('3.14', 'onedl', False),
+        ('3.14', 'newest', False),
+        ('3.12', 'openmmlab', True),
+    ],
+)
+def test_python_of_an_existing_environment(prepared, version, stack, fails):
+    done = prepared.run('--stack', stack, FAKE_VERSION=version)
+    if fails:
+        line = error_line(done)
+        assert f'has Python {version}, but' in line and 'delete it' in line
+        assert not prepared.installs()
+    else:
+        assert done.returncode == 0, done.stderr
+        untried = stack == 'onedl' and version == '3.14'
+        assert ('Note: the lock was resolved' in done.stdout) == untried
 
 
-def test_python_of_the_caller_is_the_only_one_tried(checkout):
+def test_named_python_is_the_only_one_tried(checkout):
     checkout.add_command('python3', FAKE_PYTHON)
     line = error_line(checkout.run(PYTHON='/nowhere/python'))
-    assert 'Python 3.10 or newer is needed' in line
+    assert 'none was found' in line
 
 
-def test_shim_that_does_not_run_is_passed_over(checkout):
+def test_python_that_does_not_run_is_skipped(checkout):
     checkout.add_command('python3.11', '#!/usr/bin/env bash\nexit 127\n')
     checkout.add_command('python3.12', FAKE_PYTHON)
-    checkout.add_command('df', FULL_DISK)
-    # The next check after Python is the disk.
-    assert 'free disk' in error_line(checkout.run(FAKE_VERSION='3.12'))
-    assert 'sys.version_info' in checkout.calls.read_text()
+    line = error_line(checkout.run(FAKE_VERSION='3.12', FAILS='ensurepip'))
+    assert 'python3.12 has no venv module' in line
 
 
-def test_python_without_venv(checkout):
-    checkout.add_command('python3', FAKE_PYTHON)
-    line = error_line(checkout.run(NOT_THERE='ensurepip'))
-    assert 'python3 has no venv module' in line
-
-
-def test_disk_too_full(checkout):
+def test_full_disk(checkout):
     checkout.add_command('python3', FAKE_PYTHON)
     checkout.add_command('df', FULL_DISK)
     line = error_line(checkout.run())
-    assert '8 GB of free disk are needed, 2 GB are free' in line
+    assert '8 GB of free disk space are needed' in line and '2 GB' in line
     assert not (checkout.root / '.venv').exists()
 
 
-def test_index_out_of_reach(prepared):
-    line = error_line(prepared.run(NOT_THERE='lock.txt addict'))
-    assert 'package index cannot be reached' in line
-    assert '--retries 0' in prepared.calls.read_text()
+@pytest.mark.parametrize(
+    ('fails', 'message'),
+    [
+        ('lock.txt addict', 'package index cannot be reached'),
+        ('probe.py mmcv|probe.py python_headers', 'Python.h'),
+    ],
+)
+def test_checks_before_anything_is_installed(prepared, fails, message):
+    assert message in error_line(prepared.run(FAILS=fails))
     assert not prepared.installs()
 
 
-def test_no_compiler(prepared):
+def test_compiler_is_needed_for_ops_only(prepared):
     (prepared.bin / 'c++').unlink()
-    line = error_line(prepared.run(NOT_THERE='_ext[.]'))
-    assert 'no C++ compiler' in line
-    assert '--no-transfer' in line
+    line = error_line(prepared.run(FAILS='probe.py mmcv'))
+    assert 'no C++ compiler' in line and '--no-transfer' in line
     assert not prepared.installs()
-
-
-def test_no_python_headers(prepared):
-    line = error_line(prepared.run(NOT_THERE='_ext[.]|Python.h'))
-    assert 'Python.h is missing' in line
-
-
-def test_compiler_is_not_needed_without_ops(prepared):
-    (prepared.bin / 'c++').unlink()
-    done = prepared.run('--no-transfer', NOT_THERE='_ext[.]')
+    done = prepared.run('--no-transfer', FAILS='probe.py mmcv')
     assert done.returncode == 0, done.stderr
 
 
-def test_unknown_option(checkout):
-    assert 'unknown option --fast' in error_line(checkout.run('--fast'))
+def test_packages_of_openmmlab_are_not_overwritten(prepared):
+    line = error_line(prepared.run(OTHER_PACKAGES='mmcv-lite'))
+    assert "has OpenMMLab's own mmcv-lite" in line
 
 
-def test_help_needs_nothing(checkout):
-    done = checkout.run('--help')
-    assert done.returncode == 0
-    assert '--no-transfer' in done.stdout
-
-
-def test_full_installation_takes_the_stack_in_order(prepared):
-    done = prepared.run('--dev', NOT_THERE='_ext[.]', MAX_JOBS='4')
+def test_full_installation(prepared):
+    done = prepared.run('--dev', FAILS='probe.py mmcv', MAX_JOBS='4')
     assert done.returncode == 0, done.stderr
-    assert 'about 9 minutes' in done.stdout
+    assert 'with 4 jobs takes about 9 minutes' in done.stdout
     activate = f'source {prepared.root}/.venv/bin/activate'
     assert done.stdout.endswith(f'{activate}\n')
     torch, mmcv, rest, project = prepared.installs()
-    assert 'torch torchvision' in torch
-    assert 'build.txt' in torch
-    assert mmcv.endswith(' onedl-mmcv')
-    assert '--no-build-isolation' in mmcv
-    assert '--no-binary' not in mmcv
+    assert all(
+        f'-c {prepared.root}/requirements/lock.txt' in line
+        for line in (torch, mmcv, rest)
+    )
+    # mmcv is compiled against the torch that was installed before.
+    assert 'torch torchvision' in torch and 'build.txt' in torch
+    assert mmcv.endswith('--no-build-isolation onedl-mmcv')
     for name in ('runtime', 'mmlab', 'transfer', 'tests', 'lint'):
-        assert f'{name}.txt' in rest
+        assert f'/{name}.txt' in rest
     assert '--no-deps --editable' in project
-    assert all('-c ' in line and 'lock.txt' in line for line in (torch, mmcv))
+    releases = prepared.root / '.venv/mmunimoco-releases.txt'
+    assert releases.read_text() == 'torch==9\n'
 
 
-def test_lean_installation_never_caches_its_mmcv(prepared):
-    done = prepared.run('--no-transfer', NOT_THERE='_ext[.]')
+def test_mmcv_from_a_wheel(prepared):
+    (prepared.bin / 'c++').unlink()
+    done = prepared.run(FAILS='probe.py mmcv', WHEEL='yes')
+    assert done.returncode == 0, done.stderr
+    assert prepared.installs()[1].endswith('/onedl_mmcv-1.whl')
+    # A wheel whose ops do not load here is compiled instead.
+    done = prepared.run(FAILS='probe.py mmcv|import mmcv.ops', WHEEL='yes')
+    assert 'no C++ compiler' in error_line(done)
+
+
+@pytest.mark.parametrize('options', ['--no-transfer', '--stack=newest'])
+def test_mmcv_without_ops_is_not_cached(prepared, options):
+    done = prepared.run(options, FAILS='probe.py mmcv')
     assert done.returncode == 0, done.stderr
     _, mmcv, rest, _ = prepared.installs()
     assert '--no-cache-dir --no-binary onedl-mmcv onedl-mmcv' in mmcv
     assert '--no-build-isolation' not in mmcv
-    assert 'transfer.txt' not in rest
-    assert 'tests.txt' not in rest
+    assert '/mmlab.txt' in rest and 'transfer.txt' not in rest
 
 
-def test_mmcv_whose_ops_do_not_load_is_built_afresh(prepared):
-    done = prepared.run(NOT_THERE='_ext[.]|mmcv.ops')
-    assert "mmcv's ops do not load" in error_line(done)
-    built = [line for line in prepared.installs() if '--verbose' in line]
-    assert len(built) == 2
-    assert '--no-cache-dir' in built[1]
-
-
-def test_gpu_without_its_toolkit_gets_ops_for_the_cpu(prepared):
-    done = prepared.run(NOT_THERE='_ext[.]|CUDA_HOME')
+def test_openmmlab_has_its_own_releases(prepared):
+    done = prepared.run('--stack', 'openmmlab', '--dev')
     assert done.returncode == 0, done.stderr
-    assert 'mmcv gets ops for the CPU alone' in done.stdout
-    assert 'CUDA toolkit' not in prepared.run(NOT_THERE='_ext[.]').stdout
+    torch, rest, _ = prepared.installs()
+    lock = f'-c {prepared.root}/requirements/lock-openmmlab.txt'
+    assert lock in torch and lock in rest
+    assert '/openmmlab.txt' in rest and '/tests.txt' in rest
+    assert '/mmlab.txt' not in rest and 'transfer.txt' not in rest
+    assert 'nothing to do' in prepared.run('--stack', 'openmmlab').stdout
+    # One stack's installation says nothing about another's.
+    assert 'nothing to do' not in prepared.run('--stack', 'newest').stdout
 
 
-def test_other_distribution_is_not_overwritten(prepared):
-    fake = FAKE_PYTHON.replace(
-        'case "$*" in', 'case "$*" in\n *mmcv-lite*) echo mmcv-lite ;;'
-    )
-    write_script(prepared.root / '.venv/bin/python', fake)
-    line = error_line(prepared.run())
-    assert "has OpenMMLab's own mmcv-lite" in line
+def test_mmcv_whose_ops_do_not_load_is_compiled_again(prepared):
+    done = prepared.run(FAILS='probe.py mmcv|import mmcv.ops')
+    assert "mmcv's ops cannot be imported" in error_line(done)
+    compiled = [line for line in prepared.installs() if '--verbose' in line]
+    assert ['--no-cache-dir' in line for line in compiled] == [False, True]
+
+
+def test_gpu_without_cuda_toolkit_gets_ops_for_the_cpu(prepared):
+    done = prepared.run(FAILS='probe.py mmcv|probe.py cuda_toolkit')
+    assert done.returncode == 0, done.stderr
+    assert 'mmcv gets ops for the CPU only' in done.stdout
 
 
 @pytest.mark.parametrize(
     ('stamp', 'arguments', 'satisfied'),
     [
         ((0, 0), ['--no-transfer'], True),
-        ((1, 1), ['--dev'], True),
-        ((1, 1), [], True),
         ((1, 1), ['--no-transfer'], True),
-        ((0, 1), ['--no-transfer'], True),
+        ((1, 1), ['--dev'], True),
         ((0, 0), [], False),
         ((0, 1), ['--dev'], False),
-        ((1, 0), ['--dev'], False),
+        ((1, 0), [], False),
     ],
 )
-def test_second_run_installs_only_what_is_new(
+def test_second_run_installs_only_what_is_missing(
     prepared, stamp, arguments, satisfied
 ):
     prepared.write_stamp(*stamp)
     done = prepared.run(*arguments)
     assert done.returncode == 0, done.stderr
     assert ('nothing to do' in done.stdout) == satisfied
-    assert bool(prepared.pip_calls()) != satisfied
-    # What was there stays part of what is kept up to date.
+    assert bool(prepared.installs()) != satisfied
+    # What was installed before is still recorded.
     asked = ('--dev' in arguments, '--no-transfer' not in arguments)
     kept = [max(*pair) for pair in zip(stamp, asked, strict=True)]
     assert prepared.stamp.read_text().split()[1:] == [f'{k:d}' for k in kept]
@@ -205,45 +230,60 @@ def test_second_run_installs_only_what_is_new(
         lambda root: shutil.rmtree(root / 'mmunimoco/.mim'),
     ],
 )
-def test_change_of_what_was_installed_runs_again(prepared, change):
+def test_changed_checkout_is_installed_again(prepared, change):
     prepared.write_stamp(1, 1)
     change(prepared.root)
     assert 'nothing to do' not in prepared.run('--dev').stdout
 
 
-def test_stamp_is_not_believed_when_a_package_is_gone(prepared):
+def test_removed_package_is_installed_again(prepared):
     prepared.write_stamp(1, 1)
-    done = prepared.run(NOT_THERE='find_spec.* torch torchvision')
+    done = prepared.run(FAILS='modules torch torchvision')
     assert 'nothing to do' not in done.stdout
 
 
-def test_failed_installation_is_carried_on(prepared):
-    done = prepared.run('--no-transfer', NOT_THERE='runtime.txt')
+def test_failed_installation_continues(prepared):
+    done = prepared.run('--no-transfer', FAILS='runtime.txt')
     assert done.returncode == 1
-    assert 'The rest: runtime mmlab failed' in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert 'other packages (runtime mmlab) failed' in last
     assert not prepared.stamp.exists()
     assert prepared.run('--no-transfer').returncode == 0
     assert prepared.stamp.exists()
 
 
-def test_here_uses_the_active_environment(prepared, tmp_path):
+def test_here_installs_into_the_active_environment(checkout, tmp_path):
     active = tmp_path / 'active'
-    fake = FAKE_PYTHON.replace(
-        'case "$*" in', f'case "$*" in\n *sys.prefix*) echo {active} ;;'
-    )
-    write_script(active / 'bin/python', fake)
-    shutil.rmtree(prepared.root / '.venv')
-    done = prepared.run(
-        '--here', '--no-transfer', VIRTUAL_ENV=str(active), NOT_THERE='_ext[.]'
-    )
+    write_script(active / 'bin/python', FAKE_PYTHON)
+    done = checkout.run('--here', '--no-transfer', VIRTUAL_ENV=str(active))
     assert done.returncode == 0, done.stderr
-    assert 'source' not in done.stdout
     assert (active / 'mmunimoco-install.txt').exists()
-    assert not (prepared.root / '.venv').exists()
-    # The torch of that environment stays: the lock does not bind it.
-    assert 'checkout/requirements/lock.txt' not in prepared.installs()[0]
+    assert not (checkout.root / '.venv').exists()
+    # The torch of that environment is kept: the lock does not pin it.
+    assert 'checkout/requirements/lock.txt' not in checkout.installs()[0]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'stack', 'passed_on'),
+    [
+        (['--stack', 'openmmlab', '-x', 'tests'], '-openmmlab', '-x tests'),
+        (['-k', 'a', '--stack=newest'], '-newest', '-k a'),
+        ([], '', '-n auto --maxprocesses 4 --dist loadfile'),
+    ],
+)
+def test_tests_run_in_the_environment_of_the_stack(
+    prepared, arguments, stack, passed_on
+):
+    python = prepared.root / f'.venv{stack}/bin/python'
+    note = f'#!/usr/bin/env bash\necho "$PWD"{stack}: "$@" >>"$CALLS"\n'
+    python.write_text(FAKE_PYTHON.replace('#!/usr/bin/env bash\n', note))
+    done = prepared.run(*arguments, script='test.sh')
+    assert done.returncode == 0, done.stderr
+    calls = prepared.calls.read_text()
+    assert f'{prepared.root}{stack}: -m pytest {passed_on}' in calls
+    assert '/tests.txt' in calls
 
 
 def test_scripts_are_executable():
-    for name in ('tools/install.sh', 'tools/test.sh', '.ci/run'):
+    for name in ('tools/install.sh', 'tools/test.sh', 'tools/demo.sh'):
         assert os.access(ROOT / name, os.X_OK), name

@@ -1,8 +1,7 @@
-"""Linear probe on cached features, for quick looks.
+"""Quick linear probe on cached features.
 
-Not the published linear probe (see configs/benchmarks/classification for
-that): features are extracted once, without augmentation, and a logistic
-regression is fitted to them.
+Extracts features once, without augmentation, and fits a logistic regression.
+For the published linear probe see configs/benchmarks/classification.
 """
 
 import argparse
@@ -26,19 +25,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument('--out', help='JSON file for the result')
     parser.add_argument(
-        '--l2', type=float, default=1e-3, help='penalty (default: %(default)s)'
+        '--l2',
+        type=float,
+        default=1e-3,
+        help='L2 penalty (default: 1e-3)',
     )
     parser.add_argument(
         '--max-iter',
         type=int,
         default=300,
-        help='iterations at most (default: %(default)s)',
+        help='maximum number of iterations (default: %(default)s)',
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='change settings of the config: key=value',
+        help='override settings of the config: key=value',
     )
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What the scripts in mmdetection/ and mmsegmentation/ share: start train.py or
-# test.py of the installed mmdet or mmseg, on GPUs by torchrun or Slurm, on a
-# CPU in one process. Not to be called by itself.
+# Called by the scripts in mmdetection/ and mmsegmentation/: run train.py or
+# test.py of the installed mmdet or mmseg, on GPUs with torchrun or Slurm, on a
+# CPU in one process.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -20,18 +20,17 @@ fail() {
 CONFIG=$1 CHECKPOINT=$2 GPUS=$3
 shift 3
 
-# All that can be wrong is said before anything is started.
 [[ $GPUS =~ ^[1-9][0-9]*$ ]] ||
-    fail 2 "the number of GPUs is '$GPUS'; on a CPU it is 1"
-[ -f "$CONFIG" ] || fail 1 "the config $CONFIG does not exist"
+    fail 2 "the number of GPUs must be 1 or more (1 on a CPU), got '$GPUS'"
+[ -f "$CONFIG" ] || fail 1 "config $CONFIG does not exist"
 if [ "$CHECKPOINT" = none ]; then
     [ "$TASK" = train ] ||
-        fail 2 "'none' cannot be tested: name a fine-tuned checkpoint"
+        fail 2 "cannot test 'none': pass a fine-tuned checkpoint"
 elif [[ $CHECKPOINT != *://* ]]; then
-    [ -f "$CHECKPOINT" ] || fail 1 "the checkpoint $CHECKPOINT does not exist"
+    [ -f "$CHECKPOINT" ] || fail 1 "checkpoint $CHECKPOINT does not exist"
     CHECKPOINT=$(cd "$(dirname "$CHECKPOINT")" && pwd)/$(basename "$CHECKPOINT")
 fi
-# Only looked for: importing it takes seconds.
+# Found without importing it, which takes seconds.
 TOOLS=$(python -c "
 import sys
 from importlib.util import find_spec
@@ -46,26 +45,26 @@ print(spec.submodule_search_locations[0])" "$HOST")/.mim/tools ||
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 COMMAND=("$TOOLS/$TASK.py" "$CONFIG")
 if [ "$TASK" = train ]; then
-    # The configs read it, as what their backbone starts from.
+    # The configs initialise their backbone from it.
     export PRETRAINED=$CHECKPOINT
 else
     COMMAND+=("$CHECKPOINT")
 fi
 if [ "$TASK" = train ] && [[ " $* " = *' --auto-scale-lr '* ]]; then
-    # The hosts scale the learning rate alone. Slurm starts GPUS processes in
-    # all, torchrun as many on each machine.
+    # mmengine scales only the learning rate, not schedules that count
+    # iterations. GPUS is the total with Slurm, per machine with torchrun.
     PROCESSES=$GPUS
     [ "$STARTER" = slurm ] || PROCESSES=$((GPUS * ${NNODES:-1}))
     SCHEDULE=$(python "$ROOT/tools/benchmarks/scale_schedule.py" \
         "$CONFIG" "$PROCESSES" "$@") ||
-        fail 1 "the schedule of $CONFIG cannot be scaled (see above)"
+        fail 1 "cannot scale the schedule of $CONFIG (see above)"
     if [ -n "$SCHEDULE" ]; then
         read -r -a OPTIONS <<<"$SCHEDULE"
         COMMAND+=(--cfg-options "${OPTIONS[@]}")
     fi
 fi
 for argument in "$@"; do
-    # mmseg's train.py has no such option; mmengine's runner scales anyway.
+    # mmseg's train.py lacks this option, mmengine's runner has it.
     if [ "$HOST-$TASK-$argument" = mmseg-train---auto-scale-lr ]; then
         COMMAND+=(--cfg-options auto_scale_lr.enable=True)
     else
@@ -75,8 +74,7 @@ done
 
 if [ "$STARTER" = slurm ]; then
     GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
-    # Without PARTITION it is the cluster's default. SRUN_ARGS is several words
-    # on purpose.
+    # SRUN_ARGS may be several words.
     # shellcheck disable=SC2086
     exec srun ${PARTITION:+--partition="$PARTITION"} \
         --job-name="${JOB_NAME:-$(basename "$CONFIG" .py)}" \
@@ -91,7 +89,7 @@ fi
 
 if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     [ "$GPUS" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ] ||
-        fail 1 "there is no CUDA device here; on a CPU ask for 1 process"
+        fail 1 "no CUDA device found; on a CPU use 1 process"
     exec python "${COMMAND[@]}" --launcher none
 fi
 exec python -m torch.distributed.run \

@@ -1,7 +1,6 @@
-"""What --auto-scale-lr changes where a schedule counts iterations.
+"""Scale a schedule in iterations for --auto-scale-lr; called by launch.sh.
 
-Prints it in the form of --cfg-options, nothing where epochs are counted.
-Called by launch.sh.
+Prints the new values as --cfg-options, or nothing if epochs are counted.
 
 usage: scale_schedule.py CONFIG PROCESSES [arguments of train.py]
 """
@@ -12,7 +11,7 @@ from contextlib import redirect_stdout
 
 def main(argv: list[str]) -> None:
     config, processes, *arguments = argv
-    # What imports have to say must not be taken for options.
+    # Messages printed by imports are not options.
     with redirect_stdout(sys.stderr):
         from mmunimoco.engine.iteration_schedule import (
             as_text,

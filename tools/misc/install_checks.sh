@@ -1,13 +1,12 @@
-# Parts of tools/install.sh: which stack, which environment, what is there, what
-# is missing. Sourced by it; uses its settings (ROOT, STACK, HERE, ...) and its
-# fail().
+# Parts of tools/install.sh, which sources this file: the stack, the
+# environment, what is installed, and checks before anything is downloaded.
 # shellcheck shell=bash
 
-# ---- which stack ------------------------------------------------------------
+# ---- Stack and environment --------------------------------------------------
 
-# Sets what differs between the stacks: VENV, the folder of the environment;
-# LOCK, the constraints; MMLAB, the requirement file and MMCV, the distribution
-# with mmcv; LAST_MINOR, the newest Python 3.x; PYTHONS, in order of preference.
+# Set VENV (folder of the environment), LOCK (constraints), MMLAB (requirement
+# file), MMCV (distribution), LAST_MINOR (newest supported Python 3.x, if any)
+# and PYTHONS (in order of preference).
 choose_stack() {
     VENV=.venv-$STACK
     LOCK=$REQUIREMENTS/lock-$STACK.txt
@@ -18,37 +17,33 @@ choose_stack() {
         onedl)
             VENV=.venv
             LOCK=$REQUIREMENTS/lock.txt
-            # The lock was tried on 3.11.
             PYTHONS=(python3.11 python3.12 python3.10 python3.13)
             return
             ;;
         openmmlab)
             MMLAB=openmmlab
             MMCV=mmcv-lite
-            # torch 2.1 has no wheel for a newer one.
-            LAST_MINOR=11
+            LAST_MINOR=11 # the newest with a wheel of torch 2.1
             PYTHONS=(python3.10 python3.11)
             ;;
         newest) PYTHONS=(python3.12 python3.13 python3.11 python3.10) ;;
-        *) fail "unknown stack '$STACK': take openmmlab, onedl or newest" ;;
+        *) fail "unknown stack '$STACK': use openmmlab, onedl or newest" ;;
     esac
     TRANSFER=0
     [ "$HERE" -eq 0 ] ||
-        fail "--here goes with the stack onedl alone, --stack $STACK has an" \
-            "environment of its own ($VENV); README.md says how to use an" \
-            "existing installation of OpenMMLab's"
+        fail "--here works with the stack onedl only; --stack $STACK has its" \
+            "own environment ($VENV). To use an existing installation of" \
+            "OpenMMLab's packages see docs/releases.md"
 }
 
-# ---- which Python -----------------------------------------------------------
-
-# Prints "3.11", or nothing for something that only looks like a Python (the
-# shim of a version manager whose version is not selected).
+# Print "3.11", or nothing if the command does not run, like the shim of a
+# version manager that has no version selected.
 python_version() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
         2>/dev/null </dev/null || true
 }
 
-is_usable() {
+is_supported() {
     local major=${1%%.*} minor=${1#*.}
     [ "$major" -eq 3 ] && [ "$minor" -ge 10 ] &&
         [ "$minor" -le "${LAST_MINOR:-$minor}" ]
@@ -56,86 +51,66 @@ is_usable() {
 
 needed_python() {
     if [ -n "$LAST_MINOR" ]; then
-        echo "Python 3.10 to 3.$LAST_MINOR is needed for the stack $STACK"
+        echo "the stack $STACK needs Python 3.10 to 3.$LAST_MINOR"
     else
         echo 'Python 3.10 or newer is needed'
     fi
 }
 
-# Sets PYTHON_FOUND to the first candidate that runs and is usable.
+# Set PYTHON_FOUND to the first supported command; $PYTHON overrides them all.
 find_python() {
     local candidate version seen=''
+    [ -z "${PYTHON:-}" ] || set -- "$PYTHON"
     for candidate in "$@"; do
         version=$(python_version "$candidate")
         [ -n "$version" ] || continue
-        if is_usable "$version"; then
+        if is_supported "$version"; then
             PYTHON_FOUND=$candidate
             return
         fi
         seen="$seen $candidate is $version,"
     done
-    fail "$(needed_python),${seen:- none was found:} install" \
-        "one, or name it: PYTHON=/path/to/python3.11 tools/install.sh"
+    fail "$(needed_python),${seen:- none was found:} install one, or name it:" \
+        'PYTHON=/path/to/python3.11 tools/install.sh'
 }
 
-# Sets ENV_DIR and ENV_PYTHON; makes no environment yet.
+# Set ENV_DIR and ENV_PYTHON; does not create the environment yet.
 choose_environment() {
-    if [ "$HERE" -eq 0 ]; then
-        ENV_DIR=$ROOT/$VENV
-        ENV_PYTHON=$ENV_DIR/bin/python
-        return
+    ENV_DIR=$ROOT/$VENV
+    ENV_PYTHON=$ENV_DIR/bin/python
+    if [ "$HERE" -eq 1 ]; then
+        local active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
+        if [ -n "$active" ]; then
+            find_python "$active/bin/python"
+        else
+            find_python python python3
+        fi
+        ENV_PYTHON=$(command -v "$PYTHON_FOUND")
+        ENV_DIR=$("$ENV_PYTHON" -c 'import sys; print(sys.prefix)')
     fi
-    local active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
-    if [ -n "${PYTHON:-}" ]; then
-        find_python "$PYTHON"
-    elif [ -n "$active" ]; then
-        find_python "$active/bin/python"
-    else
-        find_python python python3
-    fi
-    ENV_PYTHON=$(command -v "$PYTHON_FOUND")
-    ENV_DIR=$("$ENV_PYTHON" -c 'import sys; print(sys.prefix)')
 }
 
 make_environment() {
-    if [ "$HERE" -eq 1 ]; then
-        return
-    fi
-    if env_python -m pip --version >/dev/null 2>&1; then
-        check_environment
-        return
-    fi
-    if [ -n "${PYTHON:-}" ]; then
-        find_python "$PYTHON"
-    else
+    local version
+    if [ "$HERE" -eq 0 ] && ! pip --version >/dev/null 2>&1; then
         find_python "${PYTHONS[@]}" python3 python
+        "$PYTHON_FOUND" -c 'import ensurepip, venv' 2>/dev/null ||
+            fail "$PYTHON_FOUND has no venv module: install it (python3-venv" \
+                'on Debian and Ubuntu), or set PYTHON to another interpreter'
+        check_disk "$ROOT" 8
+        echo "Creating $ENV_DIR with Python $(python_version "$PYTHON_FOUND")"
+        "$PYTHON_FOUND" -m venv --clear "$ENV_DIR"
     fi
-    "$PYTHON_FOUND" -c 'import ensurepip, venv' 2>/dev/null ||
-        fail "$PYTHON_FOUND has no venv module: install it (on Debian and" \
-            "Ubuntu the package python3-venv), or set PYTHON to another one"
-    check_disk "$ROOT" "$GIB_FRESH"
-    echo "Creating $ENV_DIR with Python $(python_version "$PYTHON_FOUND")"
-    "$PYTHON_FOUND" -m venv --clear "$ENV_DIR"
-}
-
-# An environment that was there already.
-check_environment() {
-    local version
     version=$(python_version "$ENV_PYTHON")
-    is_usable "$version" ||
+    is_supported "$version" ||
         fail "$ENV_DIR has Python $version, but $(needed_python): delete it" \
-            "and run this again"
-}
-
-warn_if_untried() {
-    local version
-    version=$(python_version "$ENV_PYTHON")
+            'and run this again'
     [ "$STACK" != onedl ] || [ "${version#*.}" -le 13 ] ||
         echo "Note: the lock was resolved for Python 3.10 to 3.13; with" \
-            "$version some of it may not install"
+            "$version some packages may not install"
 }
 
-# Away from the repository, whose folders would hide what is not installed.
+# Runs in /: folders of the repository would hide missing packages.
 env_python() {
     (cd / && "$ENV_PYTHON" "$@")
 }
@@ -144,10 +119,24 @@ pip() {
     "$ENV_PYTHON" -m pip --disable-pip-version-check --no-input "$@"
 }
 
-# ---- what is there ----------------------------------------------------------
+# ---- What is installed ------------------------------------------------------
 
-# Changes with every file that decides what gets installed, and when the
-# repository is moved (an editable install points to it).
+# probe QUESTION...: the exit status is the answer; see probe.py.
+probe() {
+    env_python "$ROOT/tools/misc/probe.py" "$@" 2>>"${LOG:-/dev/null}"
+}
+
+pinned() {
+    sed -n "s/^$1==//p" "$LOCK"
+}
+
+# has_mmcv ops|any: is mmcv installed as pinned, with or without compiled ops?
+has_mmcv() {
+    probe mmcv "$MMCV" "$(pinned "$MMCV")" "$1"
+}
+
+# The stamp records what is installed: a checksum of everything that decides
+# that (ROOT too: an editable install points to it), DEV and TRANSFER.
 stamp_key() {
     {
         echo "$ROOT"
@@ -156,47 +145,11 @@ stamp_key() {
     } | cksum | tr ' ' '-'
 }
 
-# Exit status: are these modules importable in the environment? Only looks for
-# their files, which is quick.
-has_modules() {
-    env_python -c '
-import importlib.util as util
-import sys
-sys.exit(any(util.find_spec(name) is None for name in sys.argv[1:]))' \
-        "$@" 2>/dev/null
-}
-
-# Exit status: is mmcv there, in the release of the lock (any, if it has no
-# pin), with compiled ops?
-# With "any" for an argument, the ops do not matter.
-has_mmcv() {
-    env_python -c '
-import glob
-import importlib.metadata as metadata
-import importlib.util as util
-import os
-import sys
-name, pin, kind = sys.argv[1:]
-folder = os.path.dirname(util.find_spec("mmcv").origin)
-ops = glob.glob(os.path.join(folder, "_ext.*"))
-found = pin in ("", metadata.version(name)) and (ops or kind == "any")
-sys.exit(not found)' "$MMCV" "$(pinned "$MMCV")" "$1" 2>/dev/null
-}
-
-pinned() {
-    sed -n "s/^$1==//p" "$LOCK"
-}
-
-# What an earlier run installed counts as asked for, so that an upgrade of the
-# lock does not leave it behind.
 read_stamp() {
     STAMP=$ENV_DIR/mmunimoco-install.txt
-    STAMP_KEY=''
-    STAMP_DEV=0
-    STAMP_TRANSFER=0
-    if [ -f "$STAMP" ]; then
+    STAMP_KEY='' STAMP_DEV=0 STAMP_TRANSFER=0
+    [ ! -f "$STAMP" ] ||
         read -r STAMP_KEY STAMP_DEV STAMP_TRANSFER <"$STAMP" || true
-    fi
 }
 
 is_satisfied() {
@@ -209,9 +162,11 @@ is_satisfied() {
         has_mmcv ops || return 1
         modules+=(mmdet mmseg)
     fi
-    [ -e "$ROOT/mmunimoco/.mim/configs" ] && has_modules "${modules[@]}"
+    [ -e "$ROOT/mmunimoco/.mim/configs" ] && probe modules "${modules[@]}"
 }
 
+# What an earlier run installed is upgraded too. Without a stamp, an
+# interrupted run is not taken for a complete one.
 merge_stamp() {
     [ "$STAMP_DEV" != 1 ] || DEV=1
     [ "$STAMP_TRANSFER" != 1 ] || TRANSFER=1
@@ -222,64 +177,51 @@ write_stamp() {
     echo "$(stamp_key) $DEV $TRANSFER" >"$STAMP"
 }
 
-# ---- what can go wrong ------------------------------------------------------
+# ---- Checks -----------------------------------------------------------------
 
+# check_disk FOLDER GIB
 check_disk() {
-    local free_kib
-    free_kib=$(df -Pk "$1" | awk 'NR == 2 { print $4 }')
-    [ "$free_kib" -ge $(($2 * 1024 * 1024)) ] ||
-        fail "$2 GB of free disk are needed, $((free_kib / 1024 / 1024)) GB" \
-            "are free at $1"
+    local free
+    free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "$free" -ge "$2" ] ||
+        fail "$2 GB of free disk space are needed, $1 has $free GB"
 }
 
-# One small package by pip itself: the same index, mirror, proxy and
-# certificates as everything that follows.
+# Uses pip: the same index, mirror, proxy and certificates as the installation.
 check_index() {
     pip download --quiet --no-cache-dir --retries 0 --timeout 10 --no-deps \
-        --dest "$SCRATCH/probe" -c "$LOCK" addict \
-        >>"$LOG" 2>&1 ||
+        --dest "$SCRATCH/probe" -c "$LOCK" addict >>"$LOG" 2>&1 ||
         fail "the package index cannot be reached: check the network, the" \
             "proxy and pip's settings (pip config list)"
 }
 
 check_compiler() {
     command -v "${CXX:-c++}" >/dev/null 2>&1 ||
-        fail "no C++ compiler (${CXX:-c++}) to build mmcv's ops with:" \
-            "install g++ 9 or newer, or use --no-transfer"
-    env_python -c '
-import os
-import sys
-import sysconfig
-folder = sysconfig.get_paths()["include"]
-sys.exit(not os.path.exists(os.path.join(folder, "Python.h")))' ||
-        fail "Python.h is missing, which mmcv's ops are built with: install" \
+        fail "no C++ compiler (${CXX:-c++}) to compile mmcv's ops with:" \
+            'install g++ 9 or newer, or use --no-transfer'
+    probe python_headers ||
+        fail "Python.h, needed to compile mmcv's ops, is missing: install" \
             "Python's headers (python3-dev), or use --no-transfer"
 }
 
-# Two distributions with the same import names overwrite each other's files.
-check_other_distributions() {
+# Two distributions with the same import name overwrite each other's files.
+check_other_packages() {
     local found
     [ "$MMLAB" = mmlab ] || return 0
-    found=$(env_python -c '
-import importlib.metadata as metadata
-import sys
-def there(name):
-    try:
-        return bool(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return False
-print(*filter(there, sys.argv[1:]))' \
-        mmengine mmcv mmcv-full mmcv-lite mmpretrain mmdet mmsegmentation)
-    [ -z "$found" ] ||
-        fail "$ENV_DIR has OpenMMLab's own $found: keep these and run" \
-            "\`pip install --no-deps -e .\`, or uninstall them first"
+    if found=$(probe other_packages mmengine mmcv mmcv-full mmcv-lite \
+        mmpretrain mmdet mmsegmentation) && [ -n "$found" ]; then
+        fail "$ENV_DIR has OpenMMLab's own $found: to keep it, run" \
+            "\`pip install --no-deps -e .\` instead; else uninstall it first"
+    fi
 }
 
-preflight() {
-    local gib=$GIB_MORE
-    has_modules torch || gib=$GIB_FRESH
-    check_disk "$ENV_DIR" "$gib"
-    check_other_distributions
+check_before_install() {
+    if probe modules torch; then
+        check_disk "$ENV_DIR" 3
+    else
+        check_disk "$ENV_DIR" 8
+    fi
+    check_other_packages
     check_index
     if [ "$TRANSFER" -eq 1 ] && ! has_mmcv ops && ! find_mmcv_wheel; then
         check_compiler

@@ -1,6 +1,6 @@
-"""Check in a minute whether a pre-training config would run here.
+"""Check within a minute whether a pre-training config can run here.
 
-python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
+    python tools/misc/verify_setup.py configs/demo/unimoco_resnet18_fmnist.py
 
 Loads images, counts labels, trains for one step, writes one checkpoint and
 compares the disk space with what the run needs. Prints a table of what was
@@ -24,14 +24,12 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('config', help='path of the config')
-    parser.add_argument(
-        '--work-dir', help='folder that the run would write to'
-    )
+    parser.add_argument('--work-dir', help='output folder of the run')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='change settings of the config: key=value, as for tools/train.py',
+        help='override settings of the config: key=value',
     )
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Train a detector from a pre-trained checkpoint ('none': from random weights) on
-# a Slurm cluster. PARTITION, JOB_NAME, GPUS_PER_NODE (8, or all of fewer),
-# CPUS_PER_TASK and SRUN_ARGS may be set in the environment.
-#
 # usage: slurm_train.sh CONFIG CHECKPOINT GPUS [train.py arguments]
+#
+# Train a detector from a pre-trained checkpoint ('none' for random weights) on
+# a Slurm cluster. Environment variables: PARTITION (the cluster's default),
+# JOB_NAME, GPUS_PER_NODE (8, or GPUS if fewer), CPUS_PER_TASK (5), SRUN_ARGS.
 exec bash "$(dirname "${BASH_SOURCE[0]}")/../launch.sh" mmdet slurm train "$@"
