@@ -35,7 +35,7 @@ data_preprocessor = dict(
 view = [dict(type='RandomResizedCrop', scale=32)]
 load = dict(type='LoadImageFromFile')
 pack = dict(type='PackInputs')
-loader = dict(batch_size=4, num_workers=1,
+loader = dict(batch_size=4, num_workers=0,
               sampler=dict(type='DefaultSampler', shuffle=False))
 train_dataloader = dict(
     batch_size=4, num_workers=1, drop_last=True,
