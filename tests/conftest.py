@@ -4,12 +4,14 @@ import gc
 import importlib.metadata
 from functools import cache
 
+import mmengine.config.config
 import pytest
 import torch
 from mmengine.config import utils as config_utils
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from yapf.yapflib import yapf_api
 
 try:
     from hypothesis import settings
@@ -31,10 +33,22 @@ def scope_of_mmpretrain():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def metafiles_read_once():
-    """Cache metafiles: mmengine parses all of a host's for each base."""
+def quick_runners():
+    """Skip what takes a runner of mmengine longer than the steps of a test.
+
+    These are parsing all metafiles of a host for each base config (cached),
+    formatting configs by yapf, and looking for compilers.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config_utils, 'load', cache(config_utils.load))
+        for module in (mmengine.config.config, yapf_api):
+            patch.setattr(
+                module,
+                'FormatCode',
+                lambda text, **_: (text, True),
+                raising=False,
+            )
+        patch.setattr('mmengine.runner.runner.collect_env', dict)
         yield
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from image_folders import NARROW_RESNET, write_image_folder
-from mmengine.config import Config
 
 from mmunimoco import setup_check
 from mmunimoco.setup_check import verify_setup
@@ -38,8 +37,6 @@ work_dir = {work_dir!r}
 
 @pytest.fixture(autouse=True)
 def _without_slow_descriptions(monkeypatch):
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     monkeypatch.setattr(setup_check, 'collect_versions', dict)
 
 
