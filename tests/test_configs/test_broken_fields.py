@@ -170,7 +170,7 @@ BROKEN = {
     'ratio-and-list': (
         [f'{DATA}.label_list=path.txt'],
         DATA,
-        'label_ratio or label_list',
+        'label_ratio and label_list',
     ),
     'list-missing': (listed('none.txt'), DATA, 'label_list', 'none.txt'),
     'list-a-folder': (listed('empty'), DATA, 'label_list', 'not a file'),
