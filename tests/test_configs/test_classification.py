@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -53,7 +52,7 @@ def reduce(node):
         ResizeEdge=dict(scale=36),
         CenterCrop=dict(crop_size=32),
         MoCoV3ViT=dict(img_size=32),
-        EpochBasedTrainLoop=dict(max_epochs=1),
+        ExactEpochLoop=dict(max_epochs=1),
         KNNTestLoop=dict(k=(3, 5)),
     )
     node.update(small.get(node.get('type'), {}))
@@ -66,8 +65,10 @@ def reduce(node):
 @pytest.fixture
 def make_runner(data_roots, tmp_path, monkeypatch):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Looking for compilers takes longer than the steps do.
+    # Collecting the environment and formatting the config take longer than
+    # the steps.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     for name, root in data_roots.items():
         monkeypatch.setenv(f'{name.upper()}_ROOT', root)
 
@@ -140,7 +141,7 @@ class TestEveryConfig:
         depth = dict(resnet50=50, resnet18=18).get(name['backbone'])
         assert cfg.model.backbone.get('depth') == depth
         assert cfg.default_scope == 'mmpretrain'
-        assert cfg.custom_imports.imports == ['mmunimoco']
+        assert 'mmunimoco' in cfg.custom_imports.imports
         assert '_scope_' not in str(cfg)
         if name['task'] == 'knn':
             assert cfg.test_cfg.type == 'KNNTestLoop'
@@ -158,16 +159,6 @@ class TestEveryConfig:
             )
         assert loader.batch_size == int(name['batch'])
 
-    def test_metafile_lists_them_all(self):
-        meta = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
-        listed = {model['Config'] for model in meta['Models']}
-        files = {str(path.relative_to(ROOT)) for path in PATHS}
-        assert listed == files
-        assert all(model['Results'] is None for model in meta['Models'])
-        readme = (FOLDER / 'README.md').read_text()
-        for path in PATHS:
-            assert f'({path.name})' in readme
-
     def test_ask_for_the_checkpoint(self, make_runner):
         runner = make_runner(LINEAR[0], checkpoint=False)
         with pytest.raises(ValueError, match='init_cfg.checkpoint is empty'):
@@ -175,27 +166,6 @@ class TestEveryConfig:
 
 
 class TestLinearProbe:
-    def test_published_settings(self):
-        cfg = load(FOLDER / 'resnet50_8xb32-linear-steplr-100e_in1k.py')
-        assert cfg.optim_wrapper.optimizer == dict(
-            type='SGD', lr=30.0, momentum=0.9, weight_decay=0.0
-        )
-        assert cfg.param_scheduler == [
-            dict(
-                type='MultiStepLR',
-                by_epoch=True,
-                milestones=[60, 80],
-                gamma=0.1,
-            )
-        ]
-        steps = [t.type for t in cfg.train_dataloader.dataset.pipeline]
-        assert steps == [
-            'CheckedLoadImageFromFile',
-            'RandomResizedCrop',
-            'RandomFlip',
-            'PackInputs',
-        ]
-
     @pytest.mark.parametrize('path', LINEAR, ids=ids(LINEAR))
     def test_backbone_is_frozen_to_the_bit(self, path, make_runner):
         runner = make_runner(path)
