@@ -33,19 +33,28 @@ def mmpretrain_scope():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def fast_configs():
-    """Skip what takes mmengine seconds for each config of mmdet or mmseg.
+def quick_runners():
+    """Skip what takes a runner of mmengine longer than the steps of a test.
 
     It parses all metafiles of a package for each config inherited from it,
-    and formats the whole config each time its text is needed (four times a
-    run). Without formatting the text is the same Python on one line.
+    formats the whole config each time its text is needed (four times a run;
+    without formatting it is the same Python on one line), and looks for
+    compilers.
     """
+    import mmengine.config.config
     from mmengine.config import utils
     from yapf.yapflib import yapf_api
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, 'load', cache(utils.load))
-        patch.setattr(yapf_api, 'FormatCode', lambda text, **_: (text, True))
+        for module in (mmengine.config.config, yapf_api):
+            patch.setattr(
+                module,
+                'FormatCode',
+                lambda text, **_: (text, True),
+                raising=False,
+            )
+        patch.setattr('mmengine.runner.runner.collect_env', dict)
         yield
 
 

@@ -158,9 +158,6 @@ def detection_roots(tmp_path_factory):
 @pytest.fixture
 def make_runner(detection_roots, tmp_path, monkeypatch):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Looking for compilers and laying out the config take longer than steps.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     monkeypatch.setenv('PRETRAINED', str(tmp_path / 'pretrained.pth'))
 
     def make(path, **roots):

@@ -92,8 +92,6 @@ def segmentation_roots(tmp_path_factory):
 @pytest.fixture
 def make_runner(segmentation_roots, tmp_path, monkeypatch):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Looking for compilers takes longer than the steps do.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
     def make(path, root=None, **decode_head):
         file = tmp_path / 'pretrained.pth'

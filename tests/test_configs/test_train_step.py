@@ -54,10 +54,6 @@ def reduce(node, data_roots, batch_size):
 @pytest.fixture
 def make_runner(data_roots, tmp_path, monkeypatch):
     """Give a function that builds the runner of a reduced config."""
-    # Collecting the environment and formatting the config take longer than
-    # the step.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
 
     def make(path, **changes):
         cfg = Config.fromfile(path)

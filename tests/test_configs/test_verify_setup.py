@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from image_folders import NARROW_RESNET, write_image_folder
-from mmengine.config import Config
 
 from mmunimoco import setup_check
 from mmunimoco.setup_check import verify_setup
@@ -38,8 +37,6 @@ work_dir = {work_dir!r}
 
 @pytest.fixture(autouse=True)
 def _without_slow_descriptions(monkeypatch):
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     monkeypatch.setattr(setup_check, 'collect_versions', dict)
 
 
@@ -79,7 +76,7 @@ def test_no_problem(config, tmp_path):
     samples = '12 samples load, each 2 views of 3 x 32 x 32, torch.uint8'
     assert found['samples'].text == samples
     assert found['labels'].text == (
-        '6 of 12 images have a label, of 3 classes with 2 to 2 images each'
+        '6 of 12 images have a label, 3 classes with 2 to 2 each'
     )
     assert 'queue of 32 keys of 8' in found['model'].text
     assert 'for 4 images' in found['step'].text
@@ -129,6 +126,16 @@ def test_command_line(config, monkeypatch, capsys):
     folder = 'train_dataloader.dataset.dataset.data_prefix=gone'
     status, text = run('--cfg-options', folder)
     assert status == 1 and 'Fix:' in text and 'Problems: data' in text
+
+
+def test_fewer_images_than_a_batch(config):
+    """They are enough unless incomplete batches are dropped."""
+    changes = {'train_dataloader.dataset.dataset.indices': 3}
+    found = check(config, changes)
+    assert problems(found) == ['data']
+    assert 'drop_last=False' in found['data'].fix
+    found = check(config, {**changes, 'train_dataloader.drop_last': False})
+    assert not problems(found)
 
 
 def test_missing_data(config, tmp_path):

@@ -144,7 +144,6 @@ def data(tmp_path_factory):
 @pytest.fixture
 def train(tmp_path, monkeypatch, data):
     """Run tools/train.py in this process; return the last checkpoint."""
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
     def train(name, model, *arguments, lr=0.0, epochs=1):
         config, work_dir = tmp_path / f'{name}.py', tmp_path / name

@@ -84,7 +84,6 @@ def call(path, *arguments):
         kept._instance_dict.clear()
     command = [str(part) for part in (path, *arguments)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
         patch.setattr(sys, 'argv', command)
         runpy.run_path(command[0], run_name='__main__')
 

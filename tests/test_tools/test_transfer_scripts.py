@@ -252,7 +252,6 @@ def run_here(*command):
     for kept in (MessageHub, MMLogger, Visualizer):
         kept._instance_dict.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
         patch.setattr(sys, 'argv', [str(word) for word in command])
         patch.setenv('LOCAL_RANK', '0')
         runpy.run_path(sys.argv[0], run_name='__main__')
