@@ -33,12 +33,12 @@ model = dict(
 )
 data_preprocessor = dict(type='SelfSupDataPreprocessor')
 
-view_pipeline = [
+# The images are gray: no hue or saturation. On a black background brightness
+# changes the contrast as well, and mmcv's contrast alone takes longer than the
+# rest of this pipeline.
+__view = [
     dict(type='RandomResizedCrop', scale=28, crop_ratio_range=(0.6, 1.0)),
     dict(type='RandomFlip', prob=0.5),
-    # The images are gray: no hue or saturation. On a black background
-    # brightness changes the contrast as well, and mmcv's contrast alone takes
-    # longer than the rest of this pipeline.
     dict(type='ColorJitter', brightness=0.4, backend='cv2'),
 ]
 train_dataloader = dict(
@@ -58,9 +58,7 @@ train_dataloader = dict(
             ann_file={{_base_.val_dataloader.dataset.ann_file}},
             split='train',
             pipeline=[
-                dict(
-                    type='MultiView', num_views=2, transforms=[view_pipeline]
-                ),
+                dict(type='MultiView', num_views=2, transforms=[__view]),
                 dict(type='PackInputs'),
             ],
         ),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-CONFIG = 'configs/unimoco/unimoco_resnet18_8xb32-coslr-200e_in1k-10pct.py'
+CONFIG = 'configs/unimoco/unimoco_resnet18_8xb32-coslr-200e_in1k.py'
 DEMO = 'configs/demo/unimoco_resnet18_fmnist.py'
 DEMO_10PCT = 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
 TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
@@ -28,8 +28,9 @@ COMMON = [
 ]
 OPTIONS = [
     'model.head.queue_len=32',
-    # Lists are changed by index: of the pipeline, of the views, of the steps.
-    f'{PIPELINE}.1.transforms.0.0.scale=32',
+    'train_dataloader.dataset.label_ratio=0.1',
+    # Lists are changed by index.
+    f'{PIPELINE}.0.scale=32',
     *(f'{loader}.dataset.pipeline.2.crop_size=32' for loader in LOADERS[1:]),
     *(f'{loader}.batch_size=8' for loader in LOADERS),
 ]

@@ -8,31 +8,22 @@ from transfer_data.label_maps import picture, strips
 
 SPLITS = dict(training='train', validation='val')
 CLASSES = 150  # 1 ... 150 in the maps; 0 is what has no class
+WIDTH, HEIGHT = 80, 60
 
 
-def write_ade20k(root: Path, width: int = 80) -> Path:
+def write_ade20k(root: Path) -> Path:
     """Write images and label maps below ``root`` and return it.
 
-    The four images of either split hold every class between them, and each
-    holds pixels without a class.
-
-    Args:
-        root (Path): The folder that configs call
-            ``data/ade/ADEChallengeData2016``.
-        width (int): Width of the images, the height is 3/4 of it. Defaults
-            to 80.
-
-    Returns:
-        Path: ``root``.
+    The four images of a split hold every class between them, and each holds
+    pixels without a class.
     """
-    root = Path(root)
     rng = np.random.default_rng(0)
     for folder, split in SPLITS.items():
         for kind in ('images', 'annotations'):
             (root / kind / folder).mkdir(parents=True)
         for index in range(4):
             labels = [0, *range(1 + index, CLASSES + 1, 4)]
-            label_map = strips(labels, width * 3 // 4, width)
+            label_map = strips(labels, HEIGHT, WIDTH)
             name = f'{folder}/ADE_{split}_{index + 1:08d}'
             image = Image.fromarray(picture(label_map, rng))
             image.save(root / f'images/{name}.jpg')

@@ -27,52 +27,40 @@ THINGS = {
 }
 EGO_VEHICLE = 1  # ignored: train id 255
 CITIES = dict(train=['aachen', 'bochum'], val=['frankfurt'])
+IMAGES_PER_CITY = 2
+WIDTH, HEIGHT = 128, 64
 
 
-def write_cityscapes(
-    root: Path, width: int = 128, images_per_city: int = 2
-) -> Path:
+def write_cityscapes(root: Path) -> Path:
     """Write images, maps and annotations below ``root`` and return it.
 
     Every image holds all 19 classes, an ignored stripe, one object of each
-    of the 8 classes with instances, and a crowd of persons.
-
-    Args:
-        root (Path): The folder that configs call ``data/cityscapes``.
-        width (int): Width of the images; they are half as high. Defaults to
-            128.
-        images_per_city (int): There are two cities to train and one to
-            validate. Defaults to 2.
-
-    Returns:
-        Path: ``root``.
+    of the 8 classes with instances, and a crowd of persons. The configs call
+    ``root`` ``data/cityscapes``.
     """
-    root = Path(root)
     rng = np.random.default_rng(0)
     for split, cities in CITIES.items():
-        images = []
+        scenes = {}
         for city in cities:
-            for index in range(images_per_city):
+            for index in range(IMAGES_PER_CITY):
                 name = f'{city}_{index:06d}_000019'
-                instance_ids = _scene(width, rng)
-                _write_maps(root, split, name, instance_ids, rng)
-                images.append((name, instance_ids))
-        _write_annotations(root, split, images)
+                scenes[name] = _scene(rng)
+                _write_maps(root, split, name, scenes[name], rng)
+        _write_annotations(root, split, scenes)
     return root
 
 
-def _scene(width: int, rng: np.random.Generator) -> np.ndarray:
-    """Instance ids (width / 2, width), uint16, of objects before stuff."""
-    height = width // 2
-    scene = strips(LABEL_IDS, height, width).astype(np.uint16)
-    scene[-height // 16 :] = EGO_VEHICLE
-    cell = width // 5
+def _scene(rng: np.random.Generator) -> np.ndarray:
+    """Return instance ids (HEIGHT, WIDTH), uint16: objects before stuff."""
+    scene = strips(LABEL_IDS, HEIGHT, WIDTH).astype(np.uint16)
+    scene[-HEIGHT // 16 :] = EGO_VEHICLE
+    cell = WIDTH // 5
     for place, label in enumerate([*THINGS, 24]):
         row, column = divmod(place, 5)
         side = int(rng.integers(cell * 3 // 5, cell - 2))
         top = row * cell + int(rng.integers(1, cell - side))
         left = column * cell + int(rng.integers(1, cell - side))
-        # A crowd has the label alone, an object a number below 1000 too.
+        # A crowd has its label as id, an object label * 1000 + number.
         crowd = place == len(THINGS)
         scene[top : top + side, left : left + side] = (
             label if crowd else label * 1000
@@ -87,14 +75,12 @@ def _write_maps(root, split, name, instance_ids, rng):
     train_ids = np.full_like(label_ids, 255)
     for train_id, label in enumerate([*LABEL_IDS, *THINGS]):
         train_ids[label_ids == label] = train_id
-    city = name.split('_')[0]
+    place = f'{split}/{name.split("_")[0]}/{name}'
     files = {
-        f'leftImg8bit/{split}/{city}/{name}_leftImg8bit': picture(
-            label_ids, rng
-        ),
-        f'gtFine/{split}/{city}/{name}_gtFine_instanceIds': instance_ids,
-        f'gtFine/{split}/{city}/{name}_gtFine_labelIds': label_ids,
-        f'gtFine/{split}/{city}/{name}_gtFine_labelTrainIds': train_ids,
+        f'leftImg8bit/{place}_leftImg8bit': picture(label_ids, rng),
+        f'gtFine/{place}_gtFine_instanceIds': instance_ids,
+        f'gtFine/{place}_gtFine_labelIds': label_ids,
+        f'gtFine/{place}_gtFine_labelTrainIds': train_ids,
     }
     for stem, pixels in files.items():
         path = root / f'{stem}.png'
@@ -102,32 +88,34 @@ def _write_maps(root, split, name, instance_ids, rng):
         Image.fromarray(pixels).save(path)
 
 
-def _write_annotations(root, split, images):
+def _write_annotations(root, split, scenes):
     """Write what mmdet's ``cityscapes.py`` converter makes of the maps."""
-    content = dict(images=[], categories=[], annotations=[])
-    content['categories'] = [dict(id=i, name=n) for i, n in THINGS.items()]
-    for image_id, (name, instance_ids) in enumerate(images):
+    images, annotations = [], []
+    for image_id, (name, instance_ids) in enumerate(scenes.items()):
         city = name.split('_')[0]
-        height, width = instance_ids.shape
-        content['images'].append(
+        images.append(
             dict(
                 id=image_id,
                 file_name=f'{city}/{name}_leftImg8bit.png',
-                height=height,
-                width=width,
+                height=HEIGHT,
+                width=WIDTH,
                 segm_file=f'{city}/{name}_gtFine_labelIds.png',
             )
         )
         for instance_id in np.unique(instance_ids[instance_ids >= 24]):
-            content['annotations'].append(
+            annotations.append(
                 dict(
-                    id=len(content['annotations']),
+                    id=len(annotations),
                     image_id=image_id,
                     **_annotation(instance_ids, int(instance_id)),
                 )
             )
+    categories = [dict(id=i, name=name) for i, name in THINGS.items()]
     path = root / f'annotations/instancesonly_filtered_gtFine_{split}.json'
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = dict(
+        images=images, categories=categories, annotations=annotations
+    )
     path.write_text(json.dumps(content))
 
 

@@ -13,6 +13,7 @@ from transfer_data.label_maps import picture, strips
 
 CLASSES = 21  # 0 is the background
 BORDER = 255  # around every object of VOC's own maps: ignored
+WIDTH, HEIGHT = 84, 63
 NAMES = dict(
     train=['2007_000032', '2007_000039'],
     val=['2007_000033', '2007_000042'],
@@ -20,20 +21,11 @@ NAMES = dict(
 )
 
 
-def write_voc12aug(root: Path, width: int = 84) -> Path:
+def write_voc12aug(root: Path) -> Path:
     """Write images, label maps and lists below ``root`` and return it.
 
     Every image holds all 21 classes.
-
-    Args:
-        root (Path): The folder that configs call ``data/VOCdevkit/VOC2012``.
-        width (int): Width of the images, the height is 3/4 of it. Defaults
-            to 84.
-
-    Returns:
-        Path: ``root``.
     """
-    root = Path(root)
     rng = np.random.default_rng(0)
     lists = root / 'ImageSets/Segmentation'
     lists.mkdir(parents=True)
@@ -42,7 +34,7 @@ def write_voc12aug(root: Path, width: int = 84) -> Path:
     for split, names in NAMES.items():
         (lists / f'{split}.txt').write_text('\n'.join(names) + '\n')
         for name in names:
-            label_map = strips(range(CLASSES), width * 3 // 4, width)
+            label_map = strips(range(CLASSES), HEIGHT, WIDTH)
             image = Image.fromarray(picture(label_map, rng))
             image.save(root / f'JPEGImages/{name}.jpg')
             _write_map(root, split, name, label_map)
@@ -54,7 +46,6 @@ def _write_map(root, split, name, label_map):
         path = root / f'SegmentationClassAug/{name}.png'
         Image.fromarray(label_map).save(path)
         return
-    label_map = label_map.copy()
     label_map[[0, -1]] = BORDER
     image = Image.fromarray(label_map)
     colours = np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8)
