@@ -141,8 +141,7 @@ class _Report:
 
 
 def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ['']
-    return f'{type(error).__name__}: {lines[0]}'
+    return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
 
 
 def _describe_versions() -> tuple[str, bool]:
@@ -174,7 +173,9 @@ def _build_dataset(cfg: Config) -> tuple[str, Any]:
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     dataset.full_init()
     count, batch = len(dataset), cfg.train_dataloader.batch_size
-    if count < batch and (cfg.train_dataloader.get('drop_last') or not count):
+    if count == 0:
+        raise ValueError('there are no images')
+    if count < batch and cfg.train_dataloader.get('drop_last'):
         raise SetupError(
             f'{count} images do not fill one batch of {batch}',
             f'set train_dataloader.batch_size={count} or less, or '
@@ -241,11 +242,8 @@ def _count_labels(cfg: Config, dataset: Any) -> tuple[str, bool]:
                 f'set {field} to {len(counts)} or more, or correct the labels',
             )
     counts = counts[counts > 0]
-    classes = f'{len(counts)} classes with {counts.min()} to {counts.max()}'
-    text = (
-        f'{labeled} of {total} images have a label, of {classes} images each'
-    )
-    return text, True
+    text = f'{len(counts)} classes with {counts.min()} to {counts.max()}'
+    return f'{labeled} of {total} images have a label, {text} each', True
 
 
 def _load_evaluation_samples(cfg: Config) -> tuple[str, bool]:
@@ -270,11 +268,8 @@ def _load_evaluation_samples(cfg: Config) -> tuple[str, bool]:
 
 def _make_folder(cfg: Config, stack: ExitStack) -> tuple[str, Path]:
     """Make a temporary folder in the file system of the work folder."""
-    folder = tempfile.TemporaryDirectory(
-        prefix='.setup_check-',
-        dir=_existing_parent(cfg),
-        ignore_cleanup_errors=True,
-    )
+    parent = _existing_parent(cfg)
+    folder = tempfile.TemporaryDirectory(prefix='.setup_check-', dir=parent)
     path = Path(stack.enter_context(folder))
     return f'{cfg.work_dir} can be written', path
 
@@ -304,7 +299,7 @@ def _build(cfg: Config, folder: Path) -> tuple[str, Runner]:
             interval=-1, save_last=False, save_best=None
         )
     loader = cfg.train_dataloader
-    loader.update(num_batch_per_epoch=1, persistent_workers=False)
+    loader.persistent_workers = False
     loader.setdefault('collate_fn', dict(type='default_collate'))
     if get_device() == 'cpu':
         _reduce_for_cpu(cfg)
@@ -344,6 +339,8 @@ class _LossHook(Hook):
 def _train_one_step(runner: Runner, dataset: Any) -> tuple[str, bool]:
     loader, hook = runner._train_dataloader, _LossHook()
     loader['dataset'] = dataset  # built already
+    if len(dataset) > loader['batch_size']:
+        loader['num_batch_per_epoch'] = 1
     runner.register_hook(hook, priority='HIGHEST')
     start = time.monotonic()
     runner.train()

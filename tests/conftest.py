@@ -1,22 +1,22 @@
-"""What all tests share."""
+"""Fixtures and order of all tests.
+
+mmengine and torch are imported in functions: the process that only distributes
+tests among others (pytest-xdist) then starts without them.
+"""
 
 import gc
 import importlib.metadata
+from collections import Counter
 from functools import cache
 
 import pytest
-import torch
-from mmengine.config import utils as config_utils
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
 
 try:
     from hypothesis import settings
-except ImportError:  # the tests of GPUs do without
+except ImportError:  # not needed by the tests for GPUs
     pass
 else:
-    # The same examples in every run, and none remembered between runs.
+    # The same examples in every run.
     settings.register_profile(
         'repeatable', deadline=None, derandomize=True, database=None
     )
@@ -24,32 +24,57 @@ else:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def scope_of_mmpretrain():
-    """The last Runner of the process before may have left mmdet's."""
+def mmpretrain_scope():
+    """Reset the default scope, which the last Runner may have changed."""
+    from mmengine.registry import DefaultScope
+
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
 
 
 @pytest.fixture(scope='session', autouse=True)
-def metafiles_read_once():
-    """Cache metafiles: mmengine parses all of a host's for each base."""
+def quick_runners():
+    """Skip what takes a runner of mmengine longer than the steps of a test.
+
+    It parses all metafiles of a package for each config inherited from it,
+    formats the whole config each time its text is needed (four times a run;
+    without formatting it is the same Python on one line), and looks for
+    compilers.
+    """
+    import mmengine.config.config
+    from mmengine.config import utils
+    from yapf.yapflib import yapf_api
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config_utils, 'load', cache(config_utils.load))
+        patch.setattr(utils, 'load', cache(utils.load))
+        for module in (mmengine.config.config, yapf_api):
+            patch.setattr(
+                module,
+                'FormatCode',
+                lambda text, **_: (text, True),
+                raising=False,
+            )
+        patch.setattr('mmengine.runner.runner.collect_env', dict)
         yield
 
 
 @pytest.fixture(autouse=True)
 def no_earlier_run():
-    """Runs of one name within a second would share what mmengine keeps."""
+    """Forget earlier runs: mmengine names runs by the second they start."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
     for kept in (MessageHub, MMLogger, Visualizer):
         kept._instance_dict.clear()
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the longest; skip what needs a GPU where there is none."""
-    # Files with long tests at the end would leave all but one process idle.
-    slow = {item.path for item in items if 'slow' in item.keywords}
-    items.sort(key=lambda item: item.path not in slow)
+    """Run the longest files first; skip GPU tests without a GPU."""
+    import torch
+
+    # A long file that starts last would leave the other processes idle.
+    slow = Counter(item.path for item in items if 'slow' in item.keywords)
+    items.sort(key=lambda item: -slow[item.path])
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason='needs a CUDA device')
@@ -68,7 +93,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-# Of what decides whether a test passes, by the names of the distributions.
 RELEASES = (
     *('torch', 'torchvision', 'numpy', 'onedl-mmengine', 'mmengine'),
     *('onedl-mmcv', 'mmcv', 'mmcv-lite', 'onedl-mmpretrain', 'mmpretrain'),
@@ -77,7 +101,7 @@ RELEASES = (
 
 
 def pytest_report_header():
-    """Name the stack that a run is about."""
+    """Show the releases of the stack."""
     found = []
     for name in RELEASES:
         try:

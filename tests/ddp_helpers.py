@@ -1,6 +1,6 @@
-"""Run a test function on several gloo processes and collect the results.
+"""Run a test function in several gloo processes and collect the results.
 
-Use, from a test module::
+In a test module::
 
     from ddp_helpers import run_ddp
 
@@ -27,8 +27,8 @@ from multiprocessing import connection, get_context
 from pathlib import Path
 from typing import Any
 
-# Processes are forked from a server that has imported the heavy modules once
-# and runs no threads: as quick as a fork, as clean as a spawn.
+# Processes are forked from a server that has imported these modules and has no
+# threads: as fast as fork, as safe as spawn.
 _PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models']
 
 
@@ -42,20 +42,20 @@ def run_ddp(
     """Call ``function(rank, world_size, *args)`` in a gloo group.
 
     Args:
-        function (Callable): A function on the top level of a test module.
-            In it the default process group is initialised, torch has one
-            thread, and RANK, WORLD_SIZE, LOCAL_RANK are set.
+        function (Callable): A top-level function of a test module. It runs
+            with an initialised default process group, one torch thread and
+            RANK, WORLD_SIZE and LOCAL_RANK set.
         world_size (int): Number of processes, at least 1.
-        tmp_path (Path): Folder for the file of the rendezvous.
-        *args: Anything that can be pickled.
-        timeout (float): Seconds after which the processes are ended.
+        tmp_path (Path): Folder for the rendezvous file.
+        *args: Picklable arguments.
+        timeout (float): Seconds after which the processes are killed.
 
     Returns:
-        list: What each rank returned, in rank order; tensors by value.
+        list: Results in rank order, tensors by value.
 
     Raises:
-        RuntimeError: If a rank raised, with its traceback, or died.
-        TimeoutError: If the ranks were not done in time.
+        RuntimeError: If a rank raised (with its traceback) or died.
+        TimeoutError: If a rank did not finish in time.
     """
     context = get_context('forkserver')
     context.set_forkserver_preload(_PRELOAD)
@@ -92,7 +92,7 @@ def run_ddp(
 
 
 def _collect(pipes: list, deadline: float) -> list[Any]:
-    """Wait for every rank's answer; the first failure ends the waiting."""
+    """Wait for all ranks, or for the first failure."""
     answers, failures = {}, []
     while len(answers) < len(pipes) and not failures:
         waiting = [p for rank, p in enumerate(pipes) if rank not in answers]
@@ -114,21 +114,21 @@ def _receive(pipe: Any) -> tuple[bool, Any]:
     try:
         return pickle.loads(pipe.recv_bytes())
     except EOFError:
-        return False, 'died without an answer.'
+        return False, 'died without a result.'
 
 
 def _run_rank(job: dict, rank: int, sender: Any) -> None:
-    """Body of one process: always answers (ok, result or traceback)."""
+    """Run one process: sends (ok, result or traceback)."""
     try:
         message = pickle.dumps((True, _call(job, rank)))
-    except BaseException:  # the parent raises it again
+    except BaseException:  # raised again by the parent
         answer = f'raised:\n{traceback.format_exc()}'
         message = pickle.dumps((False, answer))
     sender.send_bytes(message)
 
 
 def _call(job: dict, rank: int) -> Any:
-    # Not above: in a plain import of this module torch is not needed.
+    # Importing this module does not need torch.
     import torch
     import torch.distributed as dist
 
@@ -148,8 +148,8 @@ def _call(job: dict, rank: int) -> Any:
         timeout=timedelta(seconds=job['timeout']),
     )
     result = getattr(module, job['function'])(rank, world_size, *args)
-    # The group ends with its process. To destroy it hangs now and then in old
-    # releases of torch: it waits for threads that wait for Python's lock.
+    # The group ends with its process. Destroying it sometimes hangs in old
+    # releases of torch, waiting for threads that wait for the GIL.
     dist.barrier()
     return result
 
@@ -157,7 +157,7 @@ def _call(job: dict, rank: int) -> Any:
 def _load_module(name: str, path: str) -> Any:
     """Load a test module under the name pytest gave it.
 
-    pytest's importlib mode names modules so that no import finds them.
+    The names of pytest's importlib mode cannot be imported.
     """
     if name in sys.modules:
         return sys.modules[name]

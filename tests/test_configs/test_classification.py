@@ -85,9 +85,6 @@ def test_published_settings_of_the_linear_probe():
 @pytest.fixture
 def make_runner(data_roots, tmp_path, monkeypatch):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Both take longer than the steps.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     for name, root in data_roots.items():
         monkeypatch.setenv(f'{name.upper()}_ROOT', root)
 

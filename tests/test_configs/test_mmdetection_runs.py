@@ -124,9 +124,6 @@ def roots(tmp_path_factory):
 @pytest.fixture
 def make_runner(roots, tmp_path, monkeypatch):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Both take longer than the steps.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     monkeypatch.setenv('PRETRAINED', str(tmp_path / 'pretrained.pth'))
     for name, root in roots.items():
         monkeypatch.setenv(name, str(root))

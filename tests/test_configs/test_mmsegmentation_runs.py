@@ -91,11 +91,8 @@ def small_config(path):
 
 
 @pytest.fixture
-def make_runner(roots, tmp_path, monkeypatch):
+def make_runner(roots, tmp_path):
     """Return a function: config path to reduced runner with a checkpoint."""
-    # Both take longer than the steps.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     vit = dict(type='MoCoV3ViT', arch=VIT_ARCH, img_size=32, patch_size=16)
 
     def make(path, root=None, **changes):

@@ -84,9 +84,6 @@ def reduced(path, work_dir):
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
     """Return a function: train a copy with other lines in its block."""
-    # Both take longer than the steps.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
     monkeypatch.chdir(folder)
     monkeypatch.setenv('PRETRAINED', str(folder / 'pretrained.pth'))
 

@@ -41,11 +41,8 @@ SMALL = dict(
 
 
 @pytest.fixture
-def make_runner(data_roots, tmp_path, monkeypatch):
+def make_runner(data_roots, tmp_path):
     """Return a function that builds the runner of a reduced config."""
-    # Both take longer than the step.
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
 
     def make(name, **changes):
         cfg = Config.fromfile(FOLDER / f'{name}.py')

@@ -1,4 +1,4 @@
-"""The command lines of tools/model_converters, and training from them."""
+"""The commands in tools/model_converters, and training from their results."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ def from_ours():
 
 @pytest.fixture(scope='module')
 def published(tmp_path_factory):
-    """MoCo's file, written as torch did at its time."""
+    """A checkpoint of MoCo in the file format of its time."""
     path = tmp_path_factory.mktemp('moco') / 'moco.pth.tar'
     checkpoint, *_ = moco_checkpoint()
     torch.save(checkpoint, path, _use_new_zipfile_serialization=False)
@@ -72,9 +72,7 @@ def test_to_mmunimoco(published, converted, to_ours, capsys):
     assert os.listdir(converted.parent) == ['moco.pth']
 
 
-def test_to_mmunimoco_says_what_is_wrong(
-    tmp_path, converted, to_ours, from_ours, capsys
-):
+def test_problem_is_printed(tmp_path, converted, to_ours, from_ours, capsys):
     out = tmp_path / 'out.pth'
     cut = tmp_path / 'cut.pth'
     cut.write_bytes(converted.read_bytes()[:5000])
@@ -92,7 +90,7 @@ def test_to_mmunimoco_says_what_is_wrong(
     assert 'is a folder' in capsys.readouterr().err
 
 
-def test_safetensors_go_out_and_in(
+def test_safetensors_round_trip(
     tmp_path, converted, from_ours, to_ours, capsys
 ):
     pytest.importorskip('safetensors')
@@ -146,7 +144,6 @@ def data(tmp_path_factory):
 @pytest.fixture
 def train(tmp_path, monkeypatch, data):
     """Run tools/train.py in this process; return the last checkpoint."""
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
 
     def train(name, model, *arguments, lr=0.0, epochs=1):
         config, work_dir = tmp_path / f'{name}.py', tmp_path / name
@@ -162,8 +159,8 @@ def train(tmp_path, monkeypatch, data):
 
 
 @pytest.mark.parametrize('option', ['load_from', 'resume'])
-def test_moco_trains_on_as_unimoco(converted, train, option):
-    """With learning rate 0 only momentum encoder and queues move."""
+def test_moco_continues_as_unimoco(converted, train, option):
+    """With learning rate 0 only momentum encoder and queues change."""
     arguments = ['--cfg-options', f'load_from={converted}']
     if option == 'resume':
         arguments = ['--resume', converted]
@@ -187,7 +184,7 @@ def test_moco_trains_on_as_unimoco(converted, train, option):
         key = f'encoder_k.module.{twin}.weight'
         moved = old[key].lerp(query, 0.01).lerp(query, 0.01)
         torch.testing.assert_close(new[key], moved)
-    # Two batches of four are written from the stored place on: 4 ... 11.
+    # Two batches of four are enqueued from the stored pointer on: 4 to 11.
     assert new['encoder_k.steps'] == 3
     assert new['head.queue_ptr'] == 0
     assert torch.equal(new['head.queue'][:4], old['head.queue'][:4])
@@ -198,7 +195,7 @@ def test_moco_trains_on_as_unimoco(converted, train, option):
 
 
 def test_mmpretrain_resumes_as_unimoco(tmp_path, train, to_ours):
-    """Epoch, optimizer and schedule go on too."""
+    """Epoch, optimizer and schedule continue too."""
     neck = dict(
         type='MoCoV2Neck',
         in_channels=FEATURES,
@@ -221,8 +218,8 @@ def test_mmpretrain_resumes_as_unimoco(tmp_path, train, to_ours):
     assert (end['meta']['epoch'], end['meta']['iter']) == (2, 4)
     assert end['state_dict']['encoder_k.steps'] == 4
     assert end['param_schedulers'][0]['last_step'] == 2
-    # Momentum of every trained parameter is in the first optimizer, and the
-    # last learning rate is that after the milestone.
+    # Every trained parameter has its momentum, and the learning rate is that
+    # after the milestone.
     old = read_checkpoint(ours)['optimizer']
     assert old['state'].keys() == end['optimizer']['state'].keys()
     assert len(old['state']) == 64

@@ -47,7 +47,7 @@ def test_moco_becomes_unimoco(depth, version, prefix, labels):
     assert torch.equal(model.head.queue, queue.T)
     assert model.head.label_queue.tolist() == (labels or [-1] * 12)
     assert model.head.queue_ptr.tolist() == [4]
-    # At 0 the first step would overwrite the momentum encoder.
+    # At step 0 the momentum encoder would be overwritten.
     assert model.encoder_k.steps == 1
 
 
@@ -117,7 +117,7 @@ def test_mmpretrain_becomes_unimoco():
     assert meta['normalization'] == dict(
         mean=[1, 2, 3], std=[4, 5, 6], to_rgb=True
     )
-    # Without optimizer it is not resumed where it stood.
+    # Without optimizer it resumes at epoch 0.
     assert (meta['epoch'], meta['iter']) == (0, 0)
     assert meta['converted_from']['epoch'] == 7
 
@@ -224,12 +224,12 @@ def drop(state, start):
         (lambda s: drop(s, 'module.queue_ptr'), 'auto', 'no queue_ptr'),
     ],
 )
-def test_what_does_not_fit_is_named(published, change, source, message):
+def test_problem_is_named(published, change, source, message):
     with pytest.raises(ValueError, match=message):
         to_mmunimoco(change(published), source)
 
 
-def test_backbone_alone_is_enough(published):
+def test_backbone_alone(published):
     state = {
         k: v for k, v in published.items() if k.startswith('module.encoder_q.')
     }

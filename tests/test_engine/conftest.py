@@ -6,12 +6,6 @@ import pytest
 from mmengine.logging import MMLogger
 
 
-@pytest.fixture(autouse=True)
-def quick_runners(monkeypatch):
-    """Skip mmengine's search for compilers, which takes seconds."""
-    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-
-
 @pytest.fixture
 def log(caplog):
     """Messages of mmengine's current logger."""

@@ -70,12 +70,6 @@ def config(folder, work_dir, max_broken, **changes):
     return Config(cfg | changes)
 
 
-@pytest.fixture(autouse=True)
-def quick_config(monkeypatch):
-    # Formatting it takes a second.
-    monkeypatch.setattr(Config, 'pretty_text', property(repr))
-
-
 @pytest.mark.parametrize(('workers', 'by_epoch'), [(0, True), (2, False)])
 def test_listed_after_each_epoch(folder, tmp_path, log_of, workers, by_epoch):
     cfg = config(folder, tmp_path / 'run', 3)

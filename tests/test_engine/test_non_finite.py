@@ -17,6 +17,7 @@ from mmunimoco.engine.finite_steps import (
     any_not_finite,
     guard_optimizers,
 )
+from mmunimoco.models.labels import SampleLabels
 
 HOOK = dict(type='NonFiniteLossHook', interval=3)
 NAN, INF = float('nan'), float('inf')
@@ -311,7 +312,8 @@ def test_keys_that_are_not_finite_are_not_enqueued():
     before = {k: v.clone() for k, v in head.named_buffers()}
     query, key = nn.functional.normalize(torch.randn(2, 5, 16), dim=2)
     key[1, 3], key[4] = NAN, INF
-    head.loss(query, key, torch.tensor([0, 1, 2, -1, 1]), torch.arange(5))
+    labels = torch.tensor([0, 1, 2, -1, 1])
+    head.loss(query, key, SampleLabels(labels, torch.arange(5)))
     assert head.queue_ptr == 5
     kept = torch.tensor([1, 4])
     for name in ('queue', 'label_queue', 'index_queue'):

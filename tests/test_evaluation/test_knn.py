@@ -56,7 +56,7 @@ def test_scores_equal_scikit_learn(k):
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-6)
 
 
-def test_half_bank_is_compared_in_the_type_of_the_queries():
+def test_half_precision_bank():
     queries, bank, labels, classes = _data()
     queries, half = queries.float(), bank.half()
     similarities, rows = topk_neighbours(queries, half, 5, bank_chunk=50)
@@ -65,7 +65,7 @@ def test_half_bank_is_compared_in_the_type_of_the_queries():
     assert torch.equal(rows, expected.indices)
 
 
-def test_bank_smaller_than_k_is_filled_up():
+def test_bank_smaller_than_k():
     similarities, rows = topk_neighbours(torch.eye(3), torch.eye(3)[:2], 4)
     assert (rows[:, 2:] == -1).all()
     assert torch.isinf(similarities[:, 2:]).all()
@@ -90,7 +90,7 @@ def test_extreme_temperatures_do_not_overflow():
         torch.testing.assert_close(scores.sum(1), torch.ones(len(scores)))
 
 
-def test_memory_stays_within_the_chunks(monkeypatch):
+def test_memory_is_limited_to_a_chunk(monkeypatch):
     """No product larger than a chunk of queries by a chunk of the bank."""
     largest = 0
     original = torch.Tensor.__matmul__
@@ -118,7 +118,7 @@ def test_memory_stays_within_the_chunks(monkeypatch):
         (dict(queries=torch.ones(2, 3)), 'same D'),
     ],
 )
-def test_bad_arguments_are_named(change, message):
+def test_invalid_argument(change, message):
     queries, bank, labels, classes = _data()
     arguments = dict(
         queries=queries,

@@ -35,7 +35,7 @@ data_preprocessor = dict(
 view = [dict(type='RandomResizedCrop', scale=32)]
 load = dict(type='LoadImageFromFile')
 pack = dict(type='PackInputs')
-loader = dict(batch_size=4, num_workers=1,
+loader = dict(batch_size=4, num_workers=0,
               sampler=dict(type='DefaultSampler', shuffle=False))
 train_dataloader = dict(
     batch_size=4, num_workers=1, drop_last=True,
@@ -84,7 +84,6 @@ def call(path, *arguments):
         kept._instance_dict.clear()
     command = [str(part) for part in (path, *arguments)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
         patch.setattr(sys, 'argv', command)
         runpy.run_path(command[0], run_name='__main__')
 
@@ -181,7 +180,7 @@ def test_out_item_needs_out(config):
 
 
 @pytest.mark.slow
-def test_several_processes_train_test_and_resume_one_model(config):
+def test_several_processes_train_one_model_that_one_resumes(config):
     """Two ranks share each step: 21 images, 2 x 4 a step, 2 steps an epoch."""
     work_dir = config.parent / 'trained_by_two'
     output = run(
@@ -195,16 +194,6 @@ def test_several_processes_train_test_and_resume_one_model(config):
     state = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
     assert state['meta']['iter'] == 4
     assert int(state['state_dict']['head.queue_ptr']) == 4 * 8 % 12
-    logged = [knn(line) for line in scalars(work_dir) if 'knn/top1' in line]
-    out = config.parent / 'metrics_of_two.json'
-    run(
-        'bash',
-        *(TOOLS / 'dist_test.sh', config, work_dir / 'epoch_2.pth', 2),
-        *('--out', out, '--out-item', 'metrics'),
-        *('--work-dir', config.parent / 'tested_by_two'),
-        PORT=free_port(),
-    )
-    assert knn(json.loads(out.read_text())) == pytest.approx(logged[-1])
     call(
         TOOLS / 'train.py',
         config,
@@ -214,13 +203,6 @@ def test_several_processes_train_test_and_resume_one_model(config):
     )
     state = torch.load(work_dir / 'epoch_3.pth', weights_only=False)
     assert state['meta']['epoch'] == 3
-
-
-def test_mmpretrains_train_runs_the_config(config):
-    work_dir = config.parent / 'theirs'
-    call(THEIR_TOOLS / 'train.py', config, '--work-dir', work_dir)
-    assert (work_dir / 'epoch_2.pth').is_file()
-    assert any('knn/top1' in line for line in scalars(work_dir))
 
 
 def test_checkpoint_that_does_not_fit_is_refused(config):

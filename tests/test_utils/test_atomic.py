@@ -3,7 +3,7 @@ import pytest
 from mmunimoco.utils.atomic import write_atomic
 
 
-def test_write_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / 'folder' / 'file'
     write_atomic(path, 'old')
     with pytest.raises(TypeError):
@@ -12,9 +12,7 @@ def test_write_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_write_atomic_leaves_nothing_behind_when_renaming_fails(
-    tmp_path, monkeypatch
-):
+def test_failed_rename_leaves_no_file(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 

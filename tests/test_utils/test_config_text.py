@@ -1,7 +1,7 @@
 from mmunimoco.utils.config_text import config_value
 
 
-def test_config_is_read_not_run(tmp_path):
+def test_config_is_not_executed(tmp_path):
     mark = tmp_path / 'mark'
     text = (
         f"a = open({str(mark)!r}, 'w')\nb = dict(c=[dict(d=-1)], **{{'e': 2}})"
@@ -20,7 +20,7 @@ model = dict(backbone=dict(depth=18, **{'style': 'pytorch'}), head=build())
 model = dict(backbone=dict(depth=50, arch=None), head=build())
 """
     assert config_value(text, 'model', 'backbone') == dict(depth=50, arch=None)
-    # What is beside it may be no literal; what is asked for must be one.
+    # Only what is asked for must be literals.
     assert config_value(text, 'model') is None
     assert config_value(text, 'model', 'backbone', 'depth') is None
     assert config_value(text, 'model', 'neck') is None

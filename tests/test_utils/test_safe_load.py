@@ -4,9 +4,7 @@ import argparse
 import io
 import os
 import tarfile
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from foreign_checkpoints import RunsCode
 from mmengine.logging import HistoryBuffer
 from torch import serialization
 
-from mmunimoco.utils import safe_load
 from mmunimoco.utils.safe_load import read_checkpoint, safe_torch_load
 
 
@@ -132,26 +129,3 @@ def test_not_a_dict(tmp_path):
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.pth does not exist'):
         read_checkpoint(tmp_path / 'gone.pth')
-
-
-def test_two_threads_at_once(tmp_path, hostile, mark, monkeypatch):
-    """Overlapping calls do not see each other and leave torch as it was."""
-    good = tmp_path / 'good.pth'
-    torch.save({'history': HistoryBuffer([2.0], [1])}, good)
-    both_inside = threading.Barrier(2, timeout=60)
-    refuse_archives = safe_load._refuse_archives
-
-    def wait_inside(stream):
-        both_inside.wait()
-        refuse_archives(stream)
-
-    monkeypatch.setattr(safe_load, '_refuse_archives', wait_inside)
-    list_allowed = getattr(serialization, 'get_safe_globals', list)
-    before = torch.load, list_allowed()
-    with ThreadPoolExecutor(2) as pool:
-        reads = [pool.submit(read_checkpoint, p) for p in (good, hostile)]
-    assert reads[0].result()['history'].mean() == 2.0
-    with pytest.raises(ValueError, match='can execute any code'):
-        reads[1].result()
-    assert not mark.exists()
-    assert (torch.load, list_allowed()) == before
