@@ -1,4 +1,4 @@
-"""A config with one wrong field: one line names it, before training starts."""
+"""A wrong field of a config is named in one line, before training starts."""
 
 import runpy
 import sys
@@ -13,7 +13,7 @@ from mmunimoco.models import UniMoCo
 ROOT = Path(__file__).parents[2]
 OURS = ROOT / 'tools/train.py'
 THEIRS = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
-# Twelve images of three classes, kNN, and the runtime that is shipped.
+# Twelve images of three classes, kNN, and the shipped runtime.
 CONFIG = """
 _base_ = [{runtime!r}]
 model = dict(
@@ -56,7 +56,7 @@ LISTS = {
 
 
 class Started(Exception):
-    """The first step of training is reached."""
+    """Raised by the first step of training."""
 
 
 @pytest.fixture(scope='module')
@@ -64,7 +64,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('broken')
     write_image_folder(folder / 'train', per_class=4)
     (folder / 'empty').mkdir()
-    (folder / 'no_images/class_0').mkdir(parents=True)
     for name, content in LISTS.items():
         (folder / name).write_bytes(content)
     text = CONFIG.format(
@@ -78,7 +77,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def train(folder, monkeypatch):
-    """Give a function that runs a tool on the config until training starts."""
+    """Return a function: run a tool on the config until training starts."""
 
     def start(*_, **__):
         raise Started
@@ -99,22 +98,15 @@ def listed(name):
     return [f'{DATA}.label_ratio=None', f'{DATA}.label_list={name}']
 
 
-# Changed settings, and what the message has to say: the field, and what is
-# wrong or to be done.
+# Overrides, and parts of the message: the field, what is wrong, what to do.
 BROKEN = {
     'queue-empty': (['model.head.queue_len=0'], 'model.head.queue_len', '> 0'),
     'tau-zero': (['model.head.temperature=0'], 'model.head.temperature'),
-    'tau-negative': (
-        ['model.head.temperature=-0.2'],
-        'model.head.temperature',
-        '-0.2',
-    ),
     'tau-of-positives': (
         ['model.head.positive_temperature=0'],
         'model.head.positive_temperature',
     ),
     'momentum-high': (['model.momentum=1.5'], 'model.momentum', '[0, 1]'),
-    'momentum-low': (['model.momentum=-0.1'], 'model.momentum', '[0, 1]'),
     'momentum-word': (['model.momentum=fast'], 'model.momentum', 'number'),
     'momentum-end': (['model.end_momentum=2'], 'model.end_momentum', '[0, 1]'),
     'dim-of-head': (
@@ -140,11 +132,6 @@ BROKEN = {
         'model.head.loss.reduction_position',
         "'out' or 'in'",
     ),
-    'neck': (
-        ['model.neck.type=MoCoV2Nek'],
-        'model.neck.type',
-        'did you mean MoCoV2Neck',
-    ),
     'backbone': (
         ['model.backbone.type=ResNett'],
         'model.backbone.type',
@@ -161,7 +148,6 @@ BROKEN = {
         'set model.head.num_classes=3',
     ),
     'ratio-high': ([f'{DATA}.label_ratio=1.5'], DATA, 'label_ratio', '[0, 1]'),
-    'ratio-low': ([f'{DATA}.label_ratio=-0.5'], DATA, 'label_ratio', '-0.5'),
     'ratio-word': ([f'{DATA}.label_ratio=10%'], DATA, 'label_ratio', '10%'),
     'ratio-and-list': (
         [f'{DATA}.label_list=path.txt'],
@@ -169,7 +155,6 @@ BROKEN = {
         'label_ratio and label_list',
     ),
     'list-missing': (listed('none.txt'), DATA, 'label_list', 'none.txt'),
-    'list-a-folder': (listed('empty'), DATA, 'label_list', 'not a file'),
     'list-binary': (listed('binary.txt'), DATA, 'label_list', 'UTF-8'),
     'list-empty': (listed('empty.txt'), DATA, 'label_list', 'no image'),
     'list-unknown': (listed('unknown.txt'), DATA, 'label_list', 'nope.png'),
@@ -182,11 +167,6 @@ BROKEN = {
         [f'{DATA}.dataset.data_root=empty'],
         f'{DATA}.dataset: Found 0 files',
         'empty',
-        'data_root',
-    ),
-    'classes-empty': (
-        [f'{DATA}.dataset.data_root=no_images'],
-        f'{DATA}.dataset: Found 0 files',
         'data_root',
     ),
     'dataset': (
@@ -215,7 +195,6 @@ BROKEN = {
     ),
     'neighbours-none': (['val_cfg.k=0'], 'val_cfg.k', 'at least 1'),
     'neighbours-many': (['val_cfg.k=500'], 'val_cfg.k', 'has only 12'),
-    'knn-temperature': (['val_cfg.temperature=0'], 'val_cfg', 'temperature'),
 }
 
 
@@ -231,7 +210,7 @@ def test_field_is_named_before_training(case, train):
 
 
 @pytest.mark.parametrize('case', ['queue-empty', 'list-missing', 'root-empty'])
-def test_so_it_is_with_the_tool_of_mmpretrain(case, train):
+def test_mmpretrains_tool_names_the_field_too(case, train):
     options, *wanted = BROKEN[case]
     with pytest.raises((ValueError, OSError)) as error:
         train(*options, tool=THEIRS)
@@ -245,13 +224,13 @@ def test_so_it_is_with_the_tool_of_mmpretrain(case, train):
         listed('windows.txt'),
         listed('path.txt'),
         ['model.head.num_classes=3'],
-        # Label 2 is not seen.
+        # No listed image has label 2.
         [*listed('windows.txt'), 'model.head.num_classes=2'],
         [f'{DATA}.label_ratio=0', 'model.head.num_classes=1'],
         ['model.head.queue_len=1', 'model.momentum=0'],
     ],
     ids=' '.join,
 )
-def test_what_is_right_starts(options, train):
+def test_correct_settings_start(options, train):
     with pytest.raises(Started):
         train(*options)

@@ -1,4 +1,4 @@
-"""The shipped metafiles are right, and the linter finds what is not."""
+"""The shipped metafiles are correct, and the linter finds faults."""
 
 import importlib.util
 from pathlib import Path
@@ -55,8 +55,9 @@ def project(tmp_path):
     return tmp_path, metafile
 
 
-def test_shipped_metafiles_are_right(linter):
+def test_shipped_metafiles_are_correct(linter, project):
     assert linter.check_metafiles(ROOT) == []
+    assert linter.check_metafiles(project[0]) == []
 
 
 def test_mmpretrain_can_register_the_model_index(linter, monkeypatch):
@@ -64,10 +65,6 @@ def test_mmpretrain_can_register_the_model_index(linter, monkeypatch):
     ModelHub.register_model_index(ROOT / 'model-index.yml', ROOT)
     listed = {model.config for model in ModelHub._models_dict.values()}
     assert listed == {str(path) for path in linter.find_configs(ROOT)}
-
-
-def test_project_without_fault(linter, project):
-    assert linter.check_metafiles(project[0]) == []
 
 
 @pytest.mark.parametrize(
@@ -107,25 +104,10 @@ def test_metafile_must_be_imported_and_exist(linter, project):
     assert missing in linter.check_metafiles(root)[0]
 
 
-def test_broken_link(linter, project):
+def test_broken_link_ends_with_status_1(linter, project, monkeypatch, capsys):
     root, _ = project
     (root / 'configs/algo/README.md').write_text('[x](gone.py#part)')
-    assert linter.check_metafiles(root) == [
-        'configs/algo/README.md: link to missing gone.py'
-    ]
-
-
-def test_exit_status(linter, project, monkeypatch, capsys):
-    root, metafile = project
-
-    def run(folder):
-        monkeypatch.setattr('sys.argv', ['check_metafile.py', str(folder)])
-        return linter.main()
-
-    assert run(root) == 0
-    metafile['Models'] = []
-    dump(metafile, str(root / 'configs/algo/metafile.yml'))
-    assert run(root) == 1
-    assert 'listed 0 times' in capsys.readouterr().out
-    assert run(root / 'configs') == 2
-    assert 'not a folder' in capsys.readouterr().err
+    monkeypatch.setattr('sys.argv', ['check_metafile.py', str(root)])
+    assert linter.main() == 1
+    fault = 'configs/algo/README.md: link to missing gone.py'
+    assert fault in capsys.readouterr().out.splitlines()

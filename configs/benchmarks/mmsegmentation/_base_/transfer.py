@@ -1,12 +1,16 @@
-# Shared by all transfers to semantic segmentation; the first of the `_base_`
-# files, because of what it does for the second.
+# Shared by all transfers to semantic segmentation. List it (or a file that
+# inherits it) first in `_base_`: it is executed before the bases below it are
+# looked up, so they can be `mmseg::...`.
+#
+# Configs insert the parts defined here by `{{_base_.NAME}}`. To change one,
+# change the key where it is inserted: `model.backbone.init_cfg.checkpoint`.
 _base_ = []  # above the imports, see docs/configs.md
 
 import os
 
 from mmengine.config import utils
 
-# mmengine looks `mmseg::` up under the distribution name mmsegmentation, which
+# mmengine looks up `mmseg::` by the distribution name mmsegmentation, which
 # onedl-mmsegmentation does not have.
 utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 

@@ -2,6 +2,7 @@
 # `export VOC12AUG_ROOT=...` names the folder with JPEGImages/.
 _base_ = 'transfer.py'
 
+# To evaluate on. Training joins two data sets; see the config.
 val_images = dict(
     dataset=dict(data_root='{{$VOC12AUG_ROOT:data/VOCdevkit/VOC2012}}')
 )

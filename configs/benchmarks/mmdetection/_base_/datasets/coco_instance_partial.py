@@ -1,5 +1,5 @@
-# COCO 2017 of which a part of the training images is used, as chosen by
-# mmdet's tools/misc/split_coco.py in one of its five folds.
+# A part of COCO 2017's training images: one of the five folds of mmdet's
+# tools/misc/split_coco.py. Trained by iterations.
 _base_ = 'coco_instance.py'
 
 train_dataloader = dict(sampler=dict(type='InfiniteSampler'))

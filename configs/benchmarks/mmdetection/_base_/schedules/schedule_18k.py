@@ -1,4 +1,5 @@
-# 18 000 iterations of 16 images, lowered at 2/3 and 8/9 as in the long ones.
+# 18 000 iterations of 16 images; learning rate x0.1 at 2/3 and 8/9, as in the
+# longer schedules.
 _base_ = 'schedule_24k.py'
 
 train_cfg = dict(max_iters=18000)
