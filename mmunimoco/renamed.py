@@ -8,17 +8,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from mmengine.registry import Registry
-from mmpretrain.registry import DATASETS, HOOKS, MODELS, TRANSFORMS
+from mmpretrain.registry import DATASETS, HOOKS
 
 RENAMED: dict[Registry, dict[str, str]] = {
-    # Models.
-    MODELS: {},
-    # Datasets and their transforms.
     DATASETS: {
         'DemoFashionMNIST': "type='NpzImages' with ann_file=<.npz file>",
     },
-    TRANSFORMS: {},
-    # Hooks.
     HOOKS: {
         **dict.fromkeys(
             [
