@@ -73,8 +73,6 @@ randomness = dict(seed={seed}, deterministic=True)
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     folder = args.work_dir.resolve() / time.strftime('%Y%m%d_%H%M%S')
-    # SIGTERM acts as Ctrl-C, so that no training is left running.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     begin, console = time.monotonic(), Console()
     plan = args.plan or dict(
         seed=args.seed,
@@ -395,4 +393,6 @@ def count_lost(
 
 
 if __name__ == '__main__':
+    # SIGTERM acts as Ctrl-C, so that no training is left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
