@@ -4,7 +4,7 @@
 #
 # Install what the tests need, then run pytest; --stack and --no-transfer are
 # options of tools/install.sh. Without pytest arguments the whole suite runs in
-# one process per core, at most 4 (or in TEST_PROCESSES of them).
+# TEST_PROCESSES processes (default: one per core, at most 4).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,6 +13,8 @@ install_options=(--dev)
 pytest_options=()
 while [ $# -gt 0 ]; do
     case $1 in
+        # Before anything is installed.
+        -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
         --no-transfer) install_options+=("$1") ;;
         --stack=*) stack=${1#*=} ;;
         --stack)
@@ -31,9 +33,12 @@ cd "$root"
 # Processes that run side by side should not start threads of their own.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 if [ ${#pytest_options[@]} -eq 0 ]; then
+    # Each process spends 20 s of CPU time on imports before its first test, so
+    # more processes than cores do not pay.
+    pytest_options=(-n "${TEST_PROCESSES:-auto}")
+    [ -n "${TEST_PROCESSES:-}" ] || pytest_options+=(--maxprocesses 4)
     # Whole files: their tests share fixtures that take seconds to set up.
     # tests/conftest.py puts the longest first, which xdist would undo.
-    pytest_options=(-n "${TEST_PROCESSES:-auto}" --maxprocesses 4)
     pytest_options+=(--dist loadfile --no-loadscope-reorder)
 fi
 exec "$environment/bin/python" -m pytest "${pytest_options[@]}"

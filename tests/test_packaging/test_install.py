@@ -284,6 +284,19 @@ def test_tests_run_in_the_environment_of_the_stack(
     assert '/tests.txt' in calls
 
 
+def test_number_of_test_processes(prepared):
+    done = prepared.run(script='test.sh', TEST_PROCESSES='8')
+    assert done.returncode == 0, done.stderr
+    # xdist would apply --maxprocesses to any number.
+    assert '-m pytest -n 8 --dist loadfile' in prepared.calls.read_text()
+
+
+def test_help_of_the_tests_installs_nothing(checkout):
+    done = checkout.run('--help', script='test.sh')
+    assert done.returncode == 0 and 'TEST_PROCESSES' in done.stdout
+    assert not checkout.calls.read_text()
+
+
 def test_scripts_are_executable():
     for name in ('tools/install.sh', 'tools/test.sh', 'tools/demo.sh'):
         assert os.access(ROOT / name, os.X_OK), name
