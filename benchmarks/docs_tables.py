@@ -140,9 +140,10 @@ def input_path() -> str:
 
 def step() -> str:
     """Time ratios of training steps on a CPU."""
-    ratios = record('speed_cpu')['step']['ratios']
+    speed = record('speed_cpu')
+    ratios = {**speed['step']['ratios'], **speed['augment']['ratios']}
     rows = [[name, spread(ratio)] for name, ratio in ratios.items()]
-    return markdown(['speed, A / B', 'ratio'], rows)
+    return markdown(['step time, A / B', 'ratio'], rows)
 
 
 def shuffle() -> str:

@@ -241,11 +241,14 @@ def build_trainer(
         batches (int): Batches of its data loader, which then has
             ``settings.workers`` workers. Defaults to 0: the loader is unused.
     """
+    # An unused loader must not be so short that each step ends an epoch, when
+    # hooks log and save.
+    length = batches or 1000
     read_images(
         set_depth(cfg, size.depth),
         settings.image_paths(),
         size.batch,
-        max(batches, 1),
+        length,
         settings.workers if batches else 0,
         size.image,
     )
