@@ -5,6 +5,7 @@ from .checks import PreflightHook
 from .collapse import CollapseHook
 from .exact_checkpoint import ExactCheckpointHook
 from .exact_loops import ExactEpochLoop, ExactIterLoop
+from .extend_schedule import ExtendScheduleHook
 from .knn_loop import KNNTestLoop, KNNValLoop
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
@@ -21,6 +22,7 @@ __all__ = [
     'ExactCheckpointHook',
     'ExactEpochLoop',
     'ExactIterLoop',
+    'ExtendScheduleHook',
     'FusedOptimWrapperConstructor',
     'KNNTestLoop',
     'KNNValLoop',

@@ -1,7 +1,9 @@
 """Set up a run from a config and the options of the command line."""
 
 import os
-from argparse import Namespace
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
@@ -16,12 +18,40 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .extend_schedule import extend_config
+
+
+def parse_train_options(arguments: Sequence[str]) -> Namespace:
+    """Parse the options of ``tools/train.py``: mmpretrain's and our own.
+
+    Args:
+        arguments (Sequence[str]): The command line without the script.
+
+    Returns:
+        Namespace: mmpretrain's options and ``extend_to``.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        '--extend-to',
+        type=int,
+        metavar='N',
+        help='with --resume: train for N epochs (or iterations) in all, and '
+        'stretch the schedule accordingly',
+    )
+    own, others = parser.parse_known_args(arguments)
+    if {'-h', '--help'} & set(others):
+        print(f'Besides the options below:\n{parser.format_help()}')
+    sys.argv[1:] = others  # what mmpretrain's parser reads
+    args = mmpretrain_tool('train').parse_args()
+    args.extend_to = own.extend_to
+    return args
+
 
 def merge_train_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/train.py``, as mmpretrain's does.
 
     In addition, a run that torchrun or Slurm has restarted resumes from its
-    last checkpoint.
+    last checkpoint, and ``--extend-to`` makes a resumed run longer.
 
     Args:
         cfg (Config): The config; changed in place, and returned.
@@ -29,7 +59,8 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
 
     Raises:
         ValueError: If ``--auto-scale-lr`` is given and the config does not
-            say for which batch size its learning rate is.
+            say for which batch size its learning rate is, or a run cannot be
+            extended.
     """
     if args.auto_scale_lr and 'auto_scale_lr' not in cfg:
         raise ValueError(
@@ -38,7 +69,10 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
         )
     if args.resume is None and was_restarted():
         args.resume = 'auto'
-    return _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
+    cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
+    if args.extend_to is not None:
+        cfg = extend_config(cfg, args.extend_to)
+    return cfg
 
 
 def merge_test_options(cfg: Config, args: Namespace) -> Config:

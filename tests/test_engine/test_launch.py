@@ -11,6 +11,7 @@ from mmunimoco.engine.launch import (
     build_runner,
     merge_test_options,
     merge_train_options,
+    parse_train_options,
     prepare_processes,
 )
 
@@ -18,6 +19,8 @@ from mmunimoco.engine.launch import (
 def parse(name, monkeypatch, *arguments):
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(sys, 'argv', ['tool', *arguments])
+    if name == 'train':
+        return parse_train_options(arguments)
     return launch.mmpretrain_tool(name).parse_args()
 
 
