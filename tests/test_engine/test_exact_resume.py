@@ -130,7 +130,7 @@ def test_preempted_run(tmp_path):
     assert run(TRAIN, config, '--work-dir', undisturbed) == 0
     command = [TRAIN, config, '--work-dir', work_dir]
     # SIGTERM ends a validation at once; it is repeated.
-    assert run(*command, kill=('validation', 0, TERM)) == REQUEUE
+    assert run(*command, kill=('validation', 1, TERM)) == REQUEUE
     assert last_checkpoint(work_dir) == 'epoch_1.pth'
     # During a step it saves a checkpoint after that step. A launcher that
     # restarts the run does not need --resume.
