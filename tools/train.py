@@ -13,16 +13,16 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmunimoco.engine.launch import (
     build_runner,
     merge_train_options,
-    parse_train_options,
+    parse_options,
 )
 
 
 # The traceback of the process that failed first stands in torchrun's summary.
 @record
 def main() -> None:
-    args = parse_train_options(sys.argv[1:])
+    args = parse_options('train', sys.argv[1:])
     cfg = Config.fromfile(args.config)
-    build_runner(merge_train_options(cfg, args)).train()
+    build_runner(merge_train_options(cfg, args), args.verbose).train()
 
 
 if __name__ == '__main__':

@@ -50,6 +50,8 @@ custom_hooks = [
     dict(type='PreemptionHook'),
     # Lists after each epoch the images that SkipBrokenImages replaced.
     dict(type='BrokenImagesHook'),
+    # A bar in a terminal, and a line of log at least every 30 seconds.
+    dict(type='ProgressHook'),
 ]
 
 env_cfg = dict(

@@ -3,6 +3,7 @@
 from .broken_images import BrokenImagesHook
 from .checks import PreflightHook
 from .collapse import CollapseHook
+from .console import BriefRunner, ProgressHook
 from .exact_checkpoint import ExactCheckpointHook
 from .exact_loops import ExactEpochLoop, ExactIterLoop
 from .extend_schedule import ExtendScheduleHook
@@ -15,6 +16,7 @@ from .runtime_info import DelayedRuntimeInfoHook
 from .step_options import FusedOptimWrapperConstructor, StepOptionsHook
 
 __all__ = [
+    'BriefRunner',
     'BrokenImagesHook',
     'CheckedPretrainedInit',
     'CollapseHook',
@@ -29,6 +31,7 @@ __all__ = [
     'NonFiniteLossHook',
     'PreemptionHook',
     'PreflightHook',
+    'ProgressHook',
     'QueueResumeHook',
     'StepOptionsHook',
 ]

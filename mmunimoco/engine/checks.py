@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
@@ -34,7 +36,9 @@ from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
 from .knn_loop import KNNTestLoop
 from .pretrained_init import NO_CHECKPOINT
+from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
+from .work_folder import lock_folder, refuse_checkpoints
 
 
 @HOOKS.register_module()
@@ -45,6 +49,8 @@ class PreflightHook(Hook):
     one hook serves pre-training, classification, detection (mmdet) and
     segmentation (mmseg). It is an error if:
 
+    - another run is training in the work folder, or a new run finds
+      checkpoints of an earlier one there;
     - a checkpoint that training starts from lacks a tensor of the backbone,
       or one that it resumes from any tensor, or has it in another shape.
       mmengine loads leniently and would go on with random weights;
@@ -75,6 +81,29 @@ class PreflightHook(Hook):
             allow_missing = (allow_missing,)
         self.allow_missing = tuple(allow_missing)
         self._loaded: dict | None = None
+        self._lock: IO | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Lock the work folder of a run that trains.
+
+        Raises:
+            RuntimeError: If another run is training there.
+            FileExistsError: If the run is new and the folder is not.
+        """
+        if isinstance(runner._train_loop, BaseLoop):  # a config in a test
+            on_main_process(lambda: self._enter(runner))
+
+    def _enter(self, runner: Runner) -> None:
+        folder = Path(runner.work_dir)
+        self._lock = lock_folder(folder)
+        if not runner._resume:
+            refuse_checkpoints(folder)
+
+    def after_run(self, runner: Runner) -> None:
+        """Let other runs into the work folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check a checkpoint that was read but is not in the model yet.
