@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -28,13 +28,14 @@ from mmunimoco.utils.safe_load import read_checkpoint
 
 from .data_checks import (
     check_class_names,
+    check_classes_agree,
     check_labels,
     check_masks,
     check_segmentation_heads,
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
-from .knn_loop import KNNTestLoop
+from .knn_loop import KNNTestLoop, KNNValLoop
 from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
@@ -57,6 +58,9 @@ class PreflightHook(Hook):
     - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
       of the backbone), or has it in another shape;
     - the training data has labels of ``model.head.num_classes`` or more;
+    - a class id means another class in validation (or in the test) than in
+      training, or in another part of the training data, by the names of the
+      classes. (The kNN loops compare their bank and their queries.)
     - ``metainfo.classes`` of your own does not fit the annotations of a COCO
       or VOC dataset: mmdet drops such objects, or swaps classes, silently;
     - a segmentation head has another number of classes than the dataset, or
@@ -81,6 +85,7 @@ class PreflightHook(Hook):
             allow_missing = (allow_missing,)
         self.allow_missing = tuple(allow_missing)
         self._loaded: dict | None = None
+        self._trained_on: Any = None  # a dataset, or the names of its classes
         self._lock: IO | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -114,10 +119,12 @@ class PreflightHook(Hook):
                 config has changed only where that has an effect.
         """
         self._loaded = state_dict_of(checkpoint, unwrap=True)
+        meta = checkpoint.get('meta') or {}
+        self._trained_on = (meta.get('dataset_meta') or {}).get('classes')
         model = bare_model(runner.model)
         if runner._resume:
             self._check(model, 'the checkpoint to resume from', part='')
-            check_resumed_config(runner, checkpoint.get('meta') or {})
+            check_resumed_config(runner, meta)
         else:  # to test or to start from, which need different parts
             check_match(model, self._loaded, 'the checkpoint')
 
@@ -133,7 +140,9 @@ class PreflightHook(Hook):
             self._check(model, 'the checkpoint to start from (load_from)')
             self._loaded = None  # training fills what was missing
         dataset = runner.train_dataloader.dataset
+        self._trained_on = dataset
         check_labels(model, dataset)
+        check_classes_agree(_compared_in_training(runner))
         check_segmentation_heads(model, dataset)
         check_class_names(dataset, training=True)
         if runner.val_loop is not None:
@@ -162,8 +171,18 @@ class PreflightHook(Hook):
         """Check that the loaded checkpoint fills all that is tested.
 
         Raises:
-            ValueError: If a tensor is missing or has another shape.
+            ValueError: If a tensor is missing or has another shape, or the
+                classes are not those of training.
         """
+        # kNN looks at the backbone alone.
+        is_knn = isinstance(runner.test_loop, KNNTestLoop)
+        if self._trained_on is not None and not is_knn:
+            check_classes_agree(
+                {
+                    'the training data': self._trained_on,
+                    'test_dataloader.dataset': runner.test_dataloader.dataset,
+                }
+            )
         if self._loaded is None:
             return
         model = bare_model(runner.model)
@@ -173,8 +192,6 @@ class PreflightHook(Hook):
             f'{len(model.state_dict())} tensors of the model; '
             f'{len(match.unused)} of its own are not used.'
         )
-        # kNN looks at the backbone alone.
-        is_knn = isinstance(runner.test_loop, KNNTestLoop)
         tested = 'backbone.' if is_knn else ''
         faults = [
             name
@@ -202,6 +219,15 @@ class PreflightHook(Hook):
 
     before_val_iter = before_train_iter
     before_test_iter = before_train_iter
+
+
+def _compared_in_training(runner: Runner) -> dict[str, Any]:
+    """The datasets of which class ids are compared with each other."""
+    compared = {'train_dataloader.dataset': runner.train_dataloader.dataset}
+    loop = runner.val_loop
+    if loop is not None and not isinstance(loop, KNNValLoop):
+        compared['val_dataloader.dataset'] = runner.val_dataloader.dataset
+    return compared
 
 
 def check_resumed_config(runner: Runner, meta: Mapping) -> None:

@@ -10,6 +10,16 @@ from mmengine.fileio import load
 from mmengine.logging import print_log
 from torch import nn
 
+from mmunimoco.datasets.annotations import children_of, leaves_of
+from mmunimoco.datasets.class_names import check_classes_agree
+
+__all__ = [
+    'check_class_names',
+    'check_classes_agree',
+    'check_labels',
+    'check_masks',
+    'check_segmentation_heads',
+]
 IGNORED = 255  # mmseg leaves it out of losses and metrics
 
 
@@ -43,7 +53,7 @@ def _highest_labels(dataset: Any) -> Iterator[int]:
         if dataset.highest_label is not None:
             yield dataset.highest_label
         return
-    children = _children(dataset)
+    children = children_of(dataset)
     for child in children:
         yield from _highest_labels(child)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
@@ -66,7 +76,7 @@ def check_class_names(dataset: Any, training: bool) -> None:
             ``metainfo.classes``, or has them in another order, or the images
             of a VOC dataset show no object of any class.
     """
-    for leaf in _leaves(dataset):
+    for leaf in leaves_of(dataset):
         if getattr(leaf, 'cat_ids', None) is not None:
             _check_categories(leaf)
         # XMLDataset has the folder of the annotations; mmdet is not imported.
@@ -192,20 +202,3 @@ def _segmentation_heads(model: nn.Module) -> dict[str, int]:
             if hasattr(one, 'num_classes'):
                 heads[field] = one.num_classes
     return heads
-
-
-def _children(dataset: Any) -> list:
-    """The datasets directly below a wrapper; none for any other dataset."""
-    if getattr(dataset, 'datasets', None) is not None:
-        return list(dataset.datasets)
-    # The second is that of mmengine's num_batch_per_epoch.
-    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
-    return [each for each in inner if each is not None][:1]
-
-
-def _leaves(dataset: Any) -> Iterator[Any]:
-    children = _children(dataset)
-    if not children:
-        yield dataset
-    for child in children:
-        yield from _leaves(child)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
-from mmengine.runner import Runner
+from mmengine.runner import Runner, TestLoop
 from mmengine.runner.runner import _SlicedDataset
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
@@ -15,7 +15,7 @@ from torch import nn
 from toy_dataset import Toy, toy
 
 from mmunimoco.datasets import PartialLabels
-from mmunimoco.engine import KNNTestLoop, PreflightHook
+from mmunimoco.engine import KNNTestLoop, KNNValLoop, PreflightHook
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
@@ -163,6 +163,8 @@ def test_another_number_of_classes_is_not_tested_until_trained(tmp_path):
     with pytest.raises(ValueError, match=r'\(5, 64\) in the file, \(3, 64\)'):
         start_test(runner)
     the_hook(runner).before_train(training_runner(dataset=toy([0])))
+    runner._test_loop = TestLoop.__new__(TestLoop)
+    runner.test_loop.dataloader = SimpleNamespace(dataset=toy([0]))
     the_hook(runner).before_test(runner)
 
 
@@ -344,6 +346,49 @@ def test_labels_beyond_the_classes_are_refused_below_any_wrapper(dataset):
 )
 def test_hidden_and_unknown_labels_pass(dataset):
     check(dataset)
+
+
+# Class names.
+
+
+def classed(classes):
+    return toy([0], metainfo=dict(classes=classes))
+
+
+def test_validation_has_the_class_ids_of_training():
+    check(classed('abc'), classed('abc'))
+    message = r"class 1 is 'b' in train_dataloader\.dataset and 'c' in val_d"
+    with pytest.raises(ValueError, match=message):
+        check(classed('abc'), classed('ac'))
+    with pytest.raises(ValueError, match="class 0 is 'a' in train.* too, so"):
+        check(concat(classed('ab'), classed('ba')))
+
+
+def test_pretraining_may_validate_by_knn_on_other_classes():
+    runner = training_runner(classed('abc'), classed('ac'))
+    runner.val_loop = KNNValLoop.__new__(KNNValLoop)
+    PreflightHook().before_train(runner)
+
+
+@pytest.mark.parametrize('loop', [None, KNNTestLoop])
+def test_a_test_has_the_class_ids_of_the_checkpoint(tmp_path, loop):
+    path = save(tmp_path / 'a', RGB)
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['meta']['dataset_meta'] = dict(classes=('a', 'b', 'c'))
+    torch.save(checkpoint, path)
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    runner.load_or_resume()
+    testing = training_runner(None)
+    testing.model, testing.logger = runner.model, runner.logger
+    testing.test_loop = loop and loop.__new__(loop)
+    testing.test_dataloader = SimpleNamespace(dataset=classed('abc'))
+    the_hook(runner).before_test(testing)
+    testing.test_dataloader.dataset = classed('ac')
+    if loop is None:
+        with pytest.raises(ValueError, match="'b' in the training data and"):
+            the_hook(runner).before_test(testing)
+    else:  # compares its bank and its queries by itself
+        the_hook(runner).before_test(testing)
 
 
 # Class names of detection.
