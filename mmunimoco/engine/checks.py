@@ -32,6 +32,7 @@ from .data_checks import (
     check_labels,
     check_masks,
     check_segmentation_heads,
+    warn_of_folders,
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
@@ -40,6 +41,10 @@ from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
 from .work_folder import lock_folder, refuse_checkpoints
+
+_TRAIN = 'train_dataloader.dataset'
+_VAL = 'val_dataloader.dataset'
+_BANK = 'val_cfg.bank_dataloader.dataset'
 
 
 @HOOKS.register_module()
@@ -69,6 +74,8 @@ class PreflightHook(Hook):
 
     It warns if:
 
+    - the folder of a ``CustomDataset`` has images that are left out, or
+      sub-folders that look like no classes;
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
     - the schedule counts iterations, for another batch size than this run's.
@@ -139,16 +146,20 @@ class PreflightHook(Hook):
         if self._loaded is not None:
             self._check(model, 'the checkpoint to start from (load_from)')
             self._loaded = None  # training fills what was missing
-        dataset = runner.train_dataloader.dataset
-        self._trained_on = dataset
+        datasets = _datasets_of(runner)
+        dataset = self._trained_on = datasets[_TRAIN]
         check_labels(model, dataset)
-        check_classes_agree(_compared_in_training(runner))
+        if _BANK in datasets:  # compared with _VAL by the loop
+            check_classes_agree({_TRAIN: dataset})
+        else:
+            check_classes_agree(datasets)
         check_segmentation_heads(model, dataset)
         check_class_names(dataset, training=True)
-        if runner.val_loop is not None:
-            check_class_names(runner.val_dataloader.dataset, training=False)
+        if _VAL in datasets:
+            check_class_names(datasets[_VAL], training=False)
         if not is_main_process():
             return
+        warn_of_folders(datasets)
         for path in _init_checkpoints(model):
             runner.logger.log(*_compare_normalization(runner.cfg, path))
         warning = _compare_schedule(runner.cfg, runner.world_size)
@@ -221,13 +232,14 @@ class PreflightHook(Hook):
     before_test_iter = before_train_iter
 
 
-def _compared_in_training(runner: Runner) -> dict[str, Any]:
-    """The datasets of which class ids are compared with each other."""
-    compared = {'train_dataloader.dataset': runner.train_dataloader.dataset}
-    loop = runner.val_loop
-    if loop is not None and not isinstance(loop, KNNValLoop):
-        compared['val_dataloader.dataset'] = runner.val_dataloader.dataset
-    return compared
+def _datasets_of(runner: Runner) -> dict[str, Any]:
+    """The datasets of training and validation, by their field."""
+    datasets = {_TRAIN: runner.train_dataloader.dataset}
+    if runner.val_loop is not None:
+        datasets[_VAL] = runner.val_dataloader.dataset
+        if isinstance(runner.val_loop, KNNValLoop):
+            datasets[_BANK] = runner.val_loop.bank_dataloader.dataset
+    return datasets
 
 
 def check_resumed_config(runner: Runner, meta: Mapping) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmunimoco.datasets.annotations import children_of, leaves_of
 from mmunimoco.datasets.class_names import check_classes_agree
+from mmunimoco.datasets.folder_report import describe_folder
 
 __all__ = [
     'check_class_names',
@@ -19,6 +20,7 @@ __all__ = [
     'check_labels',
     'check_masks',
     'check_segmentation_heads',
+    'warn_of_folders',
 ]
 IGNORED = 255  # mmseg leaves it out of losses and metrics
 
@@ -59,6 +61,24 @@ def _highest_labels(dataset: Any) -> Iterator[int]:
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if not children and classes is not None:
         yield len(classes) - 1
+
+
+def warn_of_folders(datasets: Mapping[str, Any]) -> None:
+    """Warn of images that are left out, and of folders that are no classes.
+
+    Args:
+        datasets (Mapping[str, Any]): Initialised datasets by the field of the
+            config. Wrappers are followed to every dataset below.
+    """
+    said = set()  # validation and training may read the same folder
+    for field, dataset in datasets.items():
+        for leaf in leaves_of(dataset):
+            text = describe_folder(leaf)
+            if text and text not in said:
+                said.add(text)
+                print_log(
+                    f'{field}: {text}', logger='current', level=logging.WARNING
+                )
 
 
 def check_class_names(dataset: Any, training: bool) -> None:

@@ -10,6 +10,7 @@ from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.runner import Runner, TestLoop
 from mmengine.runner.runner import _SlicedDataset
 from mmengine.structures import PixelData
+from mmpretrain.datasets import CustomDataset
 from mmpretrain.structures import DataSample
 from torch import nn
 from toy_dataset import Toy, toy
@@ -367,6 +368,7 @@ def test_validation_has_the_class_ids_of_training():
 def test_pretraining_may_validate_by_knn_on_other_classes():
     runner = training_runner(classed('abc'), classed('ac'))
     runner.val_loop = KNNValLoop.__new__(KNNValLoop)
+    runner.val_loop.bank_dataloader = runner.val_dataloader
     PreflightHook().before_train(runner)
 
 
@@ -389,6 +391,16 @@ def test_a_test_has_the_class_ids_of_the_checkpoint(tmp_path, loop):
             the_hook(runner).before_test(testing)
     else:  # compares its bank and its queries by itself
         the_hook(runner).before_test(testing)
+
+
+def test_a_folder_that_is_partly_read_is_one_warning(tmp_path, log):
+    for name in ('a/0.jpg', 'b/1.jpg', '2.jpg'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = CustomDataset(data_prefix=str(tmp_path), pipeline=[])
+    check(repeat(folder), folder)
+    assert log.text.count('1 skipped (1 .jpg outside of class folders)') == 1
+    assert 'WARNING' in log.text
 
 
 # Class names of detection.
