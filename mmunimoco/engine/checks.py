@@ -30,13 +30,16 @@ from .data_checks import (
     check_class_names,
     check_classes_agree,
     check_labels,
-    check_masks,
-    check_segmentation_heads,
     warn_of_folders,
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
 from .knn_loop import KNNTestLoop, KNNValLoop
+from .mask_checks import (
+    check_mask_values,
+    check_masks,
+    check_segmentation_heads,
+)
 from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
@@ -70,7 +73,8 @@ class PreflightHook(Hook):
       or VOC dataset: mmdet drops such objects, or swaps classes, silently;
     - a segmentation head has another number of classes than the dataset, or
       a mask (of each batch, also in validation and testing) has a class that
-      the head does not have.
+      the head does not have;
+    - in masks of your own all foreground is 255, which mmseg ignores.
 
     It warns if:
 
@@ -78,6 +82,7 @@ class PreflightHook(Hook):
       sub-folders that look like no classes;
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
+    - a class of your own occurs in none of (at most 200) masks;
     - the schedule counts iterations, for another batch size than this run's.
 
     Args:
@@ -154,6 +159,7 @@ class PreflightHook(Hook):
         else:
             check_classes_agree(datasets)
         check_segmentation_heads(model, dataset)
+        check_mask_values(model, datasets)
         check_class_names(dataset, training=True)
         if _VAL in datasets:
             check_class_names(datasets[_VAL], training=False)
@@ -187,16 +193,11 @@ class PreflightHook(Hook):
         """
         # kNN looks at the backbone alone.
         is_knn = isinstance(runner.test_loop, KNNTestLoop)
-        if self._trained_on is not None and not is_knn:
-            check_classes_agree(
-                {
-                    'the training data': self._trained_on,
-                    'test_dataloader.dataset': runner.test_dataloader.dataset,
-                }
-            )
+        model = bare_model(runner.model)
+        if not is_knn:
+            self._check_tested_data(model, runner)
         if self._loaded is None:
             return
-        model = bare_model(runner.model)
         match = compare_state(model, self._loaded)
         runner.logger.info(
             f'The checkpoint to test fills {len(match.matched)} of '
@@ -217,6 +218,11 @@ class PreflightHook(Hook):
                 'was fine-tuned with this config and the same classes (a '
                 'pre-trained one has no head).'
             )
+
+    def _check_tested_data(self, model: nn.Module, runner: Runner) -> None:
+        tested = {'test_dataloader.dataset': runner.test_dataloader.dataset}
+        check_classes_agree({'the training data': self._trained_on, **tested})
+        check_mask_values(model, tested)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None

@@ -1,4 +1,4 @@
-"""Checks of a dataset against the model: labels, class names and masks."""
+"""Checks of the labels and the class names of datasets."""
 
 import logging
 from collections import Counter
@@ -18,11 +18,8 @@ __all__ = [
     'check_class_names',
     'check_classes_agree',
     'check_labels',
-    'check_masks',
-    'check_segmentation_heads',
     'warn_of_folders',
 ]
-IGNORED = 255  # mmseg leaves it out of losses and metrics
 
 
 def check_labels(model: nn.Module, dataset: Any) -> None:
@@ -158,67 +155,3 @@ def _check_objects(dataset: BaseDataset) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def check_segmentation_heads(model: nn.Module, dataset: Any) -> None:
-    """Compare mmseg's heads with the number of classes of the dataset.
-
-    mmseg does not notice a head with more classes than the dataset.
-
-    Raises:
-        ValueError: If a head has another number of classes.
-    """
-    heads = _segmentation_heads(model)
-    classes = heads and dataset.metainfo.get('classes')
-    if not classes:
-        return
-    for name, count in heads.items():
-        if count != len(classes):
-            raise ValueError(
-                f'model.{name}.num_classes is {count}, but the dataset has '
-                f'the {len(classes)} classes {list(classes)}: set '
-                f'num_classes={len(classes)}.'
-            )
-
-
-def check_masks(model: nn.Module, data_batch: Mapping | None) -> None:
-    """Compare the masks of a batch with the classes of mmseg's heads.
-
-    A class beyond the last one is an assertion inside a CUDA kernel in
-    training, and silently a mistake in validation and testing.
-
-    Raises:
-        ValueError: If a mask has a class that the heads do not have.
-    """
-    heads = _segmentation_heads(model)
-    if not heads or not isinstance(data_batch, Mapping):
-        return
-    count = min(heads.values())
-    for sample in data_batch.get('data_samples') or ():
-        if 'gt_sem_seg' not in sample:
-            continue
-        mask = sample.gt_sem_seg.data
-        wrong = mask[(mask >= count) & (mask != IGNORED)]
-        if wrong.numel():
-            path = sample.metainfo.get('seg_map_path', 'a mask')
-            raise ValueError(
-                f'{path} has pixels of the classes '
-                f'{wrong.unique().tolist()[:8]}, but the classes are '
-                f'0 ... {count - 1} (and {IGNORED}: ignored). A mask holds '
-                'one class index per pixel, not colours; '
-                'reduce_zero_label=True subtracts 1 from each.'
-            )
-
-
-def _segmentation_heads(model: nn.Module) -> dict[str, int]:
-    """Number of classes of each segmentation head, by its config field."""
-    heads = {}
-    for name in ('decode_head', 'auxiliary_head'):
-        head = getattr(model, name, None)
-        named = {name: head}
-        if isinstance(head, nn.ModuleList):
-            named = {f'{name}.{i}': one for i, one in enumerate(head)}
-        for field, one in named.items():
-            if hasattr(one, 'num_classes'):
-                heads[field] = one.num_classes
-    return heads

@@ -9,9 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.runner import Runner, TestLoop
 from mmengine.runner.runner import _SlicedDataset
-from mmengine.structures import PixelData
 from mmpretrain.datasets import CustomDataset
-from mmpretrain.structures import DataSample
 from torch import nn
 from toy_dataset import Toy, toy
 
@@ -131,7 +129,8 @@ def test_a_head_may_be_new_unless_the_run_resumes(tmp_path):
 
 def start_test(runner, loop=None):
     runner.load_or_resume()
-    runner._test_loop = loop
+    runner._test_loop = loop or TestLoop.__new__(TestLoop)
+    runner.test_loop.dataloader = SimpleNamespace(dataset=toy([0]))
     the_hook(runner).before_test(runner)
 
 
@@ -164,8 +163,6 @@ def test_another_number_of_classes_is_not_tested_until_trained(tmp_path):
     with pytest.raises(ValueError, match=r'\(5, 64\) in the file, \(3, 64\)'):
         start_test(runner)
     the_hook(runner).before_train(training_runner(dataset=toy([0])))
-    runner._test_loop = TestLoop.__new__(TestLoop)
-    runner.test_loop.dataloader = SimpleNamespace(dataset=toy([0]))
     the_hook(runner).before_test(runner)
 
 
@@ -446,49 +443,3 @@ def test_class_names_of_voc_folders(log):
     assert "has no object of ['a']" in log.text
     with pytest.raises(ValueError, match=r"classes \['a', 'b'\] is in the 1"):
         check(voc(7))
-
-
-# Segmentation.
-
-
-class Heads(nn.Module):
-    """A segmentor of mmseg with an auxiliary head or several."""
-
-    def __init__(self, classes, *auxiliary):
-        super().__init__()
-        heads = [nn.Identity() for _ in (classes, *auxiliary)]
-        for head, count in zip(heads, (classes, *auxiliary), strict=True):
-            head.num_classes = count
-        self.decode_head = heads[0]
-        self.auxiliary_head = nn.ModuleList(heads[1:])
-
-
-def test_heads_have_the_classes_of_the_dataset():
-    dataset = toy([0], metainfo=dict(classes='abc'))
-    runner = training_runner(dataset)
-    runner.model = Heads(3, 3)
-    PreflightHook().before_train(runner)
-    runner.model = Heads(3, 4, 3)
-    with pytest.raises(ValueError, match=r'auxiliary_head\.0\.num_classes is'):
-        PreflightHook().before_train(runner)
-
-
-def test_masks_have_classes_of_the_heads():
-    runner = SimpleNamespace(model=Heads(3))
-    sample = DataSample(metainfo=dict(seg_map_path='a.png'))
-    sample.set_field(
-        PixelData(data=torch.tensor([[[0, 2, 255]]])), 'gt_sem_seg'
-    )
-    batch = dict(data_samples=[DataSample(), sample])
-    hook = PreflightHook()
-    hook.before_train_iter(runner, 0, batch)
-    sample.gt_sem_seg.data[0, 0, :2] = torch.tensor([4, 3])
-    for check_batch in (
-        hook.before_train_iter,
-        hook.before_val_iter,
-        hook.before_test_iter,
-    ):
-        with pytest.raises(ValueError, match=r'a\.png has .*classes \[3, 4\]'):
-            check_batch(runner, 0, batch)
-    runner.model = nn.Module()  # of another host
-    hook.before_train_iter(runner, 0, batch)
