@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
+from mmunimoco.datasets.pipelines import check_loaders
 from mmunimoco.utils.checkpoint import (
     bare_model,
     check_complete,
@@ -26,6 +27,7 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
+from .channel_order import warn_of_channel_order
 from .data_checks import (
     check_class_names,
     check_classes_agree,
@@ -65,6 +67,7 @@ class PreflightHook(Hook):
       mmengine loads leniently and would go on with random weights;
     - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
       of the backbone), or has it in another shape;
+    - a pipeline has no transform that loads the images;
     - the training data has labels of ``model.head.num_classes`` or more;
     - a class id means another class in validation (or in the test) than in
       training, or in another part of the training data, by the names of the
@@ -80,6 +83,8 @@ class PreflightHook(Hook):
 
     - the folder of a ``CustomDataset`` has images that are left out, or
       sub-folders that look like no classes;
+    - red is taken for blue: images, statistics and colour operations have
+      different orders of channels;
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
     - a class of your own occurs in none of (at most 200) masks;
@@ -144,8 +149,8 @@ class PreflightHook(Hook):
         """Check the training and validation data, then compare with the past.
 
         Raises:
-            ValueError: If a checkpoint to start from, labels, class names or
-                segmentation heads do not fit.
+            ValueError: If a checkpoint to start from, pipelines, labels,
+                class names, masks or segmentation heads do not fit.
         """
         model = bare_model(runner.model)
         if self._loaded is not None:
@@ -153,6 +158,7 @@ class PreflightHook(Hook):
             self._loaded = None  # training fills what was missing
         datasets = _datasets_of(runner)
         dataset = self._trained_on = datasets[_TRAIN]
+        check_loaders(datasets)
         check_labels(model, dataset)
         if _BANK in datasets:  # compared with _VAL by the loop
             check_classes_agree({_TRAIN: dataset})
@@ -166,6 +172,8 @@ class PreflightHook(Hook):
         if not is_main_process():
             return
         warn_of_folders(datasets)
+        preprocessor = getattr(model, 'data_preprocessor', None)
+        warn_of_channel_order(runner.cfg, preprocessor, datasets)
         for path in _init_checkpoints(model):
             runner.logger.log(*_compare_normalization(runner.cfg, path))
         warning = _compare_schedule(runner.cfg, runner.world_size)
