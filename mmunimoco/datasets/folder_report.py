@@ -29,9 +29,9 @@ def describe_folder(leaf: Any) -> str | None:
         str | None: How many files were found, used and skipped, and what to
         change; None if no image is skipped and there are classes.
     """
-    root = getattr(leaf, 'img_prefix', None)
-    if not _reads_folder(leaf) or not root or not osp.isdir(root):
+    if not _reads_folder(leaf) or not osp.isdir(leaf.img_prefix):
         return None
+    root = leaf.img_prefix
     used, skipped, outside = _count(leaf, root)
     images = _READABLE | _OTHER_IMAGES
     unread = sorted(skipped.keys() & images)

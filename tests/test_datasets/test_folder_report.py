@@ -2,6 +2,7 @@
 
 import pytest
 from mmpretrain.datasets import CustomDataset
+from toy_dataset import toy
 
 from mmunimoco.datasets.folder_report import describe_folder
 
@@ -60,3 +61,4 @@ def test_nothing_to_say(describe, tmp_path):
     assert 'outside' in describe()
     assert describe(ann_file='list.txt') is None
     assert describe(kind=BuiltIn) is None
+    assert describe_folder(toy([0])) is None  # reads no folder
