@@ -102,6 +102,7 @@ class KNNLoopMixin:
         self.bank_dtype = dtypes[bank_dtype]
         with named_field(f'{self.stage}_cfg.bank_dataloader'):
             self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        _check_hooks(runner)
         # Known already: fail before the first epoch, not after it.
         self._check_k(len(self.bank_dataloader.dataset))
 
@@ -293,6 +294,19 @@ class KNNTestLoop(KNNLoopMixin, TestLoop):
     """
 
     stage = 'test'
+
+
+def _check_hooks(runner: Runner) -> None:
+    """Refuse a hook that would run the loop in another way."""
+    for hook in runner.hooks:
+        names = ('evaluate_on_ema', 'evaluate_on_origin')
+        if all(getattr(hook, name, False) for name in names):
+            raise ValueError(
+                f'{type(hook).__name__}(evaluate_on_origin=True) evaluates '
+                'the original model by steps that kNN does not have: set '
+                'evaluate_on_origin=False, and test the original weights '
+                'afterwards, or evaluate_on_ema=False'
+            )
 
 
 def _process(

@@ -95,6 +95,7 @@ def build_runner(
     stage='val',
     shuffle=False,
     evaluator=None,
+    hook=None,
     **options,
 ):
     bank = Pictures(25, seed=1) if bank is None else bank
@@ -113,6 +114,7 @@ def build_runner(
         log_level='WARNING',
         experiment_name=str(work_dir).replace('/', '_'),
         launcher='none',
+        custom_hooks=[hook] if hook else None,
         **{
             f'{stage}_cfg': loop,
             f'{stage}_dataloader': loader(queries),
@@ -311,6 +313,11 @@ def test_fp16(tmp_path):
         ('test', dict(k=0), 'test_cfg.k must contain'),
         ('val', dict(temperature=0), 'positive temperature'),
         ('val', dict(bank_dtype='int8'), 'bank_dtype'),
+        (
+            'val',
+            dict(hook=dict(type='EMAHook', evaluate_on_origin=True)),
+            'set evaluate_on_origin=False',
+        ),
         (
             'val',
             dict(bank=Pictures(9, 1, unlabeled=range(9)), k=3),
