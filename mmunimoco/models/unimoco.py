@@ -16,7 +16,7 @@ from torch.nn import functional
 from mmunimoco.utils.config_errors import check_type
 
 from .batch_shuffle import ShufflePlan
-from .momentum_encoder import MomentumEncoder
+from .momentum_encoder import MomentumEncoder, check_whole
 from .split_batch_norm import SplitBatchNorm
 
 
@@ -85,6 +85,7 @@ class UniMoCo(BaseSelfSupervisor):
         encoder = nn.Sequential(self.backbone, self.neck)
         self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
         self.shuffle_bn = shuffle_bn
+        self._is_checked = False
         self._splits_batch = any(
             isinstance(module, SplitBatchNorm) for module in encoder.modules()
         )
@@ -104,14 +105,18 @@ class UniMoCo(BaseSelfSupervisor):
             dict[str, Tensor]: ``loss`` and the log values of the head.
 
         Raises:
-            ValueError: If there are not two views, a label is invalid, or the
-                neck does not take what the backbone returns.
+            ValueError: If there are not two views, a label is invalid, the
+                neck does not take what the backbone returns, or parameters
+                are sharded over processes.
         """
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
             raise ValueError(
                 'UniMoCo needs two views of each image; use LoadTwoCrops, or '
                 "dict(type='MultiView', num_views=2, ...), in the pipeline"
             )
+        if not self._is_checked:
+            check_whole(self)
+            self._is_checked = True
         view_q, view_k = inputs
         labels = self.head.collect(data_samples)
         plan = self._draw_shuffle(len(view_k), view_k.device)
