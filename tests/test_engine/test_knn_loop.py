@@ -222,7 +222,7 @@ def test_metrics_that_need_all_scores_get_them(tmp_path):
     assert metrics['single-label/support'] == matrix.sum() == 11
 
 
-def test_top_5_with_one_neighbour(tmp_path):
+def test_more_classes_asked_for_than_neighbours(tmp_path):
     """Classes without a vote are no predictions, so top-3 is top-1."""
     evaluator = dict(type='Accuracy', topk=(1, 3))
     metrics = build_runner(tmp_path, k=1, evaluator=evaluator).val()

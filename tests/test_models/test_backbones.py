@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.models import backbones
 from mmpretrain.registry import MODELS
 from small_unimoco import (
@@ -226,3 +227,23 @@ def test_other_failures_of_the_neck_are_shown_as_they_are(monkeypatch):
     )
     with pytest.raises(RuntimeError, match='size'):
         loss_of(model)
+
+
+def test_four_channels_with_lars():
+    """As TwoViewAugment's error says: normalised in the pipeline."""
+    config = unimoco_config(
+        data_preprocessor=dict(type='SelfSupDataPreprocessor')
+    )
+    config['backbone']['in_channels'] = 4
+    model = MODELS.build(config).train()
+    wrapper = build_optim_wrapper(
+        model, dict(optimizer=dict(type='LARS', lr=0.5, momentum=0.9))
+    )
+    before = model.backbone.conv1.weight.detach().clone()
+    ((_, labels),) = draw_batches(steps=1)
+    inputs = list(torch.randn(2, 8, 4, 32, 32))
+    data = dict(inputs=inputs, data_samples=data_samples(labels))
+    logged = model.train_step(data, wrapper)
+    assert math.isfinite(logged['loss'])
+    changed = (model.backbone.conv1.weight - before).abs().amax(dim=(0, 2, 3))
+    assert (changed > 0).all() and len(changed) == 4
