@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from noise_runs import noise_runner
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
 
@@ -60,10 +61,15 @@ def test_moco_of_mmpretrain_continues(log):
     moco = {k: v for k, v in state.items() if not k.startswith('head.')}
     keys = torch.nn.functional.normalize(torch.randn(QUEUE_LEN, DIM))
     moco.update(queue=keys.T, queue_ptr=torch.tensor([3]))
-    checkpoint = dict(state_dict=moco)
+    averaged = {f'module.{k}': v for k, v in moco.items()}
+    averaged['steps'] = torch.tensor(5)
+    checkpoint = dict(state_dict=moco, ema_state_dict=averaged)
     runner = SimpleNamespace(model=model)
     QueueResumeHook().after_load_checkpoint(runner, checkpoint)
     model.load_state_dict(checkpoint['state_dict'])
+    ema = ExponentialMovingAverage(build_unimoco(seed=1))
+    ema.load_state_dict(checkpoint['ema_state_dict'])
+    assert torch.equal(ema.module.head.queue, keys) and ema.steps == 5
     assert torch.equal(model.head.queue, keys)
     assert (model.head.label_queue == -1).all()
     assert int(model.head.queue_ptr) == 3
