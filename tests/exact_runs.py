@@ -133,6 +133,11 @@ def run_processes(
     return [process.exitcode for process in processes]
 
 
+def newest_log(work_dir: Path) -> str:
+    """Return the text of the last log of a run."""
+    return max(work_dir.glob('*/*.log')).read_text()
+
+
 def _run(command: list[str], kill: tuple | None, env: dict) -> None:
     os.environ.update(env)
     torch.set_num_threads(1)
@@ -143,10 +148,15 @@ def _run(command: list[str], kill: tuple | None, env: dict) -> None:
 
     # They take seconds in each run, and a second in each checkpoint.
     mmengine.runner.runner.collect_env = dict
-    mmengine.config.Config.pretty_text = property(repr)
+    mmengine.config.Config.pretty_text = property(_plain_text)
     if kill is not None:
         _kill_at(*kill)
     runpy.run_path(command[0], run_name='__main__')
+
+
+def _plain_text(cfg: Any) -> str:
+    """The text of a config without formatting, which is Python too."""
+    return ''.join(f'{k} = {v!r}\n' for k, v in cfg.to_dict().items())
 
 
 def _kill_at(point: str, passes: int, number: int) -> None:

@@ -4,6 +4,8 @@ Takes the options of mmpretrain's tools/test.py and in addition runs in several
 processes on a CPU and always runs the checks of PreflightHook.
 """
 
+import sys
+
 import mmengine
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
@@ -12,20 +14,20 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmunimoco.engine.launch import (
     build_runner,
     merge_test_options,
-    mmpretrain_tool,
+    parse_options,
 )
 
 
 # The traceback of the process that failed first stands in torchrun's summary.
 @record
 def main() -> None:
-    args = mmpretrain_tool('test').parse_args()
+    args = parse_options('test', sys.argv[1:])
     if args.out is None and args.out_item is not None:
         raise ValueError(
             f'--out-item {args.out_item} needs --out, the file to write'
         )
     cfg = Config.fromfile(args.config)
-    runner = build_runner(merge_test_options(cfg, args))
+    runner = build_runner(merge_test_options(cfg, args), args.verbose)
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     metrics = runner.test()

@@ -1,9 +1,11 @@
 """Train a model from a config file.
 
-Takes the options of mmpretrain's tools/train.py and in addition trains in
+Takes the options of mmpretrain's tools/train.py and --extend-to N, trains in
 several processes on a CPU, resumes restarted runs and always runs the checks
 of PreflightHook.
 """
+
+import sys
 
 from mmengine.config import Config
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -11,16 +13,16 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from mmunimoco.engine.launch import (
     build_runner,
     merge_train_options,
-    mmpretrain_tool,
+    parse_options,
 )
 
 
 # The traceback of the process that failed first stands in torchrun's summary.
 @record
 def main() -> None:
-    args = mmpretrain_tool('train').parse_args()
+    args = parse_options('train', sys.argv[1:])
     cfg = Config.fromfile(args.config)
-    build_runner(merge_train_options(cfg, args)).train()
+    build_runner(merge_train_options(cfg, args), args.verbose).train()
 
 
 if __name__ == '__main__':

@@ -43,12 +43,15 @@ custom_hooks = [
     dict(type='QueueResumeHook'),
     # Skips steps that are not finite; 21 in a row stop the run.
     dict(type='NonFiniteLossHook', max_skipped=20),
-    # Logs feature_std and warns if all features become the same.
+    # Measures kNN before training, says after each validation whether the run
+    # learns, and logs feature_std.
     dict(type='CollapseHook'),
     # On SIGTERM: saves a checkpoint and exits with status 75.
     dict(type='PreemptionHook'),
     # Lists after each epoch the images that SkipBrokenImages replaced.
     dict(type='BrokenImagesHook'),
+    # A bar in a terminal, and a line of log at least every 30 seconds.
+    dict(type='ProgressHook'),
 ]
 
 env_cfg = dict(

@@ -1,16 +1,19 @@
 """Checks before a run starts, of what otherwise fails late or not at all."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
 from mmunimoco.utils.checkpoint import (
     bare_model,
+    check_complete,
     check_match,
     compare_state,
     describe_prefixes,
@@ -29,9 +32,13 @@ from .data_checks import (
     check_masks,
     check_segmentation_heads,
 )
+from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
 from .knn_loop import KNNTestLoop
 from .pretrained_init import NO_CHECKPOINT
+from .process_state import on_main_process
+from .resume_changes import LENGTHS, changed_fields, describe, without_effect
+from .work_folder import lock_folder, refuse_checkpoints
 
 
 @HOOKS.register_module()
@@ -42,8 +49,11 @@ class PreflightHook(Hook):
     one hook serves pre-training, classification, detection (mmdet) and
     segmentation (mmseg). It is an error if:
 
-    - a loaded checkpoint fills no parameter of the model. mmengine loads
-      leniently and would go on with random weights;
+    - another run is training in the work folder, or a new run finds
+      checkpoints of an earlier one there;
+    - a checkpoint that training starts from lacks a tensor of the backbone,
+      or one that it resumes from any tensor, or has it in another shape.
+      mmengine loads leniently and would go on with random weights;
     - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
       of the backbone), or has it in another shape;
     - the training data has labels of ``model.head.num_classes`` or more;
@@ -58,31 +68,70 @@ class PreflightHook(Hook):
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
     - the schedule counts iterations, for another batch size than this run's.
+
+    Args:
+        allow_missing (Sequence[str]): Names, or prefixes of names, that a
+            checkpoint to start from lacks by design. Defaults to none.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self) -> None:
+    def __init__(self, allow_missing: Sequence[str] = ()) -> None:
+        if isinstance(allow_missing, str):
+            allow_missing = (allow_missing,)
+        self.allow_missing = tuple(allow_missing)
         self._loaded: dict | None = None
+        self._lock: IO | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Lock the work folder of a run that trains.
+
+        Raises:
+            RuntimeError: If another run is training there.
+            FileExistsError: If the run is new and the folder is not.
+        """
+        if isinstance(runner._train_loop, BaseLoop):  # a config in a test
+            on_main_process(lambda: self._enter(runner))
+
+    def _enter(self, runner: Runner) -> None:
+        folder = Path(runner.work_dir)
+        self._lock = lock_folder(folder)
+        if not runner._resume:
+            refuse_checkpoints(folder)
+
+    def after_run(self, runner: Runner) -> None:
+        """Let other runs into the work folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check a checkpoint that was read but is not in the model yet.
 
         Raises:
-            ValueError: If it fills no parameter of the model.
+            ValueError: If it fills no parameter of the model; if a run
+                resumes from it, unless it fills all of the model and the
+                config has changed only where that has an effect.
         """
         self._loaded = state_dict_of(checkpoint, unwrap=True)
-        check_match(bare_model(runner.model), self._loaded, 'the checkpoint')
+        model = bare_model(runner.model)
+        if runner._resume:
+            self._check(model, 'the checkpoint to resume from', part='')
+            check_resumed_config(runner, checkpoint.get('meta') or {})
+        else:  # to test or to start from, which need different parts
+            check_match(model, self._loaded, 'the checkpoint')
 
     def before_train(self, runner: Runner) -> None:
         """Check the training and validation data, then compare with the past.
 
         Raises:
-            ValueError: If labels, class names or segmentation heads do not
-                fit.
+            ValueError: If a checkpoint to start from, labels, class names or
+                segmentation heads do not fit.
         """
-        self._loaded = None  # training fills what was missing
         model = bare_model(runner.model)
+        if self._loaded is not None:
+            self._check(model, 'the checkpoint to start from (load_from)')
+            self._loaded = None  # training fills what was missing
         dataset = runner.train_dataloader.dataset
         check_labels(model, dataset)
         check_segmentation_heads(model, dataset)
@@ -96,6 +145,18 @@ class PreflightHook(Hook):
         warning = _compare_schedule(runner.cfg, runner.world_size)
         if warning:
             runner.logger.warning(warning)
+
+    def _check(
+        self, model: nn.Module, source: str, part: str | None = None
+    ) -> None:
+        check_complete(
+            model,
+            self._loaded,
+            source,
+            self.allow_missing,
+            'allow_missing of PreflightHook (custom_hooks)',
+            part,
+        )
 
     def before_test(self, runner: Runner) -> None:
         """Check that the loaded checkpoint fills all that is tested.
@@ -141,6 +202,59 @@ class PreflightHook(Hook):
 
     before_val_iter = before_train_iter
     before_test_iter = before_train_iter
+
+
+def check_resumed_config(runner: Runner, meta: Mapping) -> None:
+    """Compare the config of a resumed run with that of its checkpoint.
+
+    Args:
+        runner (Runner): The runner, before it has resumed.
+        meta (Mapping): ``meta`` of the checkpoint.
+
+    Raises:
+        ValueError: If a change would have no effect, or leave the learning
+            rate at the end of its schedule.
+    """
+    if not isinstance(meta.get('cfg'), str):
+        return  # not written by mmengine; others report that
+    changes = changed_fields(meta['cfg'], runner.cfg.pretty_text)
+    extends = any(isinstance(x, ExtendScheduleHook) for x in runner.hooks)
+    useless = without_effect(changes)
+    if extends:
+        useless = [x for x in useless if not x.startswith('param_scheduler')]
+    if useless:
+        raise ValueError(
+            'the config has changed since the checkpoint to resume from, but '
+            'optimizer and schedule are restored from there, so this would '
+            f'have no effect:{describe({x: changes[x] for x in useless})}\n'
+            'Resume with the old values, or start a new run from the weights '
+            '(load_from without --resume, another --work-dir). To train '
+            'longer, leave the config as it was and give --extend-to.'
+        )
+    for field in LENGTHS:
+        old, new = changes.get(field, (0, 0))
+        longer = isinstance(old, int) and isinstance(new, int) and new > old
+        if longer and not extends:
+            raise ValueError(
+                f'{field} is {new}, but the run to resume was meant for {old},'
+                ' and its schedule ends there. To train longer, leave the '
+                f'config as it was and give --resume --extend-to {new}, which '
+                'stretches the schedule.'
+            )
+    if changes:
+        runner.logger.warning(
+            'The config has changed since the checkpoint; from here on:'
+            + describe(changes)
+        )
+    loop, done = runner.train_loop, meta.get('iter', 0)
+    if done >= loop.max_iters:
+        total = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+        length = f'{total} epochs' if total else f'{loop.max_iters} iterations'
+        runner.logger.warning(
+            f'This run is finished: the checkpoint is at the end of its '
+            f'{length}, nothing is trained. To train longer: --resume '
+            '--extend-to N.'
+        )
 
 
 def _init_checkpoints(model: nn.Module) -> list[str]:

@@ -1,4 +1,4 @@
-"""Warn when all features become the same."""
+"""Say whether pre-training learns, and warn when it does not."""
 
 import logging
 from typing import Any
@@ -12,12 +12,27 @@ from torch import Tensor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
+from .knn_loop import KNNValLoop
+from .process_state import preserved_random_state
 from .runtime_info import is_logged
+
+_BASELINE = 'knn_before_training'  # in the message hub
 
 
 @HOOKS.register_module()
 class CollapseHook(Hook):
-    """Log the spread of the keys in the queue, and warn if it vanishes.
+    """Log the spread of the keys, and say whether the features get better.
+
+    Before a new run with ``KNNValLoop``, kNN is measured once as the baseline
+    (step 0 of the log). After each validation one line says whether the run
+
+    - learns;
+    - is stuck: its mean loss since the last validation is less than
+      ``min_gain`` below ``UniMoCoHead.collapsed_loss``, that of features which
+      are all the same; or
+    - has features that are no better, by kNN, than before training.
+
+    The latter two are warnings that name what to try.
 
     The log value ``feature_std`` is the standard deviation of each feature
     over the queue, averaged over the C features, times sqrt(C): about 1 for
@@ -31,21 +46,57 @@ class CollapseHook(Hook):
     Args:
         threshold (float): Warn below this value, once until it is above
             again. Defaults to 0.02.
+        min_gain (float): See above; in nats. Defaults to 0.25.
+        baseline (bool): Whether to measure the baseline. Defaults to True.
 
     Raises:
-        ValueError: If the threshold is not in [0, 1).
+        ValueError: If the threshold is not in [0, 1), or ``min_gain`` is
+            negative.
     """
 
     # Before the LoggerHook.
     priority = 'NORMAL'
 
-    def __init__(self, threshold: float = 0.02) -> None:
+    def __init__(
+        self,
+        threshold: float = 0.02,
+        min_gain: float = 0.25,
+        baseline: bool = True,
+    ) -> None:
         if not 0 <= threshold < 1:
             raise ValueError(
                 f'CollapseHook.threshold must be in [0, 1), got {threshold}'
             )
-        self.threshold = threshold
+        if min_gain < 0:
+            raise ValueError(
+                f'CollapseHook.min_gain must not be negative, got {min_gain}'
+            )
+        self.threshold, self.min_gain = threshold, min_gain
+        self.baseline = baseline
         self._warned = False
+        self._validated_at = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Count the steps of the first verdict from here."""
+        self._validated_at = runner.iter
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Measure kNN before the first step of a new run."""
+        loop = runner.val_loop
+        if (
+            not self.baseline
+            or runner.iter
+            or not isinstance(loop, KNNValLoop)
+        ):
+            return
+        with preserved_random_state():
+            metrics = loop.measure(call_hooks=False)
+        # Kept in checkpoints, for the verdicts of a resumed run.
+        runner.message_hub.update_info(_BASELINE, metrics)
+        runner.visualizer.add_scalars(
+            metrics, step=0, file_path=f'{runner.timestamp}.json'
+        )
+        runner.logger.info(f'Before the first step: {_as_text(metrics)}')
 
     def after_train_iter(
         self,
@@ -78,6 +129,87 @@ class CollapseHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict | None = None
+    ) -> None:
+        """Say whether the run learns."""
+        steps = runner.iter - self._validated_at
+        self._validated_at = runner.iter
+        head = getattr(bare_model(runner.model), 'head', None)
+        if steps < 1 or not isinstance(head, UniMoCoHead):
+            return
+        hub = runner.message_hub
+        means = {
+            name: hub.get_scalar(f'train/{name}').mean(steps)
+            for name in ('loss', 'positive_similarity', 'negative_similarity')
+            if f'train/{name}' in hub.log_scalars
+        }
+        if 'loss' not in means:
+            return
+        collapsed = head.collapsed_loss().item()
+        level, text = verdict(
+            means,
+            collapsed,
+            self.min_gain,
+            metrics or {},
+            hub.get_info(_BASELINE) or {},
+        )
+        print_log(text, logger='current', level=level)
+
+
+def verdict(
+    means: dict[str, float],
+    collapsed: float,
+    min_gain: float,
+    metrics: dict[str, float],
+    baseline: dict[str, float],
+) -> tuple[int, str]:
+    """Judge a run since its last validation.
+
+    Args:
+        means (dict[str, float]): Mean ``loss`` and, if logged, similarities.
+        collapsed (float): The loss of features that are all the same.
+        min_gain (float): Least distance of the loss from that.
+        metrics (dict[str, float]): Of kNN now.
+        baseline (dict[str, float]): Of kNN before training; may be empty.
+
+    Returns:
+        tuple[int, str]: Level of logging, and text.
+    """
+    facts = f'loss {means["loss"]:.3f}, {collapsed:.3f} if all features were '
+    facts += 'the same'
+    if 'positive_similarity' in means:
+        facts += (
+            f'; similarity of positives {means["positive_similarity"]:.3f}, '
+            f'of negatives {means["negative_similarity"]:.3f}'
+        )
+    shared = [name for name in metrics if name in baseline]
+    for name in shared[:1]:
+        facts += (
+            f'; {name} {metrics[name]:.1f}, before training '
+            f'{baseline[name]:.1f}'
+        )
+    if collapsed - means['loss'] < min_gain:
+        return logging.WARNING, (
+            f'STUCK: the loss is hardly lower than for features that are all '
+            f'the same ({facts}). With labels this can last for the first epochs. If it goes on, try '
+            'model.momentum=0.01, a smaller model.head.queue_len (well below '
+            'the number of images), a smaller model.head.temperature, a '
+            'lower learning rate, and look at the augmented images.'
+        )
+    if shared and metrics[shared[0]] <= baseline[shared[0]]:
+        return logging.WARNING, (
+            'NO BETTER than before training, by kNN, though the loss falls '
+            f'({facts}). If it goes on, check that labels of training and '
+            'validation agree, that augmentation leaves what distinguishes '
+            'the classes, and the learning rate.'
+        )
+    return logging.INFO, f'Learning ({facts}).'
+
+
+def _as_text(metrics: dict[str, float]) -> str:
+    return ', '.join(f'{name} {value:.2f}' for name, value in metrics.items())
 
 
 def feature_std(features: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ from mmunimoco.utils.safe_load import check_content
 from .checkpoint_files import ATOMIC, LAST, find_readable
 from .exact_loops import ExactLoop
 from .hook_state import HookStates
-from .process_state import collect_process_states, restore_process_state
+from .process_state import (
+    collect_process_states,
+    on_main_process,
+    restore_process_state,
+)
 
 STATE = 'exact_resume'
 # What the message hub, and so each checkpoint, knows about the files.
@@ -85,7 +89,7 @@ class ExactCheckpointHook(CheckpointHook):
         if not runner._resume:
             return
         if runner._load_from is not None:
-            _on_main_process(lambda: _check_file(runner._load_from))
+            on_main_process(lambda: _check_file(runner._load_from))
             return
         if not self._is_local:
             return
@@ -93,9 +97,8 @@ class ExactCheckpointHook(CheckpointHook):
         folder = work_dir
         if self.out_dir is not None:
             folder = Path(self.out_dir) / work_dir.name
-        runner._load_from = _on_main_process(
-            lambda: self._find(work_dir, folder)
-        )
+        path = on_main_process(lambda: self._find(work_dir, folder))
+        runner._load_from = None if path is None else str(path)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the state that is restored once training begins."""
@@ -364,18 +367,3 @@ def _check_file(path: str) -> None:
     """Refuse a damaged local file; others are checked when they are read."""
     if Path(path).is_file():
         check_content(path)
-
-
-def _on_main_process(find: Callable[[], Path | None]) -> str | None:
-    """The main process' result, or its error, on every process."""
-    answer = [None, None]
-    if is_main_process():
-        try:
-            path = find()
-            answer[0] = None if path is None else str(path)
-        except ValueError as error:
-            answer[1] = str(error)
-    broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise ValueError(answer[1])
-    return answer[0]

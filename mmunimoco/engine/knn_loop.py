@@ -114,19 +114,31 @@ class KNNLoopMixin:
         """
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
+        metrics = self.measure()
+        self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
+        self.runner.call_hook(f'after_{self.stage}')
+        return metrics
+
+    def measure(self, call_hooks: bool = True) -> dict:
+        """Do what :meth:`run` does, without the hooks around it.
+
+        Args:
+            call_hooks (bool): Whether to call the hooks of iterations.
+                Defaults to True.
+
+        Returns:
+            dict: The metrics.
+        """
         with evaluating(self.runner.model):
             bank, bank_labels = self._extract_bank()
-            queries, samples = self._extract_queries()
+            queries, samples = self._extract_queries(call_hooks)
         self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
         self._check_finite(queries, f'{self.stage}_dataloader')
         num_classes = self._num_classes(bank_labels)
         similarities, labels = knn_neighbours(
             queries, bank, bank_labels, max(self.k), **self.chunks
         )
-        metrics = self._evaluate(samples, similarities, labels, num_classes)
-        self.runner.call_hook(f'after_{self.stage}_epoch', metrics=metrics)
-        self.runner.call_hook(f'after_{self.stage}')
-        return metrics
+        return self._evaluate(samples, similarities, labels, num_classes)
 
     def _extract_bank(self) -> tuple[Tensor, Tensor]:
         """Features (m, D) and labels (m,) of this process's labeled share."""
@@ -195,15 +207,15 @@ class KNNLoopMixin:
             + (f', {unlabeled} without a label ignored' if unlabeled else '')
         )
 
-    def _extract_queries(self) -> tuple[Tensor, list[DataSample]]:
+    def _extract_queries(
+        self, call_hooks: bool
+    ) -> tuple[Tensor, list[DataSample]]:
         """Features (n, D) and data samples of this process's queries."""
         features, samples = [], []
         for index, data_batch in enumerate(self.dataloader):
-            self.runner.call_hook(
-                f'before_{self.stage}_iter',
-                batch_idx=index,
-                data_batch=data_batch,
-            )
+            call = dict(batch_idx=index, data_batch=data_batch)
+            if call_hooks:
+                self.runner.call_hook(f'before_{self.stage}_iter', **call)
             batch_features, outputs = extract_batch(
                 self.runner.model, data_batch, self.fp16
             )
@@ -214,12 +226,10 @@ class KNNLoopMixin:
                 )
             features.append(normalize(batch_features, dim=1))
             samples.extend(outputs)
-            self.runner.call_hook(
-                f'after_{self.stage}_iter',
-                batch_idx=index,
-                data_batch=data_batch,
-                outputs=outputs,
-            )
+            if call_hooks:
+                self.runner.call_hook(
+                    f'after_{self.stage}_iter', **call, outputs=outputs
+                )
         return torch.cat(features), samples
 
     def _num_classes(self, bank_labels: Tensor) -> int:

@@ -1,7 +1,10 @@
 """Set up a run from a config and the options of the command line."""
 
+import logging
 import os
-from argparse import Namespace
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
@@ -16,12 +19,51 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .console import BriefRunner
+from .extend_schedule import extend_config
+from .pretrained_init import NO_CHECKPOINT
+
+
+def parse_options(tool: str, arguments: Sequence[str]) -> Namespace:
+    """Parse the options of a tool: those of mmpretrain's and our own.
+
+    Args:
+        tool (str): ``'train'`` or ``'test'``.
+        arguments (Sequence[str]): The command line without the script.
+
+    Returns:
+        Namespace: mmpretrain's options and ``verbose``; of ``train`` also
+        ``extend_to``.
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        *('-v', '--verbose'),
+        action='store_true',
+        help='print the environment, the config and the hooks too, which the '
+        'log file has in any case',
+    )
+    if tool == 'train':
+        parser.add_argument(
+            '--extend-to',
+            type=int,
+            metavar='N',
+            help='with --resume: train for N epochs (or iterations) in all, '
+            'and stretch the schedule accordingly',
+        )
+    own, others = parser.parse_known_args(arguments)
+    if {'-h', '--help'} & set(others):
+        print(f'Besides the options below:\n{parser.format_help()}')
+    sys.argv[1:] = others  # what mmpretrain's parser reads
+    args = mmpretrain_tool(tool).parse_args()
+    vars(args).update(vars(own))
+    return args
+
 
 def merge_train_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/train.py``, as mmpretrain's does.
 
     In addition, a run that torchrun or Slurm has restarted resumes from its
-    last checkpoint.
+    last checkpoint, and ``--extend-to`` makes a resumed run longer.
 
     Args:
         cfg (Config): The config; changed in place, and returned.
@@ -29,8 +71,16 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
 
     Raises:
         ValueError: If ``--auto-scale-lr`` is given and the config does not
-            say for which batch size its learning rate is.
+            say for which batch size its learning rate is, a run cannot be
+            extended, or ``--amp`` is given where there is no accelerator.
     """
+    if args.amp and get_device() == 'cpu':
+        raise ValueError(
+            '--amp needs a GPU, and none is available. Leave it out; or, to '
+            'compute in bfloat16 on a CPU, use --cfg-options '
+            'optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16 '
+            'optim_wrapper.loss_scale=1.0'
+        )
     if args.auto_scale_lr and 'auto_scale_lr' not in cfg:
         raise ValueError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in '
@@ -38,11 +88,16 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
         )
     if args.resume is None and was_restarted():
         args.resume = 'auto'
-    return _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
+    cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
+    if args.extend_to is not None:
+        cfg = extend_config(cfg, args.extend_to)
+    return cfg
 
 
 def merge_test_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/test.py``, as mmpretrain's does.
+
+    The checkpoint 'none' stands for random weights.
 
     Args:
         cfg (Config): The config; changed in place, and returned.
@@ -59,7 +114,15 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             "dict(type='VisualizationHook') in default_hooks of "
             f'{args.config}.'
         )
-    return _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
+    cfg = _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
+    if args.checkpoint == NO_CHECKPOINT:
+        cfg.load_from = None
+        print_log(
+            'The weights are random: the checkpoint to test is '
+            f'{NO_CHECKPOINT!r}.',
+            level=logging.WARNING,
+        )
+    return cfg
 
 
 def was_restarted() -> bool:
@@ -68,8 +131,18 @@ def was_restarted() -> bool:
     return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a merged config, with ``PreflightHook``."""
+def build_runner(cfg: Config, verbose: bool = True) -> Runner:
+    """Build the runner of a merged config, with ``PreflightHook``.
+
+    Args:
+        cfg (Config): The config; changed in place.
+        verbose (bool): Whether to print the environment, the config and the
+            hooks. Defaults to True.
+
+    Returns:
+        Runner: A :class:`BriefRunner` unless verbose; the config's
+        ``runner_type`` takes precedence.
+    """
     prepare_processes(cfg)
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(str(x.get('type')).endswith('PreflightHook') for x in hooks):
@@ -77,7 +150,7 @@ def build_runner(cfg: Config) -> Runner:
     cfg.custom_hooks = hooks
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
-    return Runner.from_cfg(cfg)
+    return (Runner if verbose else BriefRunner).from_cfg(cfg)
 
 
 def prepare_processes(cfg: Config) -> None:

@@ -17,9 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmunimoco.utils.checkpoint import (
     StateMatch,
-    check_match,
-    compare_state,
+    check_complete,
     describe_prefixes,
+    essential_part,
     shorten,
     state_dict_of,
 )
@@ -38,9 +38,9 @@ class CheckedPretrainedInit(PretrainedInit):
     of a config that imports mmunimoco. Configs of mmdet and mmseg name it
     ``'mmpretrain.Pretrained'``.
 
-    With a prefix, every parameter and buffer of the module must be in the
-    file, with its shape. Without one, at least one must. Either way a report
-    of what was loaded is logged.
+    Every parameter and buffer of the module must be in the file, with its
+    shape; of a model with a backbone, those of the backbone. A report of what
+    was loaded is logged.
 
     Args:
         checkpoint (str): Path or URL of the checkpoint, or 'none' for random
@@ -73,8 +73,8 @@ class CheckedPretrainedInit(PretrainedInit):
 
         Raises:
             ValueError: If the path is empty, the file is damaged, no key has
-                the prefix, nothing fits, or, with a prefix, a tensor of the
-                module is missing or has another shape.
+                the prefix, or a tensor that must be filled is missing or has
+                another shape.
             FileNotFoundError: If there is no such file.
         """
         if self.checkpoint == NO_CHECKPOINT:
@@ -82,17 +82,16 @@ class CheckedPretrainedInit(PretrainedInit):
             return
         whole = self._read()
         state = whole if self.prefix is None else self._strip(whole)
-        check_match(module, state, self._source())
-        match = compare_state(module, state)
-        if self.prefix is not None:
-            self._check_complete(module, match, whole)
+        match = check_complete(
+            module, state, self._source(), self.allow_missing
+        )
         _initialize_children(module)
         module.load_state_dict(
             {key: state[key] for key in match.matched}, strict=False
         )
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
-        partly = self.prefix is None and (match.missing or match.misshapen)
+        partly = essential_part(module) and (match.missing or match.misshapen)
         print_log(
             self._report(module, match, whole),
             logger='current',
@@ -143,38 +142,13 @@ class CheckedPretrainedInit(PretrainedInit):
     def _prefix(self) -> str:
         return self.prefix.rstrip('.') + '.'
 
-    def _check_complete(
-        self, module: nn.Module, match: StateMatch, whole: dict[str, Tensor]
-    ) -> None:
-        missing = [
-            name
-            for name in match.missing
-            if not name.startswith(self.allow_missing)
-        ]
-        if not missing and not match.misshapen:
-            return
-        faults = []
-        if missing:
-            faults.append(f'missing are {shorten(missing)}')
-        if match.misshapen:
-            faults.append(f'of another shape are {shorten(match.misshapen)}')
-        raise ValueError(
-            f'{self._source()} is of another architecture than the '
-            f'{type(module).__name__} to be initialised, or incomplete: '
-            f'{len(match.matched)} of {len(module.state_dict())} tensors '
-            f'fit; {"; ".join(faults)}. The prefixes in the file are '
-            f'{describe_prefixes(whole)}. Use the config of the architecture '
-            'that was pre-trained; list what the file lacks by design in '
-            'init_cfg.allow_missing.'
-        )
-
     def _report(
         self, module: nn.Module, match: StateMatch, whole: dict[str, Tensor]
     ) -> str:
         """Text that says what was loaded, and what was not."""
         total = len(module.state_dict())
         missing = shorten(match.missing, 20) or 'none'
-        if match.missing and self.prefix is not None:
+        if match.missing and not essential_part(module):
             missing += ' (allowed)'
         lines = [
             f'Load report of {type(module).__name__}: {self._source()}',

@@ -8,7 +8,7 @@ running statistics of plain BN, which each process keeps of its own images.
 import logging
 import random
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmengine.dist import (
     broadcast_object_list,
     get_rank,
     get_world_size,
+    is_main_process,
 )
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -149,3 +150,28 @@ def _own_buffers(model: nn.Module) -> dict[str, Tensor]:
 def _digest(value: Tensor) -> int:
     rows = value.detach().cpu().contiguous().reshape(-1)
     return zlib.crc32(rows.view(torch.uint8).numpy())
+
+
+def on_main_process(function: Callable[[], Any]) -> Any:
+    """Call a function on the main process; a collective call.
+
+    Args:
+        function (Callable[[], Any]): Without arguments; its result must be
+            picklable.
+
+    Returns:
+        Any: The main process's result, on every process.
+
+    Raises:
+        Exception: The main process's error, on every process.
+    """
+    answer: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            answer[0] = function()
+        except Exception as error:
+            answer[1] = error
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]

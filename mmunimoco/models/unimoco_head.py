@@ -204,15 +204,42 @@ class UniMoCoHead(BaseModule):
         samples = self._check_inputs(query, key, labels)
         batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
-        streams = self.streamed and isinstance(
-            self.loss_module, ContrastiveLoss
-        )
-        compute = self._streamed_loss if streams else self._dense_loss
-        loss, monitor = compute(query, key.detach(), blocks)
+        loss, monitor = self._compute_loss(query, key.detach(), blocks)
         log_values = _log_values(monitor, samples)
         self._enqueue(batch_key, batch)
         share = SampleLabels(self.label_queue).known.float().mean()
         return dict(loss=loss, labeled_queue_share=100 * share, **log_values)
+
+    @torch.no_grad()
+    def collapsed_loss(self, num_queries: int = 256) -> Tensor:
+        """Return the loss if all features were the same.
+
+        For UniCon that is log(1 + |N| |P|). A loss near this value means that
+        the features tell no images apart. Queries are taken to be labeled as
+        the keys of the queue are; ``in_batch_positives`` and
+        ``exclude_own_keys`` are left aside.
+
+        Args:
+            num_queries (int): Keys, spread over the queue, whose labels serve
+                as those of queries. Defaults to 256.
+
+        Returns:
+            Tensor: Scalar.
+        """
+        count = min(num_queries, self.queue_len)
+        rows = torch.arange(count, device=self.queue.device)
+        rows = rows * self.queue_len // count
+        feature = torch.zeros_like(self.queue[:1])
+        feature[:, 0] = 1
+        uses_labels = getattr(self.loss_module, 'uses_labels', True)
+        block = KeyBlock(
+            feature.expand_as(self.queue),
+            SampleLabels(self.label_queue),
+            SampleLabels(self.label_queue[rows], has_labels=uses_labels),
+            ignore_unlabeled=self.ignore_unlabeled_keys,
+        )
+        features = feature.expand(count, -1)
+        return self._compute_loss(features, features, [block])[0]
 
     def _key_blocks(
         self,
@@ -238,6 +265,15 @@ class UniMoCoHead(BaseModule):
                 KeyBlock(batch_key, batch, own_start=own_start, **options)
             )
         return blocks
+
+    def _compute_loss(
+        self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
+    ) -> tuple[Tensor, PairMonitor]:
+        streams = self.streamed and isinstance(
+            self.loss_module, ContrastiveLoss
+        )
+        compute = self._streamed_loss if streams else self._dense_loss
+        return compute(query, key, blocks)
 
     def _streamed_loss(
         self, query: Tensor, key: Tensor, blocks: list[KeyBlock]

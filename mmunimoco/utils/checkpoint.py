@@ -187,3 +187,73 @@ def check_match(
             f'the model asks for {describe_prefixes(module.state_dict())}. '
             'Check that it is a checkpoint of this architecture.'
         )
+
+
+def check_complete(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    allow_missing: Sequence[str] = (),
+    option: str = 'init_cfg.allow_missing',
+    part: str | None = None,
+) -> StateMatch:
+    """Raise unless the weights fill a model, or the essential part of it.
+
+    Args:
+        module (nn.Module): The module to be loaded.
+        state (Mapping[str, Tensor]): Weights by the module's keys.
+        source (str): Where the weights come from, for the message.
+        allow_missing (Sequence[str]): Names, or prefixes of names, that may
+            be missing or have another shape. Defaults to none.
+        option (str): The config field of ``allow_missing``.
+        part (str, optional): Prefix of the keys that must be filled; '' for
+            all. Defaults to None: 'backbone.' if the module has such keys,
+            because heads differ between tasks, otherwise all.
+
+    Returns:
+        StateMatch: The comparison with the whole module.
+
+    Raises:
+        ValueError: If no parameter matches, or one of the part is missing or
+            has another shape.
+    """
+    check_match(module, state, source)
+    match = compare_state(module, state)
+    if part is None:
+        part = essential_part(module)
+    missing, misshapen = (
+        [
+            name
+            for name in names
+            if name.startswith(part)
+            and not name.startswith(tuple(allow_missing))
+        ]
+        for names in (match.missing, match.misshapen)
+    )
+    faults = []
+    if missing:
+        faults.append(f'{len(missing)} are missing: {shorten(missing)}')
+    if misshapen:
+        faults.append(
+            f'{len(misshapen)} have another shape: {shorten(misshapen)}'
+        )
+    if not faults:
+        return match
+    total = sum(key.startswith(part) for key in module.state_dict())
+    fit = sum(key.startswith(part) for key in match.matched)
+    raise ValueError(
+        f'{source} is of another architecture than the '
+        f'{type(module).__name__}{f" ({part}*)" if part else ""} it is loaded '
+        f'into, or incomplete: {fit} of {total} tensors fit; '
+        f'{"; ".join(faults)}. It holds {describe_prefixes(state)}. Use the '
+        'config of the architecture that was trained; list what the file '
+        f'lacks by design in {option}.'
+    )
+
+
+def essential_part(module: nn.Module) -> str:
+    """'backbone.' for a model with a backbone, '' (everything) for others."""
+    has_backbone = any(
+        key.startswith('backbone.') for key in module.state_dict()
+    )
+    return 'backbone.' if has_backbone else ''

@@ -9,24 +9,29 @@ _UNREADABLE = (
 )
 
 
-def config_value(text: Any, *path: str) -> dict | None:
-    """Look up a dictionary in the text of a config.
+def config_literal(text: Any, *path: str) -> Any:
+    """Look up a value in the text of a config.
 
     Args:
         text (Any): The config in ``meta['cfg']`` of an mmengine checkpoint.
         *path (str): Keys that lead to it, such as ``'model', 'backbone'``.
 
     Returns:
-        dict | None: Its value; None if there is none, or if it contains
-        anything but literals and ``dict(...)``.
+        Any: The value; None if there is none, or if it contains anything but
+        literals and ``dict(...)``.
     """
     try:
         node = _top_level(ast.parse(text))
         for name in path:
             node = _item(node, name)
-        value = ast.literal_eval(node)
+        return ast.literal_eval(node)
     except _UNREADABLE:
         return None
+
+
+def config_value(text: Any, *path: str) -> dict | None:
+    """As :func:`config_literal`, but None for all that is no dictionary."""
+    value = config_literal(text, *path)
     return value if isinstance(value, dict) else None
 
 

@@ -195,10 +195,13 @@ def test_a_run_writes_its_results(finished):
     for entry in summary['pretrain']:
         assert entry['epochs'] == EPOCHS
         epochs = list(range(1, EPOCHS + 1))
+        knn = entry['curves'].pop('knn_top1')
+        # Before training, and after each epoch.
+        assert [epoch for epoch, _ in knn] == [0, *epochs]
         for curve in entry['curves'].values():
             assert [epoch for epoch, _ in curve] == epochs
         # The reported score is that of the last epoch.
-        assert entry['curves']['knn_top1'][-1][1] == entry['knn_top1']
+        assert knn[-1][1] == entry['knn_top1']
     assert summary['versions']['torch'] == torch.__version__
 
 

@@ -27,7 +27,9 @@ def build_runner(folder, preprocessor, init_cfg=None, classes=5, **options):
     config = dict(
         model=dict(
             type='ImageClassifier',
-            backbone=dict(BACKBONE, init_cfg=init_cfg),
+            backbone=dict(
+                options.pop('backbone', BACKBONE), init_cfg=init_cfg
+            ),
             neck=dict(type='GlobalAveragePooling'),
             head=dict(
                 type='LinearClsHead', num_classes=classes, in_channels=64
@@ -86,6 +88,44 @@ def test_checkpoint_of_a_wrapped_model_is_loaded(tmp_path):
     state = torch.load(path, weights_only=False)['state_dict']
     weight = runner.model.backbone.conv1.weight
     assert torch.equal(weight, state['module.backbone.conv1.weight'])
+
+
+def start_training(runner):
+    runner.load_or_resume()
+    training = training_runner(dataset=toy([0]))
+    training.model, training.logger = runner.model, runner.logger
+    the_hook(runner).before_train(training)
+
+
+def test_training_starts_only_from_a_whole_backbone(tmp_path):
+    layers = renamed('backbone.layer', 'backbone.layer')
+    path = save(tmp_path / 'a', RGB, layers)
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    message = r'load_from.*114 of 120.*5 are missing: backbone.conv1.weight'
+    with pytest.raises(ValueError, match=message):
+        start_training(runner)
+    the_hook(runner).allow_missing = ('backbone.conv1.', 'backbone.bn1.')
+    start_training(runner)
+
+
+def test_training_does_not_start_from_another_width(tmp_path):
+    path = save(tmp_path / 'a', RGB)
+    wider = dict(BACKBONE, base_channels=16)
+    runner = build_runner(tmp_path / 'b', RGB, backbone=wider, load_from=path)
+    with pytest.raises(ValueError, match=r'have another shape: backbone\.la'):
+        start_training(runner)
+
+
+def test_a_head_may_be_new_unless_the_run_resumes(tmp_path):
+    path = save(tmp_path / 'a', RGB)
+    runner = build_runner(tmp_path / 'b', RGB, classes=3, load_from=path)
+    start_training(runner)
+    runner._resume = True
+    message = r'to resume from .*120 of 122 tensors fit; 2 have another shape'
+    with pytest.raises(ValueError, match=message):
+        the_hook(runner).after_load_checkpoint(
+            runner, torch.load(path, weights_only=False)
+        )
 
 
 def start_test(runner, loop=None):

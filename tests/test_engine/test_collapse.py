@@ -1,15 +1,18 @@
 """A collapse of the keys is logged and warned about."""
 
 import json
+import logging
+import re
 
 import pytest
 import torch
+from exact_runs import TRAIN, newest_log, run, write_config
 from noise_runs import noise_runner
 from small_unimoco import unimoco_config
 from torch.nn import functional
 
 from mmunimoco.engine import CollapseHook
-from mmunimoco.engine.collapse import feature_std
+from mmunimoco.engine.collapse import feature_std, verdict
 
 
 def test_spread_of_known_features():
@@ -73,3 +76,55 @@ def test_queue_of_one_key_has_no_spread(tmp_path, log_of):
 def test_threshold_out_of_range(threshold):
     with pytest.raises(ValueError, match=r'CollapseHook\.threshold'):
         CollapseHook(threshold)
+
+
+# Verdicts after validations.
+
+
+def similarity(positive, negative):
+    return dict(positive_similarity=positive, negative_similarity=negative)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'knn', 'level', 'message'),
+    [
+        (14.2, 75.0, 'WARNING', 'STUCK.* 0.944, of negatives 0.934'),
+        (13.0, 20.0, 'WARNING', 'NO BETTER.*top1 20.0, before training 20.0'),
+        (13.0, 40.0, 'INFO', r'Learning \(loss 13.000, 14.300 if'),
+    ],
+)
+def test_verdicts(loss, knn, level, message):
+    means = dict(loss=loss, **similarity(0.944, 0.934))
+    baseline = {'knn/top1': 20.0, 'knn/top5': 60.0}
+    got, text = verdict(means, 14.3, 0.25, {'knn/top1': knn}, baseline)
+    assert logging.getLevelName(got) == level
+    assert re.match(message, text)
+
+
+@pytest.mark.slow
+def test_stuck_run_says_so_and_measures_a_baseline(tmp_path):
+    """Momentum 0: the keys, of a constant network, never change."""
+    config = write_config(tmp_path, 0, 'interval=9', STUCK)
+    assert run(TRAIN, config, '--work-dir', tmp_path / 'work') == 0
+    log = newest_log(tmp_path / 'work')
+    assert log.count('Before the first step: knn/top1') == 1
+    # The queue starts with random keys, which are easy to tell apart.
+    first, second = re.findall('(Learning|STUCK|NO BETTER)(?:[ :])', log)
+    assert second == 'STUCK'
+    lines = scalars(tmp_path / 'work')
+    steps = [line['step'] for line in lines if 'knn/top1' in line]
+    assert steps == [0, 1, 2]
+    # Nothing is resumed from the baseline, and it is measured only once.
+    command = TRAIN, config, '--work-dir', tmp_path / 'work', '--resume'
+    assert run(*command, '--extend-to', 3) == 0
+    log = newest_log(tmp_path / 'work')
+    assert 'Before the first step' not in log
+    assert re.search(r'STUCK.*knn/top1 \d.*before training \d', log)
+
+
+STUCK = """
+optim_wrapper = dict(optimizer=dict(lr=1e-12))
+model = dict(momentum=0.0)
+model['neck'] = dict(init_cfg=[
+    dict(type='Constant', layer='Linear', val=0.0, bias=1.0)])
+"""

@@ -12,6 +12,7 @@ from exact_runs import (
     ROOT,
     TERM,
     TRAIN,
+    newest_log,
     run,
     run_processes,
     write_config,
@@ -36,10 +37,6 @@ def assert_same(work_dir, other, name=LAST):
 
 def last_checkpoint(work_dir):
     return Path((work_dir / 'last_checkpoint').read_text()).name
-
-
-def newest_log(work_dir):
-    return max(work_dir.glob('*/*.log')).read_text()
 
 
 @pytest.fixture(scope='module')
@@ -133,7 +130,7 @@ def test_preempted_run(tmp_path):
     assert run(TRAIN, config, '--work-dir', undisturbed) == 0
     command = [TRAIN, config, '--work-dir', work_dir]
     # SIGTERM ends a validation at once; it is repeated.
-    assert run(*command, kill=('validation', 0, TERM)) == REQUEUE
+    assert run(*command, kill=('validation', 1, TERM)) == REQUEUE
     assert last_checkpoint(work_dir) == 'epoch_1.pth'
     # During a step it saves a checkpoint after that step. A launcher that
     # restarts the run does not need --resume.
@@ -299,8 +296,10 @@ def test_moco_of_mmpretrain_continues_as_unimoco(tmp_path):
 
     no_best = 'default_hooks = dict(checkpoint=dict(save_best=None))'
     ours = write_config(tmp_path, 0, 'interval=1', no_best, 'ours')
-    command = TRAIN, ours, '--work-dir', work_dir, '--no-validate', '--resume'
-    assert run(*command, work_dir / 'epoch_1.pth') == 0
+    command = TRAIN, ours, '--work-dir', work_dir, '--no-validate'
+    length = '--cfg-options', 'train_cfg.max_epochs=1', '--extend-to', 2
+    resume = '--resume', work_dir / 'epoch_1.pth'
+    assert run(*command, *resume, *length) == 0
     log = newest_log(work_dir)
     assert "of mmpretrain's MoCo: it continues as UniMoCo" in log
     assert 'its 60 keys are kept, random unlabeled ones fill them up to' in log

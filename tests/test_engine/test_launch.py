@@ -11,6 +11,7 @@ from mmunimoco.engine.launch import (
     build_runner,
     merge_test_options,
     merge_train_options,
+    parse_options,
     prepare_processes,
 )
 
@@ -18,7 +19,7 @@ from mmunimoco.engine.launch import (
 def parse(name, monkeypatch, *arguments):
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(sys, 'argv', ['tool', *arguments])
-    return launch.mmpretrain_tool(name).parse_args()
+    return parse_options(name, arguments)
 
 
 def config():
@@ -46,16 +47,30 @@ def config():
     )
 
 
+def test_amp_on_a_cpu_is_refused(monkeypatch):
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    args = parse('train', monkeypatch, 'configs/x.py', '--amp')
+    with pytest.raises(ValueError, match='--amp needs a GPU.*bfloat16'):
+        merge_train_options(config(), args)
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    cfg = merge_train_options(config(), args)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+
+
+def test_none_stands_for_random_weights(monkeypatch):
+    args = parse('test', monkeypatch, 'configs/x.py', 'none')
+    assert merge_test_options(config(), args).load_from is None
+
+
 def test_train_options(monkeypatch):
     arguments = (
-        'configs/x.py --amp --no-validate --auto-scale-lr --resume --launcher '
+        'configs/x.py --no-validate --auto-scale-lr --resume --launcher '
         'pytorch --cfg-options train_dataloader.num_workers=0 a.b=1'
     )
     args = parse('train', monkeypatch, *arguments.split())
     cfg = merge_train_options(config(), args)
     assert cfg.work_dir == './work_dirs/x' and cfg.launcher == 'pytorch'
     assert cfg.resume and cfg.load_from is None
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
     assert cfg.auto_scale_lr.enable and cfg.val_cfg is None and cfg.a.b == 1
     # torch refuses persistent workers without workers.
     assert cfg.train_dataloader.persistent_workers is False

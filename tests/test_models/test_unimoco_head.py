@@ -1,5 +1,6 @@
 """UniMoCoHead against a head written with Python lists."""
 
+import math
 from dataclasses import replace
 
 import loss_references as ref
@@ -400,3 +401,32 @@ def test_keys_labels_and_indices_travel_in_one_gather(tmp_path):
     for calls in run_ddp(_count_collectives, 2, tmp_path):
         # 4 rows of 6 float64, one int64 label and one int64 index, as bytes.
         assert calls == [4 * (6 + 1 + 1) * 8]
+
+
+@pytest.mark.parametrize('streamed', [True, False])
+@pytest.mark.parametrize(
+    ('loss', 'formula'),
+    [
+        (dict(type='UniConLoss'), lambda p, n: math.log(1 + p * n)),
+        (
+            dict(type='UniConLoss', positive_reduction='mean'),
+            lambda p, n: math.log(1 + n),
+        ),
+        (dict(type='SupConLoss'), lambda p, n: math.log(p + n)),
+        (
+            dict(type='SupConLoss', reduction_position='in'),
+            lambda p, n: math.log(p + n),
+        ),
+        (dict(type='InfoNCELoss'), lambda p, n: math.log(1 + 7)),
+    ],
+)
+def test_collapsed_loss_is_that_of_equal_features(loss, formula, streamed):
+    head = build_head(loss=loss, queue_len=7, streamed=streamed)
+    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1])
+    sizes = [(4, 4)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2
+    expected = sum(formula(*size) for size in sizes) / 7
+    assert head.collapsed_loss().item() == pytest.approx(expected)
+    feature = functional.normalize(torch.ones(7, DIM).double(), dim=1)
+    head.queue[:] = feature
+    actual = head.loss(feature, feature, head.label_queue.clone())['loss']
+    assert actual.item() == pytest.approx(expected)

@@ -1,0 +1,150 @@
+"""What a run prints: the essential lines, and one at least every minute."""
+
+import atexit
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmpretrain.registry import HOOKS
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .runtime_info import is_logged
+
+# Hundreds of lines before the first step; the log file has them.
+_LONG = ('System environment:', 'Config:\n', 'Hooks will be executed')
+
+
+def _is_brief(record: logging.LogRecord) -> bool:
+    """Whether a record is not one of the long ones at the start."""
+    text = record.getMessage().lstrip('\n- ')
+    return record.levelno > logging.INFO or not text.startswith(_LONG)
+
+
+@RUNNERS.register_module()
+class BriefRunner(Runner):
+    """mmengine's ``Runner``, which prints no config and no list of hooks.
+
+    The log file has them. ``tools/train.py`` and ``tools/test.py`` use it,
+    except with ``-v``.
+    """
+
+    def build_logger(self, *args: Any, **options: Any) -> MMLogger:
+        """Build the logger, and filter what it prints."""
+        logger = super().build_logger(*args, **options)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_brief)
+        return logger
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Show the progress of training, also on small data and slow machines.
+
+    ``LoggerHook`` counts steps, of which a small data set has few in an
+    epoch, and a CPU makes few in a minute. So
+
+    - in a terminal there is a bar with the time that remains;
+    - a step is logged, in the usual form, if nothing was for ``seconds``.
+      What :class:`DelayedRuntimeInfoHook` holds back is not read for it.
+
+    Args:
+        seconds (float): The longest time without a line. Defaults to 30.
+
+    Raises:
+        ValueError: If ``seconds`` is not positive.
+    """
+
+    # After the LoggerHook.
+    priority = 'VERY_LOW'
+
+    def __init__(self, seconds: float = 30) -> None:
+        if not seconds > 0:
+            raise ValueError(
+                f'ProgressHook.seconds must be positive, got {seconds}'
+            )
+        self.seconds = seconds
+        self._last = 0.0
+        self._bar: Progress | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Show the bar."""
+        if not is_main_process() or not sys.stdout.isatty():
+            return
+        self._bar = Progress(
+            *(TextColumn('{task.description}'), BarColumn()),
+            *(MofNCompleteColumn(), TimeRemainingColumn()),
+            console=Console(file=sys.stdout),
+            refresh_per_second=2,
+            transient=True,
+        )
+        self._bar.add_task('', total=runner.max_iters, completed=runner.iter)
+        self._bar.start()
+        # An error must not leave the terminal without a cursor.
+        atexit.register(self._bar.stop)
+        _print_to(runner.logger, sys.stdout)  # rich's, above the bar
+
+    def after_train(self, runner: Runner) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            _print_to(runner.logger, sys.stdout)
+            self._bar = None
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Start counting the time."""
+        self._last = time.monotonic()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Move the bar, and log the step if it is time."""
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0],
+                completed=runner.iter + 1,
+                description=_describe(runner),
+            )
+        now = time.monotonic()
+        if is_logged(self, runner, batch_idx):
+            self._last = now
+        elif now - self._last >= self.seconds:
+            self._last = now
+            _, text = runner.log_processor.get_log_after_iter(
+                runner, batch_idx, 'train'
+            )
+            runner.logger.info(text)
+
+
+def _describe(runner: Runner) -> str:
+    """Epoch and last known loss."""
+    text = 'training'
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        text = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
+    if 'train/loss' in runner.message_hub.log_scalars:
+        loss = runner.message_hub.get_scalar('train/loss').current()
+        text += f', loss {loss:.3f}'
+    return text
+
+
+def _print_to(logger: MMLogger, stream: TextIO) -> None:
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(stream)

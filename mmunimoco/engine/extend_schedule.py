@@ -1,0 +1,161 @@
+"""Train longer than the run to be resumed was meant to."""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+
+_POINTS = ('begin', 'end', 'milestones')
+_DURATIONS = ('T_max', 'total_iters')
+
+
+def extend_config(cfg: Config, length: int) -> Config:
+    """Make a config train longer, with the schedule of the longer run.
+
+    Warm-ups (from 0 to a point before the end) stay; the rest of the schedule
+    is stretched to the new end. ``ExtendScheduleHook`` is added.
+
+    Args:
+        cfg (Config): A training config that resumes; changed in place.
+        length (int): The new ``max_epochs``, or ``max_iters``.
+
+    Returns:
+        Config: The same config.
+
+    Raises:
+        ValueError: If the run does not resume, ``length`` is not longer, or a
+            scheduler does not count what the training loop counts.
+    """
+    loop = cfg.train_cfg
+    field = 'max_iters' if loop.get('max_iters') else 'max_epochs'
+    if not cfg.get('resume'):
+        raise ValueError(
+            '--extend-to continues a run: give --resume with it. A new run '
+            f'takes its length from train_cfg.{field}.'
+        )
+    old = loop[field]
+    if length <= old:
+        raise ValueError(
+            f'--extend-to {length} is not longer than the run, whose '
+            f'train_cfg.{field} is {old}. Leave the config as it was and '
+            'give the new total.'
+        )
+    loop[field] = length
+    schedulers = cfg.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    by_epoch = field == 'max_epochs'
+    if any(one.get('by_epoch', True) != by_epoch for one in schedulers):
+        raise ValueError(
+            f'--extend-to cannot stretch this schedule: train_cfg has {field}'
+            f', so all of param_scheduler must have by_epoch={by_epoch}.'
+        )
+    warm_up = max(
+        (
+            one['end']
+            for one in schedulers
+            if not one.get('begin') and one.get('end', old) < old
+        ),
+        default=0,
+    )
+    for one in schedulers:
+        if one.get('begin') or one.get('end', old) >= old:
+            _stretch(one, warm_up, (length - warm_up) / (old - warm_up))
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(type='mmpretrain.ExtendScheduleHook'),
+    ]
+    return cfg
+
+
+def _stretch(scheduler: dict, start: int, ratio: float) -> None:
+    """Stretch what follows the point ``start`` of a scheduler, in place."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Sequence):
+            return [moved(x) for x in value]
+        later = start < value < float('inf')
+        return round(start + (value - start) * ratio) if later else value
+
+    for name in _DURATIONS:
+        if scheduler.get(name):
+            begin = scheduler.get('begin', 0)
+            end = moved(begin + scheduler[name])
+            scheduler[name] = end - moved(begin)
+    for name in _POINTS:
+        if scheduler.get(name):
+            scheduler[name] = moved(scheduler[name])
+
+
+@HOOKS.register_module()
+class ExtendScheduleHook(Hook):
+    """Put a resumed run on the schedule of its config.
+
+    mmengine restores the schedulers of the checkpoint, so a changed schedule
+    has no effect. This hook builds them anew and steps them up to the present
+    position: from there on, learning rate and momentum are those of a run
+    that had this schedule from its start. ``tools/train.py --extend-to`` adds
+    it.
+
+    Raises:
+        ValueError: If there are several optimizers.
+    """
+
+    # After the state is restored, before anything is logged.
+    priority = 'HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Replace the schedulers, and say what changes."""
+        if not runner._resume or not runner.param_schedulers:
+            return
+        if not isinstance(runner.param_schedulers, list):
+            raise ValueError(
+                'ExtendScheduleHook supports one optimizer; this run has '
+                f'{", ".join(runner.param_schedulers)}'
+            )
+        before = runner.optim_wrapper.get_lr()['lr'][0]
+        start = time.monotonic()
+        for group in runner.optim_wrapper.param_groups:
+            for name in list(group):
+                if name.startswith('initial_'):
+                    group[name.removeprefix('initial_')] = group[name]
+        runner.param_schedulers = runner.build_param_scheduler(
+            runner.cfg.param_scheduler
+        )
+        _advance(runner)
+        now = runner.optim_wrapper.get_lr()['lr'][0]
+        loop = runner.train_loop
+        print_log(
+            f'The run is extended to {loop.max_epochs} epochs, '
+            f'{loop.max_iters} iterations, and its schedule with it: the '
+            f'learning rate after {runner.iter} iterations is {now:.4g} '
+            f'(before: {before:.4g}). Schedulers were advanced in '
+            f'{time.monotonic() - start:.1f} s.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _advance(runner: Runner) -> None:
+    """Step new schedulers as ParamSchedulerHook did until now."""
+    each_step = [s for s in runner.param_schedulers if not s.by_epoch]
+    each_epoch = [s for s in runner.param_schedulers if s.by_epoch]
+    with warnings.catch_warnings():
+        # torch's reminder to step the optimizer first.
+        warnings.simplefilter('ignore')
+        # Interleaving matters only within a kind: each multiplies the value
+        # by a factor of its own.
+        for schedulers, count in (
+            (each_step, runner.iter),
+            (each_epoch, runner.epoch),
+        ):
+            for _ in range(count):
+                for scheduler in schedulers:
+                    scheduler.step()

@@ -1,0 +1,91 @@
+"""Compare the config of a resumed run with the one in its checkpoint."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmunimoco.utils.config_text import config_literal
+
+# Where a change may alter what is learned.
+_FIELDS = (
+    *('model', 'data_preprocessor', 'train_dataloader', 'train_cfg'),
+    *('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'custom_hooks'),
+)
+# What only says where things are, or how fast they are done.
+_HARMLESS = {
+    *('data_root', 'backend_args', 'checkpoint', 'num_workers'),
+    *('prefetch_factor', 'pin_memory', 'persistent_workers'),
+    *('val_interval', 'val_begin', 'dynamic_intervals', 'enable'),
+    *('fused', 'foreach', 'compile', 'images_on_device'),
+}
+# mmengine restores these from the checkpoint, whatever the config says.
+_RESTORED = (
+    'optim_wrapper.optimizer.',
+    'optim_wrapper.paramwise_cfg',
+    'param_scheduler',
+)
+LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
+ABSENT = 'not set'
+
+
+def changed_fields(before: str, now: str) -> dict[str, tuple[Any, Any]]:
+    """List the settings that may change what a run learns.
+
+    Paths, workers, intervals of validation and the like are left out. So are
+    fields that hold anything but literals.
+
+    Args:
+        before (str): Text of the config in the checkpoint (``meta['cfg']``).
+        now (str): Text of the config of this run.
+
+    Returns:
+        dict[str, tuple[Any, Any]]: Old and new value by dotted field;
+        ``'not set'`` if there is none.
+    """
+    changes = {}
+    for field in _FIELDS:
+        old, new = (
+            dict(_flatten(field, config_literal(text, field)))
+            for text in (before, now)
+        )
+        for name in dict.fromkeys([*old, *new]):
+            pair = old.get(name, ABSENT), new.get(name, ABSENT)
+            if pair[0] != pair[1]:
+                changes[name] = pair
+    return changes
+
+
+def without_effect(changes: Mapping[str, Any]) -> list[str]:
+    """Those changed fields whose values come from the checkpoint anyway."""
+    return [name for name in changes if name.startswith(_RESTORED)]
+
+
+def describe(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """One line for each change, such as ``a.b: 1 -> 2``."""
+    return ''.join(
+        f'\n    {name}: {old!r} -> {new!r}'
+        for name, (old, new) in changes.items()
+    )
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values in nested dictionaries and lists by dotted names."""
+    if name.rpartition('.')[2] in _HARMLESS:
+        return
+    if name == 'custom_hooks' and isinstance(value, list):
+        # By type, since their order and number may differ.
+        value = {
+            str(hook.get('type')).rpartition('.')[2]: hook
+            for hook in value
+            if isinstance(hook, Mapping)
+        }
+        # Checks, and what this comparison is about.
+        for own in ('PreflightHook', 'ExtendScheduleHook'):
+            value.pop(own, None)
+    if isinstance(value, list) and any(isinstance(x, Mapping) for x in value):
+        value = dict(enumerate(value))
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flatten(f'{name}.{key}', item)
+    elif value is not None:
+        # Lists and tuples mean the same in configs.
+        yield name, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,83 @@
+"""One run at a time in a work folder, and none over another's checkpoints."""
+
+import logging
+import os
+import re
+import socket
+from pathlib import Path
+from typing import IO
+
+from mmengine.logging import print_log
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None
+
+LOCK = 'run.lock'
+_CHECKPOINT = re.compile(r'(epoch|iter|best)_.*\.pth')
+
+
+def lock_folder(folder: Path) -> IO | None:
+    """Keep other runs out of a folder until this process ends.
+
+    The lock belongs to the process, not to the file ``run.lock``, which
+    stays: a killed run leaves nothing to clean up.
+
+    Args:
+        folder (Path): A work folder; it is created.
+
+    Returns:
+        IO | None: The open file, which must be kept; None, with a warning, if
+        the file system has no locks.
+
+    Raises:
+        RuntimeError: If another run holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / LOCK).open('a+', encoding='utf-8')
+    try:
+        if fcntl is None:
+            raise OSError('this system has no fcntl')
+        # Unlike flock, not inherited by data loader workers, which may
+        # outlive a killed run.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        owner = file.read().strip() or 'another process'
+        raise RuntimeError(
+            f'{owner} is training in {folder}. Wait for it, stop it, or '
+            'choose another --work-dir.'
+        ) from None
+    except OSError as error:
+        print_log(
+            f'{folder} cannot be locked ({error}): make sure that no other '
+            'run writes to it.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return None
+    file.truncate(0)
+    file.write(f'Process {os.getpid()} on {socket.gethostname()}\n')
+    file.flush()
+    return file
+
+
+def refuse_checkpoints(folder: Path) -> None:
+    """Refuse to start a new run among the checkpoints of another.
+
+    Raises:
+        FileExistsError: If there are any.
+    """
+    found = sorted(
+        path.name
+        for path in folder.glob('*.pth')
+        if _CHECKPOINT.fullmatch(path.name)
+    )
+    if found:
+        raise FileExistsError(
+            f'{folder} has {len(found)} checkpoints of an earlier run, such '
+            f'as {found[-1]}, which a new run would replace or mix with its '
+            'own. Continue that run with --resume, choose another '
+            '--work-dir, or remove them.'
+        )
