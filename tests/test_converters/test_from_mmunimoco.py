@@ -267,6 +267,15 @@ def test_backbone_for_openmmlab(tmp_path, encoder):
     for key, value in wanted.state_dict().items():
         assert torch.equal(target.state_dict()[key], value), key
     assert [p.name for p in path.parent.iterdir()] == ['backbone.pth']
+    # The graphs that serve a backbone elsewhere.
+    x = torch.randn(2, 3, 64, 64)
+    target.eval()
+    with torch.no_grad():
+        (features,) = target(x)
+        (traced,) = torch.jit.trace(target, x)(x)
+        (exported,) = torch.export.export(target, (x,)).module()(x)
+    torch.testing.assert_close(traced, features)
+    torch.testing.assert_close(exported, features)
 
 
 @pytest.mark.parametrize(
