@@ -104,6 +104,7 @@ class PreflightHook(Hook):
         self._loaded: dict | None = None
         self._trained_on: Any = None  # a dataset, or the names of its classes
         self._lock: IO | None = None
+        self._entered = False
 
     def before_run(self, runner: Runner) -> None:
         """Lock the work folder of a run that trains.
@@ -112,7 +113,10 @@ class PreflightHook(Hook):
             RuntimeError: If another run is training there.
             FileExistsError: If the run is new and the folder is not.
         """
-        if isinstance(runner._train_loop, BaseLoop):  # a config in a test
+        # A config if only tested; entered already if tested after training.
+        trains = isinstance(runner._train_loop, BaseLoop)
+        if trains and not self._entered:
+            self._entered = True
             on_main_process(lambda: self._enter(runner))
 
     def _enter(self, runner: Runner) -> None:
