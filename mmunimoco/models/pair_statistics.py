@@ -347,7 +347,7 @@ class PairSums:
         """Return the statistics as differentiable functions of ``query``."""
         factors = dict(negative=1.0, **self.factors)
         fields = {
-            name: _AttachGradient.apply(
+            name: attach_gradient(
                 query,
                 log_sum.value,
                 log_sum.mean_key * (factors[name] / self.temperature),
@@ -356,7 +356,7 @@ class PairSums:
         }
         if self.positive_keys is not None:
             weight = self.positive_factor / self.num_positives
-            fields['positive_mean'] = _AttachGradient.apply(
+            fields['positive_mean'] = attach_gradient(
                 query,
                 self.positive_sum * weight,
                 self.positive_keys * (weight / self.temperature).unsqueeze(1),
@@ -381,6 +381,20 @@ class PairSums:
             num_positives=self.num_positives,
             num_negatives=self.num_keys - num_others,
         )
+
+
+def attach_gradient(query: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return a known value with a known gradient.
+
+    Args:
+        query (Tensor): What the value is a function of, shape (N, C).
+        value (Tensor): Shape (N,).
+        gradient (Tensor): Of the value with respect to ``query``, (N, C).
+
+    Returns:
+        Tensor: The value, differentiable once with respect to ``query``.
+    """
+    return _AttachGradient.apply(query, value, gradient)
 
 
 class _AttachGradient(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from types import ModuleType
 
 import torch
 from mmengine.dist import get_rank
@@ -69,6 +70,10 @@ class UniMoCoHead(BaseModule):
         streamed (bool): Whether to compute chunk by chunk over the queue, in
             memory that does not grow with K; False builds the (N, 1+K) matrix
             of logits, with the same result. Defaults to True.
+        fused (bool): Whether to compute the chunks by one Triton kernel on a
+            GPU, where samples have one label. It has been compiled for GPUs
+            and tested by Triton's interpreter, but not been run on one.
+            Defaults to False.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -88,6 +93,7 @@ class UniMoCoHead(BaseModule):
         ignore_unlabeled_keys: bool = False,
         exclude_own_keys: bool = False,
         streamed: bool = True,
+        fused: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -115,6 +121,9 @@ class UniMoCoHead(BaseModule):
         self.ignore_unlabeled_keys = ignore_unlabeled_keys
         self.exclude_own_keys = exclude_own_keys
         self.streamed = streamed
+        self.fused = fused
+        if fused:
+            _import_fused_pass()
         self._create_queues(queue_len, feat_dim)
 
     def _create_queues(self, queue_len: int, feat_dim: int) -> None:
@@ -278,7 +287,13 @@ class UniMoCoHead(BaseModule):
     def _streamed_loss(
         self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
     ) -> tuple[Tensor, PairMonitor]:
-        statistics, monitor = streamed_statistics(
+        compute = streamed_statistics
+        if self.fused and query.is_cuda:
+            fused_pass = _import_fused_pass()
+            query = query.to(torch.promote_types(query.dtype, torch.float32))
+            if fused_pass.supports(query, blocks):
+                compute = fused_pass.fused_statistics
+        statistics, monitor = compute(
             query,
             key,
             blocks,
@@ -384,6 +399,17 @@ class UniMoCoHead(BaseModule):
             labels=upload(labels.labels, query.device),
             indices=None if indices is None else upload(indices, query.device),
         )
+
+
+def _import_fused_pass() -> ModuleType:
+    try:
+        from . import fused_pass
+    except ImportError as error:
+        raise ValueError(
+            'UniMoCoHead.fused=True needs Triton, which torch for CPUs does '
+            f'not install ({error}); set model.head.fused=False'
+        ) from error
+    return fused_pass
 
 
 def _log_values(

@@ -54,10 +54,13 @@ def head_step(head, query, key, labels, indices=None):
     return losses, query.grad
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('name', OPTIONS)
-def test_six_steps_equal_the_slow_head(name, device):
+def test_six_steps_equal_the_slow_head(name, fused, device):
     """With a wrap-around, and with sample indices that come back."""
-    head = build_head(**OPTIONS[name])
+    if fused:
+        pytest.importorskip('triton')
+    head = build_head(fused=fused, **OPTIONS[name])
     slow = SlowHead(deepcopy(head).double(), ref.unicon)
     exact = deepcopy(head).double()
     head = head.to(device)

@@ -1,0 +1,427 @@
+"""Triton kernels of :mod:`mmunimoco.models.fused_pass`."""
+
+import torch
+import triton
+import triton.language as tl
+
+# Rows of the partial sums of a split: maximum and total of three log-sums,
+# number, sum and maximum of the positives, sum of all scores, number and sum
+# of those left out.
+SCALARS = tl.constexpr(12)
+_LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
+
+
+@triton.jit
+def _log_sum(x, keys, maximum, total, weighted, PRECISION: tl.constexpr):
+    """Add a tile of exponents ``x``, -inf for none, to running sums."""
+    raised = tl.maximum(maximum, tl.max(x, axis=1))
+    weights = tl.exp(x - raised[:, None])
+    scale = tl.exp(maximum - raised)
+    total = total * scale + tl.sum(weights, axis=1)
+    weighted = weighted * scale[:, None]
+    weighted += tl.dot(weights, keys, input_precision=PRECISION)
+    return raised, total, weighted
+
+
+@triton.jit
+def _store_log_sum(
+    scalars,
+    vectors,
+    row,
+    slot,
+    rows,
+    columns,
+    count,
+    dim,
+    maximum,
+    total,
+    weighted,
+):
+    """Store running sums as two rows of scalars and one vector."""
+    valid = rows < count
+    tl.store(scalars + row * count + rows, maximum, mask=valid)
+    tl.store(scalars + (row + 1) * count + rows, total, mask=valid)
+    place = (slot * count + rows[:, None]) * dim + columns[None, :]
+    mask = valid[:, None] & (columns[None, :] < dim)
+    tl.store(vectors + place, weighted, mask=mask)
+
+
+@triton.jit
+def pass_kernel(
+    query,
+    keys,
+    query_labels,
+    key_labels,
+    query_ids,
+    key_ids,
+    scalars,
+    vectors,
+    count,
+    num_keys,
+    dim,
+    tiles,
+    own_start,
+    inverse_temperature,
+    factor,
+    LABELED: tl.constexpr,
+    IGNORE_UNLABELED: tl.constexpr,
+    EXCLUDE_OWN: tl.constexpr,
+    IN_BATCH: tl.constexpr,
+    POSITIVE: tl.constexpr,
+    INVERSE: tl.constexpr,
+    MEAN: tl.constexpr,
+    VECTORS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Partial sums of BLOCK_N queries over ``tiles`` tiles of keys."""
+    split = tl.program_id(1)
+    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    columns = tl.arange(0, BLOCK_C)
+    row_valid, column_valid = rows < count, columns < dim
+    q = (
+        tl.load(
+            query + rows[:, None] * dim + columns[None, :],
+            mask=row_valid[:, None] & column_valid[None, :],
+            other=0.0,
+        ).to(tl.float32)
+        * inverse_temperature
+    )
+    labels = tl.load(query_labels + rows, mask=row_valid, other=-1)
+    ids = tl.load(query_ids + rows, mask=row_valid, other=-1)
+
+    zeros = tl.zeros((BLOCK_N,), tl.float32)
+    maximum, total = zeros + _LOWEST, zeros
+    weighted = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
+    positive_max, positive_total, positive_keys = maximum, total, weighted
+    inverse_max, inverse_total, inverse_keys = maximum, total, weighted
+    mean_keys = weighted
+    num_positives, positive_sum, nearest = zeros, zeros, zeros + _LOWEST
+    score_sum, num_ignored, ignored_sum = zeros, zeros, zeros
+
+    for tile in range(tiles):
+        places = (split * tiles + tile) * BLOCK_K + tl.arange(0, BLOCK_K)
+        key_valid = places < num_keys
+        k = tl.load(
+            keys + places[:, None] * dim + columns[None, :],
+            mask=key_valid[:, None] & column_valid[None, :],
+            other=0.0,
+        ).to(tl.float32)
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        valid = row_valid[:, None] & key_valid[None, :]
+        score_sum += tl.sum(tl.where(valid, scores, 0.0), axis=1)
+        negatives = valid
+        if LABELED:
+            seen = tl.load(key_labels + places, mask=key_valid, other=-1)
+            same = labels[:, None] == seen[None, :]
+            positives = valid & same & (labels[:, None] >= 0)
+        if EXCLUDE_OWN:
+            key_id = tl.load(key_ids + places, mask=key_valid, other=-1)
+            own = valid & (ids[:, None] == key_id[None, :])
+            own = own & (ids[:, None] >= 0)
+            if LABELED:
+                positives = positives & ~own
+        if IN_BATCH:
+            positives = positives & (
+                places[None, :] != own_start + rows[:, None]
+            )
+        if IN_BATCH:
+            ignored = valid & ~positives
+        elif IGNORE_UNLABELED:
+            unlabeled = (labels[:, None] >= 0) & (seen[None, :] < 0)
+            ignored = valid & unlabeled
+            if EXCLUDE_OWN:
+                ignored = ignored | own
+        elif EXCLUDE_OWN:
+            ignored = own
+        if IN_BATCH or IGNORE_UNLABELED or EXCLUDE_OWN:
+            num_ignored += tl.sum(ignored.to(tl.float32), axis=1)
+            ignored_sum += tl.sum(tl.where(ignored, scores, 0.0), axis=1)
+            negatives = negatives & ~ignored
+        if LABELED:
+            negatives = negatives & ~positives
+            num_positives += tl.sum(positives.to(tl.float32), axis=1)
+            positive_sum += tl.sum(tl.where(positives, scores, 0.0), axis=1)
+            picked = tl.where(positives, scores, float('-inf'))
+            nearest = tl.maximum(nearest, tl.max(picked, axis=1))
+            if POSITIVE >= 0:
+                positive_max, positive_total, positive_keys = _log_sum(
+                    picked * factor,
+                    k,
+                    positive_max,
+                    positive_total,
+                    positive_keys,
+                    PRECISION,
+                )
+            if INVERSE >= 0:
+                x = tl.where(positives, -scores * factor, float('-inf'))
+                inverse_max, inverse_total, inverse_keys = _log_sum(
+                    x, k, inverse_max, inverse_total, inverse_keys, PRECISION
+                )
+            if MEAN >= 0:
+                mean_keys += tl.dot(
+                    positives.to(tl.float32), k, input_precision=PRECISION
+                )
+        x = tl.where(negatives, scores, float('-inf'))
+        maximum, total, weighted = _log_sum(
+            x, k, maximum, total, weighted, PRECISION
+        )
+
+    scalars += split * SCALARS * count
+    vectors += split.to(tl.int64) * VECTORS * count * dim
+    _store_log_sum(
+        scalars,
+        vectors,
+        0,
+        0,
+        rows,
+        columns,
+        count,
+        dim,
+        maximum,
+        total,
+        weighted,
+    )
+    if POSITIVE >= 0:
+        _store_log_sum(
+            scalars,
+            vectors,
+            2,
+            POSITIVE,
+            rows,
+            columns,
+            count,
+            dim,
+            positive_max,
+            positive_total,
+            positive_keys,
+        )
+    if INVERSE >= 0:
+        _store_log_sum(
+            scalars,
+            vectors,
+            4,
+            INVERSE,
+            rows,
+            columns,
+            count,
+            dim,
+            inverse_max,
+            inverse_total,
+            inverse_keys,
+        )
+    if MEAN >= 0:
+        place = (MEAN * count + rows[:, None]) * dim + columns[None, :]
+        mask = row_valid[:, None] & column_valid[None, :]
+        tl.store(vectors + place, mean_keys, mask=mask)
+    place = scalars + rows
+    tl.store(place + 6 * count, num_positives, mask=row_valid)
+    tl.store(place + 7 * count, positive_sum, mask=row_valid)
+    tl.store(place + 8 * count, nearest, mask=row_valid)
+    tl.store(place + 9 * count, score_sum, mask=row_valid)
+    tl.store(place + 10 * count, num_ignored, mask=row_valid)
+    tl.store(place + 11 * count, ignored_sum, mask=row_valid)
+
+
+@triton.jit
+def _total_of(scalars, index, row, count, splits, BLOCK_S: tl.constexpr):
+    """Sum a row of scalars of one query over the splits."""
+    total = 0.0
+    for start in range(0, splits, BLOCK_S):
+        parts = start + tl.arange(0, BLOCK_S)
+        place = scalars + (parts * SCALARS + index) * count + row
+        total += tl.sum(tl.load(place, mask=parts < splits, other=0.0))
+    return total
+
+
+@triton.jit
+def _largest_of(scalars, index, row, count, splits, BLOCK_S: tl.constexpr):
+    """Largest entry of a row of scalars of one query over the splits."""
+    largest = _LOWEST * 1.0
+    for start in range(0, splits, BLOCK_S):
+        parts = start + tl.arange(0, BLOCK_S)
+        place = scalars + (parts * SCALARS + index) * count + row
+        values = tl.load(place, mask=parts < splits, other=_LOWEST)
+        largest = tl.maximum(largest, tl.max(values))
+    return largest
+
+
+@triton.jit
+def _merge_log_sum(
+    scalars,
+    vectors,
+    index,
+    slot,
+    row,
+    columns,
+    count,
+    dim,
+    splits,
+    own_score,
+    own_total,
+    own_key,
+    VECTORS: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """Merge running sums; returns maximum, total and weighted mean key."""
+    maximum = _largest_of(scalars, index, row, count, splits, BLOCK_S)
+    if own_total > 0:
+        maximum = tl.maximum(maximum, own_score)
+    own_weight = own_total * tl.exp(
+        tl.where(own_total > 0, own_score, maximum) - maximum
+    )
+    total = own_weight
+    weighted = own_weight * own_key
+    column_valid = columns[None, :] < dim
+    for start in range(0, splits, BLOCK_S):
+        parts = start + tl.arange(0, BLOCK_S)
+        valid = parts < splits
+        place = scalars + (parts * SCALARS + index) * count + row
+        top = tl.load(place, mask=valid, other=_LOWEST)
+        part_total = tl.load(place + count, mask=valid, other=0.0)
+        scale = tl.where(valid, tl.exp(top - maximum), 0.0)
+        total += tl.sum(part_total * scale)
+        place = (parts.to(tl.int64) * VECTORS + slot) * count + row
+        part = tl.load(
+            vectors + place[:, None] * dim + columns[None, :],
+            mask=valid[:, None] & column_valid,
+            other=0.0,
+        )
+        weighted += tl.sum(part * scale[:, None], axis=0)
+    # Where anything was added the total is at least 1, up to rounding.
+    return maximum, total, weighted / tl.maximum(total, 0.5)
+
+
+@triton.jit
+def _store_vector(means, slot, row, columns, count, dim, value):
+    place = means + (slot * count + row) * dim + columns
+    tl.store(place, value, mask=columns < dim)
+
+
+@triton.jit
+def merge_kernel(
+    query,
+    own_key,
+    scalars,
+    vectors,
+    results,
+    means,
+    count,
+    dim,
+    splits,
+    num_keys,
+    temperature,
+    factor,
+    POSITIVE: tl.constexpr,
+    INVERSE: tl.constexpr,
+    MEAN: tl.constexpr,
+    VECTORS: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """Merge the splits and the own key of one query."""
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK_C)
+    inside = columns < dim
+    q = tl.load(query + row * dim + columns, mask=inside, other=0.0)
+    own = tl.load(own_key + row * dim + columns, mask=inside, other=0.0)
+    own = own.to(tl.float32)
+    score = tl.sum(q * own) / temperature
+    place = results + row
+    step = 1 / temperature
+
+    maximum, total, mean = _merge_log_sum(
+        scalars,
+        vectors,
+        0,
+        0,
+        row,
+        columns,
+        count,
+        dim,
+        splits,
+        0.0,
+        0.0,
+        own,
+        VECTORS,
+        BLOCK_S,
+    )
+    _store_vector(means, 0, row, columns, count, dim, mean * step)
+    tl.store(place, tl.log(total) + maximum)
+    nearest_negative = tl.where(total > 0, maximum, float('-inf'))
+    if POSITIVE >= 0:
+        maximum, total, mean = _merge_log_sum(
+            scalars,
+            vectors,
+            2,
+            POSITIVE,
+            row,
+            columns,
+            count,
+            dim,
+            splits,
+            score * factor,
+            1.0,
+            own,
+            VECTORS,
+            BLOCK_S,
+        )
+        tl.store(place + count, tl.log(total) + maximum)
+        _store_vector(
+            means, POSITIVE, row, columns, count, dim, mean * (step * factor)
+        )
+    if INVERSE >= 0:
+        maximum, total, mean = _merge_log_sum(
+            scalars,
+            vectors,
+            4,
+            INVERSE,
+            row,
+            columns,
+            count,
+            dim,
+            splits,
+            -score * factor,
+            1.0,
+            own,
+            VECTORS,
+            BLOCK_S,
+        )
+        tl.store(place + 2 * count, tl.log(total) + maximum)
+        _store_vector(
+            means, INVERSE, row, columns, count, dim, mean * (-step * factor)
+        )
+
+    others = _total_of(scalars, 6, row, count, splits, BLOCK_S)
+    others_sum = _total_of(scalars, 7, row, count, splits, BLOCK_S)
+    nearest = _largest_of(scalars, 8, row, count, splits, BLOCK_S)
+    score_sum = _total_of(scalars, 9, row, count, splits, BLOCK_S)
+    num_ignored = _total_of(scalars, 10, row, count, splits, BLOCK_S)
+    ignored_sum = _total_of(scalars, 11, row, count, splits, BLOCK_S)
+    num_positives = others + 1
+    if MEAN >= 0:
+        keys = own
+        for start in range(0, splits, BLOCK_S):
+            parts = start + tl.arange(0, BLOCK_S)
+            index = (parts.to(tl.int64) * VECTORS + MEAN) * count + row
+            part = tl.load(
+                vectors + index[:, None] * dim + columns[None, :],
+                mask=(parts < splits)[:, None] & inside[None, :],
+                other=0.0,
+            )
+            keys += tl.sum(part, axis=0)
+        weight = factor / num_positives
+        tl.store(place + 3 * count, (others_sum + score) * weight)
+        _store_vector(
+            means, MEAN, row, columns, count, dim, keys * (weight * step)
+        )
+    negative_sum = score_sum - others_sum - ignored_sum
+    nearest = tl.maximum(tl.maximum(nearest, score), nearest_negative)
+    tl.store(place + 4 * count, num_positives)
+    tl.store(place + 5 * count, num_keys - others - num_ignored)
+    tl.store(place + 6 * count, nearest * temperature)
+    tl.store(place + 7 * count, nearest_negative * temperature)
+    tl.store(place + 8 * count, (others_sum + score) * temperature)
+    tl.store(place + 9 * count, negative_sum * temperature)

@@ -1,0 +1,103 @@
+"""Cases of ``test_models/test_fused_pass.py``, for Triton's interpreter."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mmunimoco.models import fused_pass
+from mmunimoco.models.labels import KeyBlock, SampleLabels
+from mmunimoco.models.pair_statistics import streamed_statistics
+
+ALL = ('positive', 'inverse_positive', 'positive_mean')
+CASES = {
+    'one query, one key': (1, 1, 16, ALL, {}),
+    'nothing is a power of two': (5, 7, 6, ALL, {}),
+    'several tiles and splits': (35, 190, 20, ('inverse_positive',), {}),
+    'InfoNCE': (20, 130, 8, ('positive',), dict(has_labels=False)),
+    'SupCon': (20, 130, 8, ('positive', 'positive_mean'), {}),
+    'own keys left out': (20, 130, 8, ALL, dict(exclude_own=True)),
+    'unlabeled left out': (20, 130, 8, ALL, dict(ignore_unlabeled=True)),
+    'all options': (
+        *(20, 130, 8, ALL),
+        dict(exclude_own=True, ignore_unlabeled=True, in_batch=True),
+    ),
+}
+
+
+def unit(*shape):
+    return functional.normalize(torch.randn(*shape), dim=1)
+
+
+def make_blocks(n, k, c, options, dtype):
+    """The queue, and with ``in_batch`` the keys of the batch."""
+    options = dict(options)
+    in_batch = options.pop('in_batch', False)
+    has_labels = options.pop('has_labels', True)
+    torch.manual_seed(1)
+    labels = torch.randint(-1, 4, (n,)), torch.randint(-1, 4, (k,))
+    images = torch.randint(9, (n,)), torch.randint(-1, 9, (k,))
+    queries = SampleLabels(labels[0], images[0], has_labels=has_labels)
+    keys = SampleLabels(labels[1], images[1])
+    blocks = [KeyBlock(unit(k, c).to(dtype), keys, queries, **options)]
+    if in_batch:
+        batch = unit(n + 3, c).to(dtype)
+        more = SampleLabels(
+            torch.cat([torch.tensor([0, 1, -1]), labels[0]]),
+            torch.cat([torch.tensor([0, 1, 2]), images[0]]),
+        )
+        blocks.append(KeyBlock(batch, more, queries, own_start=3, **options))
+    return blocks
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_equals_the_plain_loop_in_float64(name):
+    n, k, c, statistics, options = CASES[name]
+    torch.manual_seed(0)
+    query, own = unit(n, c), unit(n, c)
+
+    def compute(function, dtype):
+        x = query.to(dtype).requires_grad_()
+        blocks = make_blocks(n, k, c, options, dtype)
+        found, monitor = function(
+            x, own.to(dtype), blocks, 0.2, 0.5, statistics
+        )
+        values = dict(vars(monitor), positives=found.num_positives)
+        for field in ('negative', *statistics):
+            value = getattr(found, field)
+            finite = value.masked_fill(value.isinf(), 0)
+            (slope,) = torch.autograd.grad(finite.sum(), x, retain_graph=True)
+            values |= {field: value, f'gradient of {field}': slope}
+        return values
+
+    expected = compute(streamed_statistics, torch.float64)
+    actual = compute(fused_pass.fused_statistics, torch.float32)
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(
+            actual[key].double(),
+            value.double(),
+            rtol=1e-5,
+            atol=1e-5,
+            msg=lambda text, key=key: f'{key}: {text}',
+        )
+
+
+def test_half_precision_keys_are_read_as_they_are():
+    blocks = make_blocks(20, 130, 8, {}, torch.bfloat16)
+    query, own = unit(20, 8), unit(20, 8)
+    arguments = query, own, blocks, 0.2, 0.2, ALL
+    expected, _ = streamed_statistics(*arguments)
+    actual, _ = fused_pass.fused_statistics(*arguments)
+    for name in ('negative', *ALL):
+        torch.testing.assert_close(
+            getattr(actual, name), getattr(expected, name)
+        )
+
+
+def test_what_the_kernel_leaves_to_the_plain_loop():
+    blocks = make_blocks(4, 8, 8, {}, torch.float32)
+    assert fused_pass.supports(unit(4, 8), blocks)
+    assert not fused_pass.supports(unit(4, 8).double(), blocks)
+    assert not fused_pass.supports(unit(4, 512), blocks)
+    blocks[0].query_labels.labels = torch.zeros(4, 3, dtype=torch.bool)
+    assert not fused_pass.supports(unit(4, 8), blocks)

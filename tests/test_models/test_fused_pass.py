@@ -1,0 +1,71 @@
+"""The fused pass, run by Triton's interpreter and compiled for GPUs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip('triton')
+
+TESTS = Path(__file__).parents[1]
+KINDS = dict(
+    query='*fp32', keys='*fp32', scalars='*fp32', vectors='*fp32',
+    own_key='*fp32', results='*fp32', means='*fp32',
+    query_labels='*i64', key_labels='*i64', query_ids='*i64', key_ids='*i64',
+    inverse_temperature='fp32', temperature='fp32', factor='fp32',
+)  # fmt: skip
+SHARED = dict(POSITIVE=1, INVERSE=2, MEAN=3, VECTORS=4, BLOCK_C=128)
+
+
+def test_cases_by_the_interpreter():
+    """In a process of its own: Triton decides when it is imported."""
+    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']
+    done = subprocess.run(
+        [*command, TESTS / 'fused_pass_cases.py'],
+        env=dict(os.environ, TRITON_INTERPRET='1'),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert '10 passed' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', [80, 90])
+def test_kernels_compile_for_gpus(capability):
+    """For shared memory of 99 KB, which all of these have."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from mmunimoco.models import fused_kernels
+
+    kernels = {
+        fused_kernels.pass_kernel: dict(
+            SHARED, LABELED=True, IGNORE_UNLABELED=True, EXCLUDE_OWN=True,
+            IN_BATCH=False, BLOCK_N=32, BLOCK_K=32, PRECISION='tf32x3',
+        ),
+        fused_kernels.merge_kernel: dict(SHARED, BLOCK_S=32),
+    }  # fmt: skip
+    for kernel, constants in kernels.items():
+        names = kernel.arg_names
+        source = ASTSource(
+            fn=kernel,
+            signature={
+                name: 'constexpr'
+                if name in constants
+                else KINDS.get(name, 'i32')
+                for name in names
+            },
+            constexprs={
+                (names.index(name),): value
+                for name, value in constants.items()
+            },
+        )
+        compiled = triton.compile(
+            source,
+            target=GPUTarget('cuda', capability, 32),
+            options=dict(num_warps=8, num_stages=2),
+        )
+        assert compiled.asm['cubin'] and compiled.metadata.shared < 99 * 1024
