@@ -26,6 +26,7 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
+from .config_checks import fit_topk
 from .data_checks import (
     check_class_names,
     check_labels,
@@ -34,7 +35,7 @@ from .data_checks import (
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
-from .knn_loop import KNNTestLoop
+from .knn_loop import KNNLoopMixin, KNNTestLoop
 from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
@@ -67,7 +68,9 @@ class PreflightHook(Hook):
 
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
-    - the schedule counts iterations, for another batch size than this run's.
+    - the schedule counts iterations, for another batch size than this run's;
+    - there are fewer classes than a top-k accuracy asks for, which is left
+      out.
 
     Args:
         allow_missing (Sequence[str]): Names, or prefixes of names, that a
@@ -138,6 +141,8 @@ class PreflightHook(Hook):
         check_class_names(dataset, training=True)
         if runner.val_loop is not None:
             check_class_names(runner.val_dataloader.dataset, training=False)
+        head = getattr(model, 'head', None)
+        fit_topk([head], getattr(head, 'num_classes', None), 'model.head')
         if not is_main_process():
             return
         for path in _init_checkpoints(model):
@@ -158,12 +163,17 @@ class PreflightHook(Hook):
             part,
         )
 
+    def before_val(self, runner: Runner) -> None:
+        """Leave out top-k accuracies of more classes than there are."""
+        fit_topk_to_head(runner, 'val')
+
     def before_test(self, runner: Runner) -> None:
         """Check that the loaded checkpoint fills all that is tested.
 
         Raises:
             ValueError: If a tensor is missing or has another shape.
         """
+        fit_topk_to_head(runner, 'test')
         if self._loaded is None:
             return
         model = bare_model(runner.model)
@@ -202,6 +212,18 @@ class PreflightHook(Hook):
 
     before_val_iter = before_train_iter
     before_test_iter = before_train_iter
+
+
+def fit_topk_to_head(runner: Runner, stage: str) -> None:
+    """Fit the metrics of a classifier; kNN knows its classes by itself."""
+    loop = getattr(runner, f'{stage}_loop')
+    if isinstance(loop, KNNLoopMixin) or not hasattr(loop, 'evaluator'):
+        return
+    model = bare_model(runner.model)
+    # Test-time augmentation wraps the classifier.
+    head = getattr(getattr(model, 'module', model), 'head', None)
+    num_classes = getattr(head, 'num_classes', None)
+    fit_topk(loop.evaluator.metrics, num_classes, f'{stage}_evaluator')
 
 
 def check_resumed_config(runner: Runner, meta: Mapping) -> None:

@@ -30,6 +30,8 @@ from mmunimoco.evaluation.features import (
 from mmunimoco.evaluation.knn import check_k, knn_scores
 from mmunimoco.utils.config_errors import named_field
 
+from .config_checks import fit_topk
+
 
 class KNNLoopMixin:
     """Base of :class:`KNNValLoop` and :class:`KNNTestLoop`.
@@ -44,7 +46,8 @@ class KNNLoopMixin:
         dataloader (DataLoader | dict): The queries, all of them labeled.
         evaluator (Evaluator | dict | list): Evaluates data samples with
             ``gt_label``, ``pred_score`` and ``pred_label``; for example
-            mmpretrain's ``Accuracy``.
+            mmpretrain's ``Accuracy``, whose ``topk`` of more classes than
+            there are are left out.
         bank_dataloader (DataLoader | dict): The labeled samples that vote.
             ``collate_fn`` and an unshuffled ``sampler`` are added if missing.
         k (int | Sequence[int]): Number of neighbours. Several share one
@@ -128,11 +131,15 @@ class KNNLoopMixin:
             queries, samples = self._extract_queries(call_hooks)
         self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
         self._check_finite(queries, f'{self.stage}_dataloader')
+        num_classes = self._num_classes(bank_labels)
+        fit_topk(
+            self.evaluator.metrics, num_classes, f'{self.stage}_evaluator'
+        )
         scores = knn_scores(
             queries,
             bank,
             bank_labels,
-            self._num_classes(bank_labels),
+            num_classes,
             self.k,
             self.temperature,
             **self.chunks,
