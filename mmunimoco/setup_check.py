@@ -1,7 +1,8 @@
 """Check in under a minute whether a pre-training config would run here.
 
-It loads some images, counts the labels, trains for one real step and writes
-one checkpoint, in a folder that is removed afterwards.
+It loads some images, counts the labels, compares settings with data and
+machine, trains for one real step and writes one checkpoint, in a folder that
+is removed afterwards.
 """
 
 import math
@@ -10,8 +11,8 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +20,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
+from torch.autograd.graph import saved_tensors_hooks
 
 from mmunimoco.datasets.annotations import find_leaves, read_samples
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
+from mmunimoco.engine import data_checks
+from mmunimoco.engine.config_checks import (
+    advise,
+    check_topk,
+    images_per_step,
+)
+from mmunimoco.engine.config_fields import check_arguments, check_fields
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.memory_checks import (
+    Advice,
+    SavedTensors,
+    Sizes,
+    available_memory,
+    check_memory,
+    knn_memory,
+)
 from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import read_checkpoint
 from mmunimoco.utils.versions import collect_versions
 
 SAMPLES = 16  # loaded, besides the first and the last
 CPU_BATCH = 4
-SPLIT_BATCH = 16  # each group of a split batch norm needs two images
 _DATA = (
     'set train_dataloader.dataset (in most configs by data_root) to the '
     'location of the images; docs/own_data.md shows the layouts'
@@ -66,6 +82,7 @@ class Finding:
     ok: bool | None  # None if it was skipped
     text: str
     fix: str = ''  # what to change if it failed
+    warning: bool = False  # it would run, but hardly as meant
 
 
 class SetupError(Exception):
@@ -80,6 +97,7 @@ def verify_setup(
     config: str | Path,
     cfg_options: dict | None = None,
     work_dir: str | None = None,
+    processes: int = 1,
 ) -> list[Finding]:
     """Check a pre-training config; one failed check does not stop the rest.
 
@@ -88,6 +106,7 @@ def verify_setup(
         cfg_options (dict, optional): Changes, as in ``--cfg-options``.
         work_dir (str, optional): Where the run would write. Defaults to that
             of the config, or ``work_dirs/<name of the config>``.
+        processes (int): With how many the run will start. Defaults to 1.
 
     Returns:
         list[Finding]: In the order of the checks.
@@ -102,11 +121,18 @@ def verify_setup(
     dataset = report.check('data', _build_dataset, cfg)
     report.check('samples', _load_samples, dataset)
     report.check('labels', _count_labels, cfg, dataset)
-    report.check('evaluation', _load_evaluation_samples, cfg)
+    evaluated = report.check(
+        'evaluation', lambda: _load_evaluation_samples(cfg, dataset)
+    )
     with ExitStack() as stack:
         folder = report.check('work folder', _make_folder, cfg, stack)
         runner = report.check('model', _build, cfg, folder)
+        sizes = report.check(
+            'settings', _measure, cfg, dataset, evaluated, processes
+        )
+        report.warn(_compare_settings, cfg, runner, sizes, evaluated)
         done = report.check('step', _train_one_step, runner, dataset)
+        report.check('memory', _estimate_memory, cfg, sizes, done)
         size = report.check('checkpoint', _save, runner, done)
         report.check('disk', _check_space, cfg, size)
     return report.findings
@@ -139,6 +165,16 @@ class _Report:
         self.findings.append(finding)
         return value
 
+    def warn(
+        self, function: Callable[..., list[Advice]], *needed: Any
+    ) -> None:
+        """Add what ``function`` advises, unless a value it needs is None."""
+        if all(each is not None for each in needed):
+            self.findings += [
+                Finding(x.name, True, x.text, x.fix, warning=True)
+                for x in function(*needed)
+            ]
+
 
 def _one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
@@ -153,6 +189,7 @@ def _load_config(
     path: Path, options: dict | None, work_dir: str | None
 ) -> tuple[str, Config]:
     cfg = Config.fromfile(path)
+    check_fields(cfg, options or {})
     cfg.merge_from_dict(options or {})
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -166,6 +203,7 @@ def _load_config(
             'use a pre-training config, such as those in configs/unimoco',
         )
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    check_arguments(cfg)
     return str(path), cfg
 
 
@@ -246,24 +284,61 @@ def _count_labels(cfg: Config, dataset: Any) -> tuple[str, bool]:
     return f'{labeled} of {total} images have a label, {text} each', True
 
 
-def _load_evaluation_samples(cfg: Config) -> tuple[str, bool]:
-    """Build the data sets of validation and load two samples of each."""
+def _load_evaluation_samples(
+    cfg: Config, dataset: Any | None
+) -> tuple[str, dict]:
+    """Build the data sets of validation, and load two samples of each.
+
+    The value are the data sets. Class ids have to mean the same as in training
+    (``dataset``, if it could be built).
+    """
     bank = (cfg.get('val_cfg') or {}).get('bank_dataloader')
     loaders = {
         'val_dataloader': cfg.get('val_dataloader'),
         'val_cfg.bank_dataloader': bank,
     }
-    texts = []
+    texts, datasets = [], {}
     for field, loader in loaders.items():
         if not loader:
             continue
-        dataset = DATASETS.build(loader.dataset)
-        if not len(dataset):
+        one = datasets[field] = DATASETS.build(loader.dataset)
+        if not len(one):
             raise ValueError(f'{field} has no images')
-        for index in {0, len(dataset) - 1}:
-            dataset[index]
-        texts.append(f'{field}: {len(dataset)} images')
-    return '; '.join(texts) or 'the config does not validate', True
+        for index in {0, len(one) - 1}:
+            one[index]
+        texts.append(f'{field}: {len(one)} images')
+    trained = {} if dataset is None else {'train_dataloader': dataset}
+    _compare_classes({**trained, **datasets})
+    return '; '.join(texts) or 'the config does not validate', datasets
+
+
+def _compare_classes(datasets: dict[str, Any]) -> None:
+    """Refuse class ids that mean another class elsewhere."""
+    check = getattr(data_checks, 'check_classes_agree', None)
+    if check is not None:
+        check({f'{field}.dataset': one for field, one in datasets.items()})
+
+
+def _measure(
+    cfg: Config, dataset: Any, evaluated: dict, processes: int
+) -> tuple[str, Sizes]:
+    """Count what the settings are compared with."""
+    bank = evaluated.get('val_cfg.bank_dataloader', ())
+    queries = evaluated.get('val_dataloader', ()) if bank else ()
+    sizes = Sizes(len(dataset), processes, len(bank), len(queries))
+    step = images_per_step(cfg, processes)
+    return f'{step} images an optimizer step, {processes} process(es)', sizes
+
+
+def _compare_settings(
+    cfg: Config, runner: Runner, sizes: Sizes, evaluated: dict
+) -> list[Advice]:
+    """What will go wrong or be in vain, though the run would start."""
+    queries = evaluated.get('val_dataloader')
+    classes = getattr(queries, 'metainfo', {}).get('classes') or ()
+    found = advise(cfg, bare_model(runner.model), sizes)
+    found += check_topk(cfg, len(classes))
+    return [advice for advice in found if advice.name != 'memory']
 
 
 def _make_folder(cfg: Config, stack: ExitStack) -> tuple[str, Path]:
@@ -316,7 +391,7 @@ def _build(cfg: Config, folder: Path) -> tuple[str, Runner]:
 def _reduce_for_cpu(cfg: Config) -> None:
     """Remove what a CPU does not support or is too slow for."""
     loader = cfg.train_dataloader
-    limit = SPLIT_BATCH if 'SplitBatchNorm' in str(cfg.model) else CPU_BATCH
+    limit = _limit_splits(cfg.model, loader.batch_size)
     loader.update(pin_memory=False, batch_size=min(loader.batch_size, limit))
     if str(cfg.optim_wrapper.get('type', '')).startswith('Amp'):
         cfg.optim_wrapper.type = 'OptimWrapper'
@@ -325,6 +400,25 @@ def _reduce_for_cpu(cfg: Config) -> None:
     for hook in cfg.get('custom_hooks') or []:
         if hook.get('compile'):  # of StepOptionsHook
             hook.compile = False
+
+
+def _limit_splits(model: ConfigDict, batch_size: int) -> int:
+    """Let CPU_BATCH images fill all groups of a split batch norm.
+
+    Returns the images to train on: more if the batch is too small for the
+    groups in the first place, which has to be reported.
+    """
+    limit = CPU_BATCH
+    for value in model.values():
+        if not isinstance(value, ConfigDict):
+            continue
+        limit = max(limit, _limit_splits(value, batch_size))
+        splits = value.get('num_splits')
+        if isinstance(splits, int) and 2 * splits <= batch_size:
+            value.num_splits = min(splits, CPU_BATCH // 2)
+        elif splits:
+            limit = batch_size
+    return limit
 
 
 class _LossHook(Hook):
@@ -336,14 +430,28 @@ class _LossHook(Hook):
         self.loss = float(outputs['loss'])
 
 
-def _train_one_step(runner: Runner, dataset: Any) -> tuple[str, bool]:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: on a busy machine several wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_one_step(runner: Runner, dataset: Any) -> tuple[str, float]:
+    """Train for a step. The value is the bytes of activations per image."""
     loader, hook = runner._train_dataloader, _LossHook()
     loader['dataset'] = dataset  # built already
     if len(dataset) > loader['batch_size']:
         loader['num_batch_per_epoch'] = 1
     runner.register_hook(hook, priority='HIGHEST')
+    saved = SavedTensors(runner.model)
     start = time.monotonic()
-    runner.train()
+    with saved_tensors_hooks(saved, lambda tensor: tensor), _one_thread():
+        runner.train()
     seconds, device = time.monotonic() - start, get_device()
     if not math.isfinite(hook.loss):
         raise SetupError(
@@ -355,11 +463,33 @@ def _train_one_step(runner: Runner, dataset: Any) -> tuple[str, bool]:
         f'loss {hook.loss:.3f} on {device} for {loader["batch_size"]} images '
         f'in {seconds:.1f} s'
     )
+    per_image = saved.bytes / loader['batch_size']
     if device == 'cpu':
-        return f'{text}; no mixed precision, not compiled', True
+        return f'{text}; no mixed precision, not compiled', per_image
     peak = torch.cuda.max_memory_allocated() / 2**30
     total = torch.cuda.mem_get_info()[1] / 2**30
-    return f'{text}; {peak:.1f} of {total:.1f} GB GPU memory', True
+    return f'{text}; {peak:.1f} of {total:.1f} GB GPU memory', per_image
+
+
+def _estimate_memory(
+    cfg: Config, sizes: Sizes, per_image: float
+) -> tuple[str, bool]:
+    """Compare the memory that a step (on a CPU) and kNN need with what is."""
+    knn = knn_memory(cfg, sizes)
+    images = sizes.processes * (cfg.train_dataloader.batch_size or 0)
+    step = {f'the activations of {images} images': images * per_image}
+    if get_device() != 'cpu':
+        step = {}  # of the GPU, and the step has shown that it is enough
+    texts = []
+    for name, needs in (('a step', step), ('kNN', knn)):
+        advice = check_memory(needs)
+        if advice is not None:
+            raise SetupError(f'{name}: {advice.text}', advice.fix)
+        if needs:
+            texts.append(f'{name} {sum(needs.values()) / 2**30:.1f} GB')
+    free = available_memory()
+    rest = 'unknown' if free is None else f'{free / 2**30:.1f} GB'
+    return f'needed: {", ".join(texts) or "little"}; available: {rest}', True
 
 
 def _save(runner: Runner, done: bool) -> tuple[str, int]:

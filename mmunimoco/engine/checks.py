@@ -26,7 +26,7 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
-from .config_checks import fit_topk
+from .config_checks import ADVICE, Sizes, advise, fit_topk
 from .data_checks import (
     check_class_names,
     check_labels,
@@ -70,19 +70,35 @@ class PreflightHook(Hook):
       pre-trained checkpoint records it;
     - the schedule counts iterations, for another batch size than this run's;
     - there are fewer classes than a top-k accuracy asks for, which is left
-      out.
+      out;
+    - the queue is as long as the dataset, the schedule does not end with the
+      run, the learning rate is for another batch size, plain batch norm on
+      one process leaks between query and key, or kNN needs more memory than
+      there is (:mod:`.config_checks`).
 
     Args:
         allow_missing (Sequence[str]): Names, or prefixes of names, that a
             checkpoint to start from lacks by design. Defaults to none.
+        accept (Sequence[str]): Warnings of the last item that are not given,
+            because it is so on purpose: 'queue', 'schedule', 'learning rate',
+            'batch norm', 'memory'. Defaults to none.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, allow_missing: Sequence[str] = ()) -> None:
+    def __init__(
+        self, allow_missing: Sequence[str] = (), accept: Sequence[str] = ()
+    ) -> None:
         if isinstance(allow_missing, str):
             allow_missing = (allow_missing,)
         self.allow_missing = tuple(allow_missing)
+        self.accept = (accept,) if isinstance(accept, str) else tuple(accept)
+        unknown = set(self.accept) - set(ADVICE)
+        if unknown:
+            raise ValueError(
+                f'PreflightHook.accept takes {", ".join(ADVICE)}, got '
+                f'{", ".join(sorted(unknown))}'
+            )
         self._loaded: dict | None = None
         self._lock: IO | None = None
 
@@ -150,6 +166,9 @@ class PreflightHook(Hook):
         warning = _compare_schedule(runner.cfg, runner.world_size)
         if warning:
             runner.logger.warning(warning)
+        for advice in advise(runner.cfg, model, _sizes(runner)):
+            if advice.name not in self.accept:
+                runner.logger.warning(f'{advice.text}. Fix: {advice.fix}.')
 
     def _check(
         self, model: nn.Module, source: str, part: str | None = None
@@ -212,6 +231,16 @@ class PreflightHook(Hook):
 
     before_val_iter = before_train_iter
     before_test_iter = before_train_iter
+
+
+def _sizes(runner: Runner) -> Sizes:
+    """Numbers of images of a run."""
+    bank = queries = 0
+    if isinstance(runner.val_loop, KNNLoopMixin):
+        bank = len(runner.val_loop.bank_dataloader.dataset)
+        queries = len(runner.val_loop.dataloader.dataset)
+    images = len(runner.train_dataloader.dataset)
+    return Sizes(images, runner.world_size, bank, queries)
 
 
 def fit_topk_to_head(runner: Runner, stage: str) -> None:

@@ -43,6 +43,18 @@ def load(tmp_path, monkeypatch):
     return load
 
 
+def test_warnings_that_are_accepted(load, tmp_path):
+    cfg = load(PRETRAIN, PreflightHook=dict(accept=('queue',)))
+    cfg.train_cfg.max_epochs = 1
+    runner = build_runner(cfg)
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'training images, so the queue' not in log
+    assert 'sees 16 images (1 process(es))' in log
+    with pytest.raises(ValueError, match='accept takes queue, .*got quue'):
+        build_runner(load(PRETRAIN, PreflightHook=dict(accept='quue')))
+
+
 def results(runner, metric):
     return runner.message_hub.get_scalar(metric).data[0].tolist()
 
@@ -59,6 +71,10 @@ def test_pretraining_and_transfer(load, tmp_path):
     accuracy = results(runner, 'val/knn/top1')
     assert len(accuracy) == 2 and min(accuracy) > 60  # chance is 50
     assert 'val/knn/top5' not in runner.message_hub.log_scalars
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'model.head.queue_len is 256 for 40 training images' in log
+    assert 'sees 16 images (1 process(es))' in log
+    assert 'plain batch norm' not in log
     trained = {
         name: value.clone()
         for name, value in runner.model.backbone.state_dict().items()
