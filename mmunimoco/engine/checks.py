@@ -26,7 +26,13 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
-from .config_checks import ADVICE, Sizes, advise, fit_topk
+from .config_checks import (
+    ADVICE,
+    Sizes,
+    advise,
+    check_accumulation,
+    fit_topk,
+)
 from .data_checks import (
     check_class_names,
     check_labels,
@@ -166,8 +172,12 @@ class PreflightHook(Hook):
         warning = _compare_schedule(runner.cfg, runner.world_size)
         if warning:
             runner.logger.warning(warning)
-        for advice in advise(runner.cfg, model, _sizes(runner)):
-            if advice.name not in self.accept:
+        scaled_by = getattr(runner, 'auto_scale_lr', None) or {}
+        for advice in (
+            *advise(runner.cfg, model, _sizes(runner)),
+            check_accumulation(runner.cfg, scaled_by),
+        ):
+            if advice is not None and advice.name not in self.accept:
                 runner.logger.warning(f'{advice.text}. Fix: {advice.fix}.')
 
     def _check(

@@ -95,6 +95,28 @@ def accumulation(cfg: Mapping) -> int:
     return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
 
 
+def check_accumulation(cfg: Mapping, scaled_by: Mapping) -> Advice | None:
+    """Mmengine scales the learning rate to the images of one batch.
+
+    Args:
+        cfg (Mapping): The config.
+        scaled_by (Mapping): ``auto_scale_lr`` of the runner.
+    """
+    counts, scale = accumulation(cfg), cfg.get('auto_scale_lr') or {}
+    base = scale.get('base_batch_size')
+    if counts == 1 or not scale.get('enable'):
+        return None
+    if scaled_by.get('base_batch_size') != base:
+        return None
+    return Advice(
+        'learning rate',
+        f'{counts} batches are accumulated for an optimizer step, but the '
+        'learning rate was scaled to the images of one batch',
+        'train with tools/train.py of mmunimoco, which counts them, or set '
+        f'auto_scale_lr.base_batch_size={base / counts:g}',
+    )
+
+
 def check_batch_norm(
     cfg: Mapping, model: nn.Module, processes: int
 ) -> Advice | None:

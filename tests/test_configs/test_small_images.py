@@ -12,6 +12,7 @@ import torch
 from image_folders import write_image_folder
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS
 from PIL import Image
 from small_configs import shrink
@@ -53,6 +54,27 @@ def test_warnings_that_are_accepted(load, tmp_path):
     assert 'sees 16 images (1 process(es))' in log
     with pytest.raises(ValueError, match='accept takes queue, .*got quue'):
         build_runner(load(PRETRAIN, PreflightHook=dict(accept='quue')))
+
+
+@pytest.mark.parametrize('launched', [True, False])
+def test_accumulated_batches_count_for_the_learning_rate(load, launched):
+    """Issue: 16 images x 32 at a base of 512 gave lr / 32."""
+    cfg = load(PRETRAIN)
+    cfg.optim_wrapper.accumulative_counts = 2
+    cfg.optim_wrapper.optimizer.lr = 0.06
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=32)
+    cfg.train_cfg.max_epochs = 1
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint.save_best = None
+    # Without ours: mmpretrain's tools/train.py.
+    runner = build_runner(cfg) if launched else Runner.from_cfg(cfg)
+    runner.train()
+    (group,) = runner.optim_wrapper.param_groups
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert group['initial_lr'] == pytest.approx(0.06 if launched else 0.03)
+    warned = 'base_batch_size=16' in log
+    assert warned == (not launched)
+    assert runner.cfg.auto_scale_lr.base_batch_size == 32
 
 
 def results(runner, metric):
