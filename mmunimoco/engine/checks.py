@@ -33,6 +33,7 @@ from .config_checks import (
     check_accumulation,
     fit_topk,
 )
+from .config_fields import check_merged_fields
 from .data_checks import (
     check_class_names,
     check_labels,
@@ -56,6 +57,8 @@ class PreflightHook(Hook):
     one hook serves pre-training, classification, detection (mmdet) and
     segmentation (mmseg). It is an error if:
 
+    - a name in the config is a misspelt or misplaced field, which nothing
+      would read;
     - another run is training in the work folder, or a new run finds
       checkpoints of an earlier one there;
     - a checkpoint that training starts from lacks a tensor of the backbone,
@@ -109,12 +112,14 @@ class PreflightHook(Hook):
         self._lock: IO | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Lock the work folder of a run that trains.
+        """Check names in the config, lock the work folder if the run trains.
 
         Raises:
+            ValueError: If nothing reads a field that resembles another.
             RuntimeError: If another run is training there.
             FileExistsError: If the run is new and the folder is not.
         """
+        check_merged_fields(runner.cfg)
         if isinstance(runner._train_loop, BaseLoop):  # a config in a test
             on_main_process(lambda: self._enter(runner))
 
