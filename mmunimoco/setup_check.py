@@ -29,8 +29,8 @@ from mmpretrain.registry import DATASETS
 from torch.autograd.graph import saved_tensors_hooks
 
 from mmunimoco.datasets.annotations import find_leaves, read_samples
+from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
-from mmunimoco.engine import data_checks
 from mmunimoco.engine.config_checks import (
     advise,
     check_topk,
@@ -308,15 +308,10 @@ def _load_evaluation_samples(
             one[index]
         texts.append(f'{field}: {len(one)} images')
     trained = {} if dataset is None else {'train_dataloader': dataset}
-    _compare_classes({**trained, **datasets})
+    # Class ids that mean another class elsewhere are an error.
+    named = {**trained, **datasets}
+    check_classes_agree({f'{x}.dataset': named[x] for x in named})
     return '; '.join(texts) or 'the config does not validate', datasets
-
-
-def _compare_classes(datasets: dict[str, Any]) -> None:
-    """Refuse class ids that mean another class elsewhere."""
-    check = getattr(data_checks, 'check_classes_agree', None)
-    if check is not None:
-        check({f'{field}.dataset': one for field, one in datasets.items()})
 
 
 def _measure(

@@ -6,6 +6,7 @@ tests among others (pytest-xdist) then starts without them.
 
 import gc
 import importlib.metadata
+import logging
 from collections import Counter
 from functools import cache
 
@@ -66,6 +67,18 @@ def no_earlier_run():
 
     for kept in (MessageHub, MMLogger, Visualizer):
         kept._instance_dict.clear()
+
+
+@pytest.fixture
+def log(caplog):
+    """Messages of mmengine's current logger."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 def pytest_collection_modifyitems(items):

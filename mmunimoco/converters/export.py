@@ -19,6 +19,7 @@ from .files import (
 )
 from .hugging_face import write_folder
 from .keys import part_of
+from .known_options import check_options
 from .resnet import is_resnet
 from .timm_model import to_timm
 
@@ -75,7 +76,7 @@ def export(
     if form == 'backbone':
         write_checkpoint(path, result)
         return result
-    _refuse_caffe_style(meta)
+    check_options(config_value(meta.get('cfg'), 'model', 'backbone') or {})
     if form == 'detectron2':
         write_pickle(path, to_detectron2(backbone))
         return result
@@ -139,13 +140,3 @@ def _meta_of(checkpoint: Mapping, normalization: Mapping | None) -> dict:
     return (
         meta if known is None else {**meta, 'normalization': known.to_meta()}
     )
-
-
-def _refuse_caffe_style(meta: Mapping) -> None:
-    backbone = config_value(meta.get('cfg'), 'model', 'backbone') or {}
-    if backbone.get('style') == 'caffe':
-        raise ValueError(
-            "the ResNet was trained with style='caffe', the stride in the "
-            'first 1x1 convolution of a block; the other projects have it in '
-            'the 3x3 convolution, where these weights give other features'
-        )

@@ -1,5 +1,6 @@
 """Checkpoints of MoCo, UniMoCo and plain ResNets, for this project."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -63,6 +64,8 @@ _REQUIRED = dict(
 )
 # Those with any backbone; of the others only ResNets are known.
 _ANY_BACKBONE = ('mmselfsup', 'mmpretrain')
+# Names of torchvision and timm, with or without a tag.
+_PLAIN_RESNET = r'(tv_)?resnet(18|34|50|101|152)(\..+)?'
 # What resuming a run of mmpretrain's MoCo needs.
 _TRAINING = ('optimizer', 'param_schedulers', 'message_hub')
 
@@ -89,8 +92,9 @@ def to_mmunimoco(checkpoint: Mapping, source: str = 'auto') -> dict:
         form. ``meta['normalization']`` is set if it is known.
 
     Raises:
-        ValueError: If the source is unknown or does not match, or keys are
-            missing, unknown or of a wrong shape.
+        ValueError: If the source is unknown or does not match, keys are
+            missing, unknown or of a wrong shape, or the file names another
+            architecture (``arch``).
     """
     state = state_dict_of(checkpoint, unwrap=True)
     source = _detect(state) if source == 'auto' else source
@@ -111,6 +115,8 @@ def to_mmunimoco(checkpoint: Mapping, source: str = 'auto') -> dict:
     if part_of(state, 'encoder_k.module.'):
         # At step 0 the momentum encoder would be overwritten by the query's.
         state.setdefault('encoder_k.steps', torch.tensor(1))
+    if source not in _ANY_BACKBONE:
+        _check_architecture(checkpoint.get('arch'))
     _check(state, source)
     return _assemble(checkpoint, state, source)
 
@@ -164,6 +170,18 @@ def _transpose_queue(state: dict[str, Tensor]) -> None:
     unlabeled = torch.full((queue.shape[1],), -1)
     labels = state.get('head.label_queue', unlabeled)
     state['head.label_queue'] = labels.to(torch.int64)
+
+
+def _check_architecture(name: object) -> None:
+    """Refuse relatives of ResNets, which may have the same weights.
+
+    resnetaa50 of timm differs from resnet50 in pooling alone.
+    """
+    if isinstance(name, str) and not re.fullmatch(_PLAIN_RESNET, name):
+        raise ValueError(
+            f"the file says arch={name!r}; only torchvision's resnet18 to "
+            'resnet152 compute the same as ResNet of mmpretrain'
+        )
 
 
 def _check(state: Mapping[str, Tensor], source: str) -> None:

@@ -72,20 +72,32 @@ def find_leaves(dataset: Any) -> list[BaseDataset]:
     """
     if isinstance(dataset, BaseDataset):
         return [dataset]
-    leaves = (x for child in _children(dataset) for x in find_leaves(child))
+    children = children_of(dataset)
+    if not children:
+        raise TypeError(
+            f"{type(dataset).__name__} is neither a subclass of mmengine's "
+            'BaseDataset nor a wrapper with `dataset` or `datasets`; its '
+            'labels cannot be read or removed'
+        )
+    leaves = (x for child in children for x in find_leaves(child))
     return list({id(leaf): leaf for leaf in leaves}.values())
 
 
-def _children(dataset: Any) -> Sequence:
-    if hasattr(dataset, 'datasets'):
-        return dataset.datasets
-    if hasattr(dataset, 'dataset'):
-        return [dataset.dataset]
-    raise TypeError(
-        f"{type(dataset).__name__} is neither a subclass of mmengine's "
-        'BaseDataset nor a wrapper with `dataset` or `datasets`; its labels '
-        'cannot be read or removed'
-    )
+def leaves_of(dataset: Any) -> list:
+    """Return the datasets below any wrappers, of whatever kind, in order."""
+    children = children_of(dataset)
+    if not children:
+        return [dataset]
+    return [leaf for child in children for leaf in leaves_of(child)]
+
+
+def children_of(dataset: Any) -> list:
+    """Return the datasets directly below a wrapper, [] for others."""
+    if getattr(dataset, 'datasets', None) is not None:
+        return list(dataset.datasets)
+    # The second is that of mmengine's num_batch_per_epoch.
+    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
+    return [each for each in inner if each is not None][:1]
 
 
 def replace_leaves(dataset: Any, replacements: dict[int, BaseDataset]) -> Any:
@@ -98,7 +110,7 @@ def replace_leaves(dataset: Any, replacements: dict[int, BaseDataset]) -> Any:
     if id(dataset) in replacements:
         return replacements[id(dataset)]
     wrapper = copy.copy(dataset)
-    children = [replace_leaves(c, replacements) for c in _children(dataset)]
+    children = [replace_leaves(c, replacements) for c in children_of(dataset)]
     if hasattr(dataset, 'datasets'):
         wrapper.datasets = children
     else:
@@ -116,7 +128,7 @@ def read_samples(leaves: Sequence[BaseDataset]) -> SampleTable:
     paths, names = [], []
     for leaf in leaves:
         prefix = (getattr(leaf, 'data_prefix', None) or {}).get('img_path')
-        for index, info in enumerate(_annotations(leaf)):
+        for index, info in enumerate(annotations_of(leaf)):
             ids = class_ids(info.get('gt_label'), leaf, index)
             classes.extend(ids)
             counts.append(len(ids))
@@ -140,7 +152,7 @@ def _keeps_get_data_info(leaf: BaseDataset) -> bool:
     return type(leaf).get_data_info is BaseDataset.get_data_info
 
 
-def _annotations(leaf: BaseDataset) -> Iterator[dict]:
+def annotations_of(leaf: BaseDataset) -> Iterator[dict]:
     """Yield the annotation of each sample; callers must not change it.
 
     Avoids ``get_data_info`` where possible: its deep copies would take most

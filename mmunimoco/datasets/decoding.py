@@ -42,12 +42,14 @@ class ImageHeader(NamedTuple):
         reducible (bool): Whether decoding at a smaller size takes less
             memory: sequential JPEG, not progressive.
         plain (bool): Whether it is an RGB or gray JPEG without rotation.
+        mode (str): Pillow's name for the kind of its pixels.
     """
 
     is_jpeg: bool
     size: tuple[int, int]
     reducible: bool
     plain: bool
+    mode: str = 'RGB'
 
 
 def read_header(content: bytes) -> ImageHeader | None:
@@ -64,7 +66,7 @@ def read_header(content: bytes) -> ImageHeader | None:
         return None
     size = (image.height, image.width)
     if not content.startswith(JPEG_START):
-        return ImageHeader(False, size, False, False)
+        return ImageHeader(False, size, False, False, image.mode)
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF data raise errors of many kinds
@@ -72,7 +74,8 @@ def read_header(content: bytes) -> ImageHeader | None:
     if orientation in _ROTATED:
         size = size[::-1]
     plain = image.mode in ('RGB', 'L') and orientation == 1
-    return ImageHeader(True, size, not image.info.get('progressive'), plain)
+    reducible = not image.info.get('progressive')
+    return ImageHeader(True, size, reducible, plain, image.mode)
 
 
 def _open_lazily(content: bytes) -> Image.Image | None:

@@ -20,6 +20,7 @@ from .annotations import (
     read_samples,
     replace_leaves,
 )
+from .class_names import check_classes_agree
 from .label_lists import check_list_path, select_by_list
 from .label_selection import sample_keys, select_by_ratio
 from .wrapper import DatasetWrapper
@@ -64,7 +65,8 @@ class PartialLabels(DatasetWrapper):
         ValueError: If not exactly one of ``label_ratio`` and ``label_list``
             is given, the ratio is outside [0, 1], no image has a label
             although the ratio is above 0, the list is empty or does not fit
-            the dataset, or ``skip_broken`` is given.
+            the dataset, the labels of two parts of a ``ConcatDataset`` mean
+            different classes, or ``skip_broken`` is given.
         FileNotFoundError: If the list does not exist.
         TypeError: If an argument has the wrong type, or the dataset is not of
             mmengine's kind.
@@ -127,6 +129,7 @@ class PartialLabels(DatasetWrapper):
             for leaf, part in zip(leaves, hidden, strict=True)
         }
         self.dataset = replace_leaves(self.dataset, replacements)
+        check_classes_agree({'the dataset': self.dataset})
         kept = table.classes[keep[table.owners()]]
         self.highest_label = int(kept.max()) if len(kept) else None
         _log_selection(table, keep)

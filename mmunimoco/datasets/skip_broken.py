@@ -10,6 +10,7 @@ from mmpretrain.registry import DATASETS
 from mmunimoco.utils.config_errors import part_of_config
 
 from .image_checks import BrokenImageError
+from .pipelines import check_loaders
 from .wrapper import DatasetWrapper
 
 # Meta information of the data sample of a replacement: the broken files that
@@ -71,6 +72,9 @@ class SkipBrokenImages(DatasetWrapper):
             try:
                 sample = self.dataset[index]
             except Exception as error:  # storage backends raise any kind
+                if isinstance(error, KeyError) and error.args == ('img',):
+                    check_loaders({'SkipBrokenImages.dataset': self.dataset})
+                    raise
                 path = self.get_data_info(index).get('img_path')
                 if path is None or _is_system_fault(error):
                     raise

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
+from mmunimoco.datasets.pipelines import check_loaders
 from mmunimoco.utils.checkpoint import (
     bare_model,
     check_complete,
@@ -26,6 +27,7 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
+from .channel_order import warn_of_channel_order
 from .config_checks import (
     ADVICE,
     Sizes,
@@ -36,17 +38,26 @@ from .config_checks import (
 from .config_fields import check_merged_fields
 from .data_checks import (
     check_class_names,
+    check_classes_agree,
     check_labels,
-    check_masks,
-    check_segmentation_heads,
+    warn_of_folders,
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
-from .knn_loop import KNNLoopMixin, KNNTestLoop
+from .knn_loop import KNNLoopMixin, KNNTestLoop, KNNValLoop
+from .mask_checks import (
+    check_mask_values,
+    check_masks,
+    check_segmentation_heads,
+)
 from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
 from .resume_changes import LENGTHS, changed_fields, describe, without_effect
 from .work_folder import lock_folder, refuse_checkpoints
+
+_TRAIN = 'train_dataloader.dataset'
+_VAL = 'val_dataloader.dataset'
+_BANK = 'val_cfg.bank_dataloader.dataset'
 
 
 @HOOKS.register_module()
@@ -66,17 +77,27 @@ class PreflightHook(Hook):
       mmengine loads leniently and would go on with random weights;
     - a checkpoint to test lacks a tensor of the model (for ``KNNTestLoop``,
       of the backbone), or has it in another shape;
+    - a pipeline has no transform that loads the images;
     - the training data has labels of ``model.head.num_classes`` or more;
+    - a class id means another class in validation (or in the test) than in
+      training, or in another part of the training data, by the names of the
+      classes. (The kNN loops compare their bank and their queries.)
     - ``metainfo.classes`` of your own does not fit the annotations of a COCO
       or VOC dataset: mmdet drops such objects, or swaps classes, silently;
     - a segmentation head has another number of classes than the dataset, or
       a mask (of each batch, also in validation and testing) has a class that
-      the head does not have.
+      the head does not have;
+    - in masks of your own all foreground is 255, which mmseg ignores.
 
     It warns if:
 
+    - the folder of a ``CustomDataset`` has images that are left out, or
+      sub-folders that look like no classes;
+    - red is taken for blue: images, statistics and colour operations have
+      different orders of channels;
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
+    - a class of your own occurs in none of (at most 200) masks;
     - the schedule counts iterations, for another batch size than this run's;
     - there are fewer classes than a top-k accuracy asks for, which is left
       out;
@@ -109,6 +130,7 @@ class PreflightHook(Hook):
                 f'{", ".join(sorted(unknown))}'
             )
         self._loaded: dict | None = None
+        self._trained_on: Any = None  # a dataset, or the names of its classes
         self._lock: IO | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -144,10 +166,12 @@ class PreflightHook(Hook):
                 config has changed only where that has an effect.
         """
         self._loaded = state_dict_of(checkpoint, unwrap=True)
+        meta = checkpoint.get('meta') or {}
+        self._trained_on = (meta.get('dataset_meta') or {}).get('classes')
         model = bare_model(runner.model)
         if runner._resume:
             self._check(model, 'the checkpoint to resume from', part='')
-            check_resumed_config(runner, checkpoint.get('meta') or {})
+            check_resumed_config(runner, meta)
         else:  # to test or to start from, which need different parts
             check_match(model, self._loaded, 'the checkpoint')
 
@@ -155,23 +179,33 @@ class PreflightHook(Hook):
         """Check the training and validation data, then compare with the past.
 
         Raises:
-            ValueError: If a checkpoint to start from, labels, class names or
-                segmentation heads do not fit.
+            ValueError: If a checkpoint to start from, pipelines, labels,
+                class names, masks or segmentation heads do not fit.
         """
         model = bare_model(runner.model)
         if self._loaded is not None:
             self._check(model, 'the checkpoint to start from (load_from)')
             self._loaded = None  # training fills what was missing
-        dataset = runner.train_dataloader.dataset
+        datasets = _datasets_of(runner)
+        dataset = self._trained_on = datasets[_TRAIN]
+        check_loaders(datasets)
         check_labels(model, dataset)
+        if _BANK in datasets:  # compared with _VAL by the loop
+            check_classes_agree({_TRAIN: dataset})
+        else:
+            check_classes_agree(datasets)
         check_segmentation_heads(model, dataset)
+        check_mask_values(model, datasets)
         check_class_names(dataset, training=True)
-        if runner.val_loop is not None:
-            check_class_names(runner.val_dataloader.dataset, training=False)
+        if _VAL in datasets:
+            check_class_names(datasets[_VAL], training=False)
         head = getattr(model, 'head', None)
         fit_topk([head], getattr(head, 'num_classes', None), 'model.head')
         if not is_main_process():
             return
+        warn_of_folders(datasets)
+        preprocessor = getattr(model, 'data_preprocessor', None)
+        warn_of_channel_order(runner.cfg, preprocessor, datasets)
         for path in _init_checkpoints(model):
             runner.logger.log(*_compare_normalization(runner.cfg, path))
         warning = _compare_schedule(runner.cfg, runner.world_size)
@@ -179,7 +213,7 @@ class PreflightHook(Hook):
             runner.logger.warning(warning)
         scaled_by = getattr(runner, 'auto_scale_lr', None) or {}
         for advice in (
-            *advise(runner.cfg, model, _sizes(runner)),
+            *advise(runner.cfg, model, _sizes(runner, datasets)),
             check_accumulation(runner.cfg, scaled_by),
         ):
             if advice is not None and advice.name not in self.accept:
@@ -205,20 +239,23 @@ class PreflightHook(Hook):
         """Check that the loaded checkpoint fills all that is tested.
 
         Raises:
-            ValueError: If a tensor is missing or has another shape.
+            ValueError: If a tensor is missing or has another shape, or the
+                classes are not those of training.
         """
         fit_topk_to_head(runner, 'test')
+        # kNN looks at the backbone alone.
+        is_knn = isinstance(runner.test_loop, KNNTestLoop)
+        model = bare_model(runner.model)
+        if not is_knn:
+            self._check_tested_data(model, runner)
         if self._loaded is None:
             return
-        model = bare_model(runner.model)
         match = compare_state(model, self._loaded)
         runner.logger.info(
             f'The checkpoint to test fills {len(match.matched)} of '
             f'{len(model.state_dict())} tensors of the model; '
             f'{len(match.unused)} of its own are not used.'
         )
-        # kNN looks at the backbone alone.
-        is_knn = isinstance(runner.test_loop, KNNTestLoop)
         tested = 'backbone.' if is_knn else ''
         faults = [
             name
@@ -234,6 +271,11 @@ class PreflightHook(Hook):
                 'pre-trained one has no head).'
             )
 
+    def _check_tested_data(self, model: nn.Module, runner: Runner) -> None:
+        tested = {'test_dataloader.dataset': runner.test_dataloader.dataset}
+        check_classes_agree({'the training data': self._trained_on, **tested})
+        check_mask_values(model, tested)
+
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None
     ) -> None:
@@ -248,14 +290,21 @@ class PreflightHook(Hook):
     before_test_iter = before_train_iter
 
 
-def _sizes(runner: Runner) -> Sizes:
+def _datasets_of(runner: Runner) -> dict[str, Any]:
+    """The datasets of training and validation, by their field."""
+    datasets = {_TRAIN: runner.train_dataloader.dataset}
+    if runner.val_loop is not None:
+        datasets[_VAL] = runner.val_dataloader.dataset
+        if isinstance(runner.val_loop, KNNValLoop):
+            datasets[_BANK] = runner.val_loop.bank_dataloader.dataset
+    return datasets
+
+
+def _sizes(runner: Runner, datasets: Mapping[str, Any]) -> Sizes:
     """Numbers of images of a run."""
-    bank = queries = 0
-    if isinstance(runner.val_loop, KNNLoopMixin):
-        bank = len(runner.val_loop.bank_dataloader.dataset)
-        queries = len(runner.val_loop.dataloader.dataset)
-    images = len(runner.train_dataloader.dataset)
-    return Sizes(images, runner.world_size, bank, queries)
+    bank = len(datasets.get(_BANK, ()))
+    queries = len(datasets[_VAL]) if bank else 0
+    return Sizes(len(datasets[_TRAIN]), runner.world_size, bank, queries)
 
 
 def fit_topk_to_head(runner: Runner, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks of a dataset against the model: labels, class names and masks."""
+"""Checks of the labels and the class names of datasets."""
 
 import logging
 from collections import Counter
@@ -10,7 +10,16 @@ from mmengine.fileio import load
 from mmengine.logging import print_log
 from torch import nn
 
-IGNORED = 255  # mmseg leaves it out of losses and metrics
+from mmunimoco.datasets.annotations import children_of, leaves_of
+from mmunimoco.datasets.class_names import check_classes_agree
+from mmunimoco.datasets.folder_report import describe_folder
+
+__all__ = [
+    'check_class_names',
+    'check_classes_agree',
+    'check_labels',
+    'warn_of_folders',
+]
 
 
 def check_labels(model: nn.Module, dataset: Any) -> None:
@@ -43,12 +52,30 @@ def _highest_labels(dataset: Any) -> Iterator[int]:
         if dataset.highest_label is not None:
             yield dataset.highest_label
         return
-    children = _children(dataset)
+    children = children_of(dataset)
     for child in children:
         yield from _highest_labels(child)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if not children and classes is not None:
         yield len(classes) - 1
+
+
+def warn_of_folders(datasets: Mapping[str, Any]) -> None:
+    """Warn of images that are left out, and of folders that are no classes.
+
+    Args:
+        datasets (Mapping[str, Any]): Initialised datasets by the field of the
+            config. Wrappers are followed to every dataset below.
+    """
+    said = set()  # validation and training may read the same folder
+    for field, dataset in datasets.items():
+        for leaf in leaves_of(dataset):
+            text = describe_folder(leaf)
+            if text and text not in said:
+                said.add(text)
+                print_log(
+                    f'{field}: {text}', logger='current', level=logging.WARNING
+                )
 
 
 def check_class_names(dataset: Any, training: bool) -> None:
@@ -66,7 +93,7 @@ def check_class_names(dataset: Any, training: bool) -> None:
             ``metainfo.classes``, or has them in another order, or the images
             of a VOC dataset show no object of any class.
     """
-    for leaf in _leaves(dataset):
+    for leaf in leaves_of(dataset):
         if getattr(leaf, 'cat_ids', None) is not None:
             _check_categories(leaf)
         # XMLDataset has the folder of the annotations; mmdet is not imported.
@@ -128,84 +155,3 @@ def _check_objects(dataset: BaseDataset) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def check_segmentation_heads(model: nn.Module, dataset: Any) -> None:
-    """Compare mmseg's heads with the number of classes of the dataset.
-
-    mmseg does not notice a head with more classes than the dataset.
-
-    Raises:
-        ValueError: If a head has another number of classes.
-    """
-    heads = _segmentation_heads(model)
-    classes = heads and dataset.metainfo.get('classes')
-    if not classes:
-        return
-    for name, count in heads.items():
-        if count != len(classes):
-            raise ValueError(
-                f'model.{name}.num_classes is {count}, but the dataset has '
-                f'the {len(classes)} classes {list(classes)}: set '
-                f'num_classes={len(classes)}.'
-            )
-
-
-def check_masks(model: nn.Module, data_batch: Mapping | None) -> None:
-    """Compare the masks of a batch with the classes of mmseg's heads.
-
-    A class beyond the last one is an assertion inside a CUDA kernel in
-    training, and silently a mistake in validation and testing.
-
-    Raises:
-        ValueError: If a mask has a class that the heads do not have.
-    """
-    heads = _segmentation_heads(model)
-    if not heads or not isinstance(data_batch, Mapping):
-        return
-    count = min(heads.values())
-    for sample in data_batch.get('data_samples') or ():
-        if 'gt_sem_seg' not in sample:
-            continue
-        mask = sample.gt_sem_seg.data
-        wrong = mask[(mask >= count) & (mask != IGNORED)]
-        if wrong.numel():
-            path = sample.metainfo.get('seg_map_path', 'a mask')
-            raise ValueError(
-                f'{path} has pixels of the classes '
-                f'{wrong.unique().tolist()[:8]}, but the classes are '
-                f'0 ... {count - 1} (and {IGNORED}: ignored). A mask holds '
-                'one class index per pixel, not colours; '
-                'reduce_zero_label=True subtracts 1 from each.'
-            )
-
-
-def _segmentation_heads(model: nn.Module) -> dict[str, int]:
-    """Number of classes of each segmentation head, by its config field."""
-    heads = {}
-    for name in ('decode_head', 'auxiliary_head'):
-        head = getattr(model, name, None)
-        named = {name: head}
-        if isinstance(head, nn.ModuleList):
-            named = {f'{name}.{i}': one for i, one in enumerate(head)}
-        for field, one in named.items():
-            if hasattr(one, 'num_classes'):
-                heads[field] = one.num_classes
-    return heads
-
-
-def _children(dataset: Any) -> list:
-    """The datasets directly below a wrapper; none for any other dataset."""
-    if getattr(dataset, 'datasets', None) is not None:
-        return list(dataset.datasets)
-    # The second is that of mmengine's num_batch_per_epoch.
-    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
-    return [each for each in inner if each is not None][:1]
-
-
-def _leaves(dataset: Any) -> Iterator[Any]:
-    children = _children(dataset)
-    if not children:
-        yield dataset
-    for child in children:
-        yield from _leaves(child)

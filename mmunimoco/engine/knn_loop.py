@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
+from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.skip_broken import (
     broken_files,
     check_broken,
@@ -68,7 +69,8 @@ class KNNLoopMixin:
 
     Raises:
         ValueError: If k is larger than the bank, the bank has no labeled
-            sample, a query has no label, or an option is out of range.
+            sample, a query has no label, class ids of bank and queries do not
+            mean the same, or an option is out of range.
     """
 
     stage: str
@@ -105,6 +107,14 @@ class KNNLoopMixin:
         self.bank_dtype = dtypes[bank_dtype]
         with named_field(f'{self.stage}_cfg.bank_dataloader'):
             self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        check_classes_agree(
+            {
+                f'{self.stage}_dataloader.dataset': self.dataloader.dataset,
+                f'{self.stage}_cfg.bank_dataloader.dataset': (
+                    self.bank_dataloader.dataset
+                ),
+            }
+        )
         _check_hooks(runner)
         # Known already: fail before the first epoch, not after it.
         self._check_k(len(self.bank_dataloader.dataset))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
+from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.utils.config_errors import named_field
 
 from .features import (
@@ -53,8 +54,9 @@ def probe_checkpoint(
 
     Raises:
         ValueError: If the config has no kNN test, the checkpoint lacks
-            parameters of the backbone, no sample has a label, or ``l2`` or
-            ``max_iter`` is out of range.
+            parameters of the backbone, no sample has a label, class ids of
+            both datasets do not mean the same, or ``l2`` or ``max_iter`` is
+            out of range.
     """
     # Before minutes of extracting features.
     _check_fit(l2, max_iter)
@@ -67,11 +69,19 @@ def probe_checkpoint(
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = load_backbone(cfg, checkpoint).to(get_device())
     with named_field('test_cfg.bank_dataloader'):
-        loader = _build_loader(cfg.test_cfg.bank_dataloader)
-        train, train_labels = extract_features(model, loader)
+        train_loader = _build_loader(cfg.test_cfg.bank_dataloader)
     with named_field('test_dataloader'):
-        loader = _build_loader(cfg.test_dataloader)
-        test, test_labels = extract_features(model, loader)
+        test_loader = _build_loader(cfg.test_dataloader)
+    check_classes_agree(
+        {
+            'test_cfg.bank_dataloader.dataset': train_loader.dataset,
+            'test_dataloader.dataset': test_loader.dataset,
+        }
+    )
+    with named_field('test_cfg.bank_dataloader'):
+        train, train_labels = extract_features(model, train_loader)
+    with named_field('test_dataloader'):
+        test, test_labels = extract_features(model, test_loader)
     return cached_linear_probe(
         train, train_labels, test, test_labels, l2, max_iter
     )

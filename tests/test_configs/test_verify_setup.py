@@ -8,7 +8,7 @@ import pytest
 from image_folders import NARROW_RESNET, write_image_folder
 
 from mmunimoco import setup_check
-from mmunimoco.engine import data_checks, memory_checks
+from mmunimoco.engine import memory_checks
 from mmunimoco.setup_check import verify_setup
 
 ROOT = Path(__file__).parents[2]
@@ -184,11 +184,10 @@ def test_validation(config, monkeypatch):
     assert 'activations of 4 images' in found['memory'].text
     monkeypatch.undo()
     monkeypatch.setattr(setup_check, 'collect_versions', dict)
-    if hasattr(data_checks, 'check_classes_agree'):
-        (other / 'class_1').rename(config.parent / 'gone')
-        found = check(config)
-        assert problems(found) == ['evaluation']
-        assert 'class_1' in found['evaluation'].text
+    (other / 'class_1').rename(config.parent / 'gone')
+    found = check(config)
+    assert problems(found) == ['evaluation']
+    assert 'class_1' in found['evaluation'].text
 
 
 def test_splits_without_enough_images(config):

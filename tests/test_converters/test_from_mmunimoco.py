@@ -3,21 +3,25 @@
 import io
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from foreign_checkpoints import assert_same_features, randomize
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 from torch import nn
 
 from mmunimoco.converters import export, hugging_face, to_mmunimoco
 from mmunimoco.converters.hugging_face import config_of
+from mmunimoco.converters.known_options import check_options
 from mmunimoco.converters.resnet import read_resnet
 from mmunimoco.converters.timm_model import TimmModel
 from mmunimoco.utils.normalization import IMAGENET
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 CFG = """
 model = dict(
     backbone={backbone!r},
@@ -301,7 +305,7 @@ def test_backbone_for_openmmlab(tmp_path, encoder):
         ),
         ('vit', VIT, 'torchvision', 'not a plain ResNet'),
         ('vit', VIT, 'detectron2', 'not a plain ResNet'),
-        ('v1d', dict(type='ResNetV1d', depth=18), 'timm', r'stem\.0\.conv'),
+        ('v1d', dict(type='ResNetV1d', depth=18), 'timm', 'is a ResNetV1d;'),
     ],
 )
 def test_backbone_without_counterpart(
@@ -311,6 +315,75 @@ def test_backbone_without_counterpart(
     with pytest.raises(ValueError, match=message):
         export(source, tmp_path / 'out', form)
     assert not list(tmp_path.iterdir())
+
+
+R18, LN = dict(type='ResNet', depth=18), dict(type='LN', eps=1e-6)
+
+
+@pytest.mark.parametrize(
+    'base, changes',
+    [
+        (R18, dict(dilations=(1, 1, 2, 4), strides=(1, 2, 1, 1))),
+        (R18, dict(strides=(1, 2, 2, 1))),
+        (R18, dict(avg_down=True)),
+        (R18, dict(deep_stem=True)),
+        (R18, dict(style='caffe')),
+        (R18, dict(conv_cfg=dict(type='ConvWS'))),
+        (R18, dict(norm_cfg=dict(type='BN', eps=1e-3))),
+        (R18, dict(norm_cfg=dict(type='GN', num_groups=8))),
+        (R18, dict(out_indices=(2,))),
+        (R18, dict(option_of_tomorrow=0)),
+        (VIT, dict(norm_cfg=dict(type='LN'))),  # torch's eps
+        (VIT, dict(out_type='featmap')),
+        (VIT, dict(out_indices=[5])),
+        (VIT, dict(qkv_bias=False)),
+        (VIT, dict(pre_norm=True)),
+        (VIT, dict(layer_cfgs=dict(act_cfg=dict(type='ReLU')))),
+        (VIT, dict(patch_cfg=dict(padding=2))),
+    ],
+)
+def test_options_that_change_the_features_are_refused_by_name(base, changes):
+    """Most of them change neither keys nor shapes of the weights."""
+    with pytest.raises(ValueError, match='keeps the names') as caught:
+        check_options({**base, **changes})
+    for name in changes:
+        assert f'{name}=' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        {},  # not known
+        dict(R18, norm_cfg=dict(type='SplitBatchNorm', num_splits=8)),
+        dict(R18, norm_cfg=dict(type='SyncBN', requires_grad=True)),
+        dict(R18, strides=(1, 2, 2, 2), dilations=[1, 1, 1, 1], with_cp=True),
+        dict(R18, type='mmpretrain.ResNet', out_indices=(0, 1, 2, 3)),
+        dict(VIT, norm_cfg=LN, out_indices=[-1], drop_path_rate=0.1),
+    ],
+)
+def test_options_without_effect_pass(backbone):
+    check_options(backbone)
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('unimoco/*.py')))
+def test_shipped_backbones_pass(path):
+    check_options(Config.fromfile(path).model.backbone.to_dict())
+
+
+@torch.no_grad()
+def test_a_dilated_resnet_has_the_weights_of_a_plain_one(trained, tmp_path):
+    options = dict(R18, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    source, backbone = trained('dilated', **options)
+    plain = torchvision.models.resnet18()
+    plain.fc = nn.Identity()
+    plain.load_state_dict(backbone.state_dict())
+    with pytest.raises(AssertionError):
+        assert_same_model(plain, backbone)
+    for form in ('torchvision', 'timm', 'safetensors', 'huggingface'):
+        with pytest.raises(ValueError, match=r'strides=.*dilations='):
+            export(source, tmp_path / 'out', form)
+    assert not list(tmp_path.iterdir())
+    export(source, tmp_path / 'out', 'backbone')
 
 
 @pytest.mark.parametrize(

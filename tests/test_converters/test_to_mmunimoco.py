@@ -229,6 +229,15 @@ def test_problem_is_named(published, change, source, message):
         to_mmunimoco(change(published), source)
 
 
+@pytest.mark.parametrize('name', ['resnetaa50', 'resnet50_gn', 'vit_base'])
+def test_relatives_of_resnets_are_refused(name):
+    state = torchvision.models.resnet18().state_dict()
+    for known in ('resnet18', 'resnet18.a1_in1k', 'tv_resnet18', None):
+        to_mmunimoco(dict(state_dict=state, arch=known), 'timm')
+    with pytest.raises(ValueError, match=f"arch='{name}'; only torchvision"):
+        to_mmunimoco(dict(state_dict=state, arch=name), 'timm')
+
+
 def test_backbone_alone(published):
     state = {
         k: v for k, v in published.items() if k.startswith('module.encoder_q.')

@@ -14,7 +14,12 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmunimoco.datasets.decoding import MAX_PIXELS, decode, decode_whole
+from mmunimoco.datasets.decoding import (
+    MAX_PIXELS,
+    decode,
+    decode_whole,
+    read_header,
+)
 from mmunimoco.datasets.image_checks import BrokenImageError
 
 RNG = np.random.default_rng(0)
@@ -127,6 +132,37 @@ def test_unusual_images(tmp_path, monkeypatch, name):
     assert view.shape == (16, 16, 3) and view.dtype == np.uint8
     assert abs(view.astype(int) - expected['img']).max() <= 1
     assert load(path, evaluation())['inputs'].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize('color', ['color', 'grayscale'])
+@pytest.mark.parametrize('name', READ)
+def test_pillow_gives_the_pixels_of_opencv(tmp_path, name, color):
+    path = tmp_path / name
+    path.write_bytes(READ[name][0])
+    expected, got = (
+        load(path, plain(color_type=color, imdecode_backend=backend))['img']
+        for backend in ('cv2', 'pillow')
+    )
+    assert got.dtype == np.uint8 and got.shape == expected.shape
+    # Pillow gives gray and CMYK other roundings.
+    assert abs(got.astype(int) - expected).max() <= 4
+
+
+def test_tifffile_is_refused():
+    with pytest.raises(ValueError, match="imdecode_backend='cv2', or color_t"):
+        plain(imdecode_backend='tifffile')
+    plain(imdecode_backend='tifffile', color_type='unchanged')
+
+
+def test_turbojpeg_gets_only_what_it_decodes_alike():
+    load = plain(imdecode_backend='turbojpeg')
+    rotated = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    SMOOTH.save(rotated, 'JPEG', exif=exif)
+    wanted = {rotated.getvalue(): 'cv2', JPEG: 'turbojpeg'}
+    for content, backend in wanted.items():
+        assert load._backend_for(read_header(content)) == backend
 
 
 def patched(content, place, patch):

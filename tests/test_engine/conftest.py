@@ -1,19 +1,6 @@
 """Fixtures of the engine's tests."""
 
-import logging
-
 import pytest
-from mmengine.logging import MMLogger
-
-
-@pytest.fixture
-def log(caplog):
-    """Messages of mmengine's current logger."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture

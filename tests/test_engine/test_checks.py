@@ -7,15 +7,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, RepeatDataset
-from mmengine.runner import Runner
+from mmengine.runner import Runner, TestLoop
 from mmengine.runner.runner import _SlicedDataset
-from mmengine.structures import PixelData
-from mmpretrain.structures import DataSample
+from mmpretrain.datasets import CustomDataset
 from torch import nn
 from toy_dataset import Toy, toy
 
 from mmunimoco.datasets import PartialLabels
-from mmunimoco.engine import KNNTestLoop, PreflightHook
+from mmunimoco.engine import KNNTestLoop, KNNValLoop, PreflightHook
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8)
@@ -130,7 +129,8 @@ def test_a_head_may_be_new_unless_the_run_resumes(tmp_path):
 
 def start_test(runner, loop=None):
     runner.load_or_resume()
-    runner._test_loop = loop
+    runner._test_loop = loop or TestLoop.__new__(TestLoop)
+    runner.test_loop.dataloader = SimpleNamespace(dataset=toy([0]))
     the_hook(runner).before_test(runner)
 
 
@@ -346,6 +346,60 @@ def test_hidden_and_unknown_labels_pass(dataset):
     check(dataset)
 
 
+# Class names.
+
+
+def classed(classes):
+    return toy([0], metainfo=dict(classes=classes))
+
+
+def test_validation_has_the_class_ids_of_training():
+    check(classed('abc'), classed('abc'))
+    message = r"class 1 is 'b' in train_dataloader\.dataset and 'c' in val_d"
+    with pytest.raises(ValueError, match=message):
+        check(classed('abc'), classed('ac'))
+    with pytest.raises(ValueError, match="class 0 is 'a' in train.* too, so"):
+        check(concat(classed('ab'), classed('ba')))
+
+
+def test_pretraining_may_validate_by_knn_on_other_classes():
+    runner = training_runner(classed('abc'), classed('ac'))
+    runner.val_loop = KNNValLoop.__new__(KNNValLoop)
+    runner.val_loop.bank_dataloader = runner.val_dataloader
+    PreflightHook().before_train(runner)
+
+
+@pytest.mark.parametrize('loop', [None, KNNTestLoop])
+def test_a_test_has_the_class_ids_of_the_checkpoint(tmp_path, loop):
+    path = save(tmp_path / 'a', RGB)
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['meta']['dataset_meta'] = dict(classes=('a', 'b', 'c'))
+    torch.save(checkpoint, path)
+    runner = build_runner(tmp_path / 'b', RGB, load_from=path)
+    runner.load_or_resume()
+    testing = training_runner(None)
+    testing.model, testing.logger = runner.model, runner.logger
+    testing.test_loop = loop and loop.__new__(loop)
+    testing.test_dataloader = SimpleNamespace(dataset=classed('abc'))
+    the_hook(runner).before_test(testing)
+    testing.test_dataloader.dataset = classed('ac')
+    if loop is None:
+        with pytest.raises(ValueError, match="'b' in the training data and"):
+            the_hook(runner).before_test(testing)
+    else:  # compares its bank and its queries by itself
+        the_hook(runner).before_test(testing)
+
+
+def test_a_folder_that_is_partly_read_is_one_warning(tmp_path, log):
+    for name in ('a/0.jpg', 'b/1.jpg', '2.jpg'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = CustomDataset(data_prefix=str(tmp_path), pipeline=[])
+    check(repeat(folder), folder)
+    assert log.text.count('1 skipped (1 .jpg outside of class folders)') == 1
+    assert 'WARNING' in log.text
+
+
 # Class names of detection.
 
 
@@ -389,49 +443,3 @@ def test_class_names_of_voc_folders(log):
     assert "has no object of ['a']" in log.text
     with pytest.raises(ValueError, match=r"classes \['a', 'b'\] is in the 1"):
         check(voc(7))
-
-
-# Segmentation.
-
-
-class Heads(nn.Module):
-    """A segmentor of mmseg with an auxiliary head or several."""
-
-    def __init__(self, classes, *auxiliary):
-        super().__init__()
-        heads = [nn.Identity() for _ in (classes, *auxiliary)]
-        for head, count in zip(heads, (classes, *auxiliary), strict=True):
-            head.num_classes = count
-        self.decode_head = heads[0]
-        self.auxiliary_head = nn.ModuleList(heads[1:])
-
-
-def test_heads_have_the_classes_of_the_dataset():
-    dataset = toy([0], metainfo=dict(classes='abc'))
-    runner = training_runner(dataset)
-    runner.model = Heads(3, 3)
-    PreflightHook().before_train(runner)
-    runner.model = Heads(3, 4, 3)
-    with pytest.raises(ValueError, match=r'auxiliary_head\.0\.num_classes is'):
-        PreflightHook().before_train(runner)
-
-
-def test_masks_have_classes_of_the_heads():
-    runner = SimpleNamespace(model=Heads(3))
-    sample = DataSample(metainfo=dict(seg_map_path='a.png'))
-    sample.set_field(
-        PixelData(data=torch.tensor([[[0, 2, 255]]])), 'gt_sem_seg'
-    )
-    batch = dict(data_samples=[DataSample(), sample])
-    hook = PreflightHook()
-    hook.before_train_iter(runner, 0, batch)
-    sample.gt_sem_seg.data[0, 0, :2] = torch.tensor([4, 3])
-    for check_batch in (
-        hook.before_train_iter,
-        hook.before_val_iter,
-        hook.before_test_iter,
-    ):
-        with pytest.raises(ValueError, match=r'a\.png has .*classes \[3, 4\]'):
-            check_batch(runner, 0, batch)
-    runner.model = nn.Module()  # of another host
-    hook.before_train_iter(runner, 0, batch)

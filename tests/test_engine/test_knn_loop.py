@@ -160,6 +160,16 @@ def assert_same(got, expected):
         assert got[name] == pytest.approx(value, abs=1e-4), name
 
 
+@pytest.mark.parametrize('stage', ['val', 'test'])
+def test_ids_of_bank_and_queries_mean_the_same(tmp_path, stage):
+    queries = Pictures(11, seed=2)
+    queries.metainfo = dict(classes=['0', '2', '3'])
+    runner = build_runner(tmp_path, queries=queries, stage=stage)
+    message = f"'2' in {stage}_dataloader.dataset and '1' in {stage}_cfg.bank"
+    with pytest.raises(ValueError, match=message):
+        getattr(runner, stage)()
+
+
 @pytest.mark.parametrize(
     ('stage', 'shuffle'), [('val', False), ('test', True)]
 )

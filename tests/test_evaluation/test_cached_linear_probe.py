@@ -168,6 +168,13 @@ def test_unusable_input(config, tmp_path):
     message = '^test_cfg.bank_dataloader: the features of 24 images are inf'
     with pytest.raises(ValueError, match=message):
         probe_checkpoint(config, str(tmp_path / 'nan.pth'))
+    test = config.test_dataloader.dataset
+    other = write_image_folder(tmp_path / 'other', classes=2)
+    (other / 'class_1').rename(other / 'class_2')
+    right, test.data_root = test.data_root, str(other)
+    with pytest.raises(ValueError, match="class 1 is 'class_1' in test_cfg.b"):
+        probe_checkpoint(config, checkpoint)
+    test.data_root = right
     bank = config.test_cfg.bank_dataloader
     bank.dataset.with_label = False
     with pytest.raises(ValueError, match='no sample has a label'):
