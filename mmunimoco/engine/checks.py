@@ -132,6 +132,7 @@ class PreflightHook(Hook):
         self._loaded: dict | None = None
         self._trained_on: Any = None  # a dataset, or the names of its classes
         self._lock: IO | None = None
+        self._entered = False
 
     def before_run(self, runner: Runner) -> None:
         """Check names in the config, lock the work folder if the run trains.
@@ -142,7 +143,10 @@ class PreflightHook(Hook):
             FileExistsError: If the run is new and the folder is not.
         """
         check_merged_fields(runner.cfg)
-        if isinstance(runner._train_loop, BaseLoop):  # a config in a test
+        # A config if only tested; entered already if tested after training.
+        trains = isinstance(runner._train_loop, BaseLoop)
+        if trains and not self._entered:
+            self._entered = True
             on_main_process(lambda: self._enter(runner))
 
     def _enter(self, runner: Runner) -> None:

@@ -200,10 +200,12 @@ def test_trains_all_layers_and_validates(path, make_runner, monkeypatch):
 def test_resumes_from_its_checkpoint_not_from_the_pretrained(
     make_runner, tmp_path
 ):
+    length = {'train_cfg.max_iters': 3}
     saving = {'default_hooks.checkpoint.interval': 2}
-    make_runner(FEW, **saving).train()
-    saved = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
-    runner = make_runner(FEW, resume=True, **{'train_cfg.max_iters': 3})
+    make_runner(FEW, **saving, **length).train()
+    path = tmp_path / 'iter_2.pth'
+    saved = torch.load(path, weights_only=False)
+    runner = make_runner(FEW, resume=True, load_from=str(path), **length)
     recorder = Recorder()
     runner.register_hook(recorder)
     runner.train()

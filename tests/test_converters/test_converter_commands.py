@@ -206,7 +206,7 @@ def test_mmpretrain_resumes_as_unimoco(tmp_path, train, to_ours):
     loss = dict(type='CrossEntropyLoss', loss_weight=1.0)
     head = dict(type='ContrastiveHead', loss=loss, temperature=0.2)
     moco = dict(type='MoCo', head=head, queue_len=8, feat_dim=8, **parts)
-    first = train('moco', moco, lr=0.01)
+    first = train('moco', moco, lr=0.01, epochs=2).with_name('epoch_1.pth')
     ours = tmp_path / 'ours.pth'
     assert to_ours([str(first), str(ours)]) == 0
 

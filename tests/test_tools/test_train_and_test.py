@@ -198,8 +198,8 @@ def test_several_processes_train_one_model_that_one_resumes(config):
         TOOLS / 'train.py',
         config,
         *('--work-dir', work_dir, '--resume', '--no-validate'),
-        *('--cfg-options', 'train_cfg.max_epochs=3'),
-        'train_dataloader.num_workers=0',
+        *('--extend-to', '3'),
+        *('--cfg-options', 'train_dataloader.num_workers=0'),
     )
     state = torch.load(work_dir / 'epoch_3.pth', weights_only=False)
     assert state['meta']['epoch'] == 3
