@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from image_folders import NARROW_RESNET, write_image_folder
 
-from mmunimoco import setup_check
+from mmunimoco import setup_check, setup_step
 from mmunimoco.engine import memory_checks
 from mmunimoco.setup_check import verify_setup
 
@@ -278,11 +278,11 @@ def test_work_folder_below_a_file(config, tmp_path):
 def test_disk(config, monkeypatch):
     """One that is too small, and one that changes what is written."""
     free = type('Usage', (), dict(free=10**5))
-    monkeypatch.setattr(setup_check.shutil, 'disk_usage', lambda folder: free)
+    monkeypatch.setattr(setup_step.shutil, 'disk_usage', lambda folder: free)
     found = check(config)
     assert problems(found) == ['disk']
     assert 'max_keep_ckpts' in found['disk'].fix
-    read = setup_check.read_checkpoint
+    read = setup_step.read_checkpoint
 
     def read_changed(path):
         content = bytearray(path.read_bytes())
@@ -290,7 +290,7 @@ def test_disk(config, monkeypatch):
         path.write_bytes(content)
         return read(path)
 
-    monkeypatch.setattr(setup_check, 'read_checkpoint', read_changed)
+    monkeypatch.setattr(setup_step, 'read_checkpoint', read_changed)
     found = check(config)
     assert problems(found) == ['checkpoint'] and skipped(found) == ['disk']
     assert 'checksum' in found['checkpoint'].text
