@@ -1,41 +1,51 @@
 """Check in under a minute whether a pre-training config would run here.
 
-It loads some images, counts the labels, trains for one real step and writes
-one checkpoint, in a folder that is removed afterwards.
+It loads some images, counts the labels, compares settings with data and
+machine, trains for one real step and writes one checkpoint, in a folder that
+is removed afterwards.
 """
 
-import math
 import os.path as osp
 import random
-import shutil
-import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from mmunimoco.datasets.annotations import find_leaves, read_samples
+from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
-from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.config_checks import (
+    advise,
+    check_topk,
+    images_per_step,
+)
+from mmunimoco.engine.config_fields import check_arguments, check_fields
+from mmunimoco.engine.memory_checks import (
+    Advice,
+    Sizes,
+)
+from mmunimoco.setup_step import (
+    SetupError,
+    build,
+    check_space,
+    estimate_memory,
+    make_folder,
+    save,
+    train_one_step,
+)
 from mmunimoco.utils.checkpoint import bare_model
-from mmunimoco.utils.safe_load import read_checkpoint
 from mmunimoco.utils.versions import collect_versions
 
 SAMPLES = 16  # loaded, besides the first and the last
-CPU_BATCH = 4
-SPLIT_BATCH = 16  # each group of a split batch norm needs two images
 _DATA = (
     'set train_dataloader.dataset (in most configs by data_root) to the '
     'location of the images; docs/own_data.md shows the layouts'
@@ -66,20 +76,14 @@ class Finding:
     ok: bool | None  # None if it was skipped
     text: str
     fix: str = ''  # what to change if it failed
-
-
-class SetupError(Exception):
-    """A problem, with what to change."""
-
-    def __init__(self, text: str, fix: str) -> None:
-        super().__init__(text)
-        self.fix = fix
+    warning: bool = False  # it would run, but hardly as meant
 
 
 def verify_setup(
     config: str | Path,
     cfg_options: dict | None = None,
     work_dir: str | None = None,
+    processes: int = 1,
 ) -> list[Finding]:
     """Check a pre-training config; one failed check does not stop the rest.
 
@@ -88,6 +92,7 @@ def verify_setup(
         cfg_options (dict, optional): Changes, as in ``--cfg-options``.
         work_dir (str, optional): Where the run would write. Defaults to that
             of the config, or ``work_dirs/<name of the config>``.
+        processes (int): With how many the run will start. Defaults to 1.
 
     Returns:
         list[Finding]: In the order of the checks.
@@ -102,13 +107,20 @@ def verify_setup(
     dataset = report.check('data', _build_dataset, cfg)
     report.check('samples', _load_samples, dataset)
     report.check('labels', _count_labels, cfg, dataset)
-    report.check('evaluation', _load_evaluation_samples, cfg)
+    evaluated = report.check(
+        'evaluation', lambda: _load_evaluation_samples(cfg, dataset)
+    )
     with ExitStack() as stack:
-        folder = report.check('work folder', _make_folder, cfg, stack)
-        runner = report.check('model', _build, cfg, folder)
-        done = report.check('step', _train_one_step, runner, dataset)
-        size = report.check('checkpoint', _save, runner, done)
-        report.check('disk', _check_space, cfg, size)
+        folder = report.check('work folder', make_folder, cfg, stack)
+        runner = report.check('model', build, cfg, folder)
+        sizes = report.check(
+            'settings', _measure, cfg, dataset, evaluated, processes
+        )
+        report.warn(_compare_settings, cfg, runner, sizes, evaluated)
+        done = report.check('step', train_one_step, runner, dataset)
+        report.check('memory', estimate_memory, cfg, sizes, done)
+        size = report.check('checkpoint', save, runner, done)
+        report.check('disk', check_space, cfg, size)
     return report.findings
 
 
@@ -139,6 +151,16 @@ class _Report:
         self.findings.append(finding)
         return value
 
+    def warn(
+        self, function: Callable[..., list[Advice]], *needed: Any
+    ) -> None:
+        """Add what ``function`` advises, unless a value it needs is None."""
+        if all(each is not None for each in needed):
+            self.findings += [
+                Finding(x.name, True, x.text, x.fix, warning=True)
+                for x in function(*needed)
+            ]
+
 
 def _one_line(error: Exception) -> str:
     return f'{type(error).__name__}: {error}'.strip().splitlines()[0]
@@ -153,6 +175,7 @@ def _load_config(
     path: Path, options: dict | None, work_dir: str | None
 ) -> tuple[str, Config]:
     cfg = Config.fromfile(path)
+    check_fields(cfg, options or {})
     cfg.merge_from_dict(options or {})
     if work_dir is not None:
         cfg.work_dir = work_dir
@@ -166,6 +189,7 @@ def _load_config(
             'use a pre-training config, such as those in configs/unimoco',
         )
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    check_arguments(cfg)
     return str(path), cfg
 
 
@@ -246,154 +270,54 @@ def _count_labels(cfg: Config, dataset: Any) -> tuple[str, bool]:
     return f'{labeled} of {total} images have a label, {text} each', True
 
 
-def _load_evaluation_samples(cfg: Config) -> tuple[str, bool]:
-    """Build the data sets of validation and load two samples of each."""
+def _load_evaluation_samples(
+    cfg: Config, dataset: Any | None
+) -> tuple[str, dict]:
+    """Build the data sets of validation, and load two samples of each.
+
+    The value are the data sets. Class ids have to mean the same as in training
+    (``dataset``, if it could be built).
+    """
     bank = (cfg.get('val_cfg') or {}).get('bank_dataloader')
     loaders = {
         'val_dataloader': cfg.get('val_dataloader'),
         'val_cfg.bank_dataloader': bank,
     }
-    texts = []
+    texts, datasets = [], {}
     for field, loader in loaders.items():
         if not loader:
             continue
-        dataset = DATASETS.build(loader.dataset)
-        if not len(dataset):
+        one = datasets[field] = DATASETS.build(loader.dataset)
+        if not len(one):
             raise ValueError(f'{field} has no images')
-        for index in {0, len(dataset) - 1}:
-            dataset[index]
-        texts.append(f'{field}: {len(dataset)} images')
-    return '; '.join(texts) or 'the config does not validate', True
+        for index in {0, len(one) - 1}:
+            one[index]
+        texts.append(f'{field}: {len(one)} images')
+    trained = {} if dataset is None else {'train_dataloader': dataset}
+    # Class ids that mean another class elsewhere are an error.
+    named = {**trained, **datasets}
+    check_classes_agree({f'{x}.dataset': named[x] for x in named})
+    return '; '.join(texts) or 'the config does not validate', datasets
 
 
-def _make_folder(cfg: Config, stack: ExitStack) -> tuple[str, Path]:
-    """Make a temporary folder in the file system of the work folder."""
-    parent = _existing_parent(cfg)
-    folder = tempfile.TemporaryDirectory(prefix='.setup_check-', dir=parent)
-    path = Path(stack.enter_context(folder))
-    return f'{cfg.work_dir} can be written', path
+def _measure(
+    cfg: Config, dataset: Any, evaluated: dict, processes: int
+) -> tuple[str, Sizes]:
+    """Count what the settings are compared with."""
+    bank = evaluated.get('val_cfg.bank_dataloader', ())
+    queries = evaluated.get('val_dataloader', ()) if bank else ()
+    sizes = Sizes(len(dataset), processes, len(bank), len(queries))
+    step = images_per_step(cfg, processes)
+    text = f'{step} images an optimizer step with --processes {processes}'
+    return text, sizes
 
 
-def _existing_parent(cfg: Config) -> Path:
-    path = Path(cfg.work_dir).absolute()
-    folder = next(p for p in (path, *path.parents) if p.exists())
-    if not folder.is_dir():
-        raise NotADirectoryError(f'{folder} is a file, not a folder')
-    return folder
-
-
-def _build(cfg: Config, folder: Path) -> tuple[str, Runner]:
-    """Build a Runner of one step that writes nothing outside the folder."""
-    cfg = deepcopy(cfg)
-    cfg.work_dir = str(folder)
-    cfg.experiment_name = f'setup-{folder.name}-{time.time_ns()}'
-    cfg.log_level = 'ERROR'
-    cfg.launcher, cfg.resume = 'none', False
-    length = 'max_iters' if cfg.train_cfg.get('max_iters') else 'max_epochs'
-    cfg.train_cfg[length] = 1
-    for field in ('val', 'test'):
-        for part in ('cfg', 'dataloader', 'evaluator'):
-            cfg[f'{field}_{part}'] = None
-    if (cfg.get('default_hooks') or {}).get('checkpoint'):
-        cfg.default_hooks.checkpoint.update(
-            interval=-1, save_last=False, save_best=None
-        )
-    loader = cfg.train_dataloader
-    loader.persistent_workers = False
-    loader.setdefault('collate_fn', dict(type='default_collate'))
-    if get_device() == 'cpu':
-        _reduce_for_cpu(cfg)
-    runner = build_runner(cfg)
-    model = bare_model(runner.model)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    text = f'{type(model).__name__}, {trained / 1e6:.1f} M parameters'
-    if hasattr(getattr(model, 'head', None), 'queue'):
-        keys, dim = model.head.queue.shape
-        text += f', queue of {keys} keys of {dim}'
-    return text, runner
-
-
-def _reduce_for_cpu(cfg: Config) -> None:
-    """Remove what a CPU does not support or is too slow for."""
-    loader = cfg.train_dataloader
-    limit = SPLIT_BATCH if 'SplitBatchNorm' in str(cfg.model) else CPU_BATCH
-    loader.update(pin_memory=False, batch_size=min(loader.batch_size, limit))
-    if str(cfg.optim_wrapper.get('type', '')).startswith('Amp'):
-        cfg.optim_wrapper.type = 'OptimWrapper'
-        for option in ('dtype', 'loss_scale', 'use_fp16'):
-            cfg.optim_wrapper.pop(option, None)
-    for hook in cfg.get('custom_hooks') or []:
-        if hook.get('compile'):  # of StepOptionsHook
-            hook.compile = False
-
-
-class _LossHook(Hook):
-    """Keeps the loss of the step, in ``loss``."""
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict
-    ) -> None:
-        self.loss = float(outputs['loss'])
-
-
-def _train_one_step(runner: Runner, dataset: Any) -> tuple[str, bool]:
-    loader, hook = runner._train_dataloader, _LossHook()
-    loader['dataset'] = dataset  # built already
-    if len(dataset) > loader['batch_size']:
-        loader['num_batch_per_epoch'] = 1
-    runner.register_hook(hook, priority='HIGHEST')
-    start = time.monotonic()
-    runner.train()
-    seconds, device = time.monotonic() - start, get_device()
-    if not math.isfinite(hook.loss):
-        raise SetupError(
-            f'the loss of the first step is {hook.loss}',
-            'check the learning rate, the temperature of the head, and mean '
-            'and std of data_preprocessor',
-        )
-    text = (
-        f'loss {hook.loss:.3f} on {device} for {loader["batch_size"]} images '
-        f'in {seconds:.1f} s'
-    )
-    if device == 'cpu':
-        return f'{text}; no mixed precision, not compiled', True
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    total = torch.cuda.mem_get_info()[1] / 2**30
-    return f'{text}; {peak:.1f} of {total:.1f} GB GPU memory', True
-
-
-def _save(runner: Runner, done: bool) -> tuple[str, int]:
-    """Write a checkpoint, read it back and verify its checksums."""
-    path = Path(runner.work_dir, 'setup_check.pth')
-    runner.save_checkpoint(str(path.parent), path.name)
-    read_checkpoint(path)
-    size = path.stat().st_size
-    return f'{size / 2**20:.0f} MB, written and read back', size
-
-
-def _check_space(cfg: Config, size: int) -> tuple[str, bool]:
-    """Check that all checkpoints the config keeps fit on the disk."""
-    count = _kept_checkpoints(cfg)
-    need = count * size
-    free = shutil.disk_usage(_existing_parent(cfg)).free
-    text = f'{count} checkpoints at a time take {need / 2**30:.2f} GB'
-    text = f'{free / 2**30:.1f} GB free, {text}'
-    if need > free:
-        raise SetupError(
-            text,
-            'lower default_hooks.checkpoint.max_keep_ckpts, or set work_dir '
-            'to a folder on a larger disk',
-        )
-    return text, True
-
-
-def _kept_checkpoints(cfg: Config) -> int:
-    """Maximum number of checkpoints, including one that is being written."""
-    options = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    best = options.get('save_best') or []
-    best = 1 if isinstance(best, str) else len(best)
-    keep = options.get('max_keep_ckpts', -1)
-    if keep < 0:
-        length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
-        keep = math.ceil(length / options.get('interval', 1))
-    return keep + best + 1
+def _compare_settings(
+    cfg: Config, runner: Runner, sizes: Sizes, evaluated: dict
+) -> list[Advice]:
+    """What will go wrong or be in vain, though the run would start."""
+    queries = evaluated.get('val_dataloader')
+    classes = getattr(queries, 'metainfo', {}).get('classes') or ()
+    found = advise(cfg, bare_model(runner.model), sizes)
+    found += check_topk(cfg, len(classes))
+    return [advice for advice in found if advice.name != 'memory']

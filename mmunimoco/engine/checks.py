@@ -28,6 +28,14 @@ from mmunimoco.utils.normalization import (
 from mmunimoco.utils.safe_load import read_checkpoint
 
 from .channel_order import warn_of_channel_order
+from .config_checks import (
+    ADVICE,
+    Sizes,
+    advise,
+    check_accumulation,
+    fit_topk,
+)
+from .config_fields import check_merged_fields
 from .data_checks import (
     check_class_names,
     check_classes_agree,
@@ -36,7 +44,7 @@ from .data_checks import (
 )
 from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
-from .knn_loop import KNNTestLoop, KNNValLoop
+from .knn_loop import KNNLoopMixin, KNNTestLoop, KNNValLoop
 from .mask_checks import (
     check_mask_values,
     check_masks,
@@ -60,6 +68,8 @@ class PreflightHook(Hook):
     one hook serves pre-training, classification, detection (mmdet) and
     segmentation (mmseg). It is an error if:
 
+    - a name in the config is a misspelt or misplaced field, which nothing
+      would read;
     - another run is training in the work folder, or a new run finds
       checkpoints of an earlier one there;
     - a checkpoint that training starts from lacks a tensor of the backbone,
@@ -88,31 +98,51 @@ class PreflightHook(Hook):
     - images are normalised differently than in pre-training, as far as the
       pre-trained checkpoint records it;
     - a class of your own occurs in none of (at most 200) masks;
-    - the schedule counts iterations, for another batch size than this run's.
+    - the schedule counts iterations, for another batch size than this run's;
+    - there are fewer classes than a top-k accuracy asks for, which is left
+      out;
+    - the queue is as long as the dataset, the schedule does not end with the
+      run, the learning rate is for another batch size, plain batch norm on
+      one process leaks between query and key, or kNN needs more memory than
+      there is (:mod:`.config_checks`).
 
     Args:
         allow_missing (Sequence[str]): Names, or prefixes of names, that a
             checkpoint to start from lacks by design. Defaults to none.
+        accept (Sequence[str]): Warnings of the last item that are not given,
+            because it is so on purpose: 'queue', 'schedule', 'learning rate',
+            'batch norm', 'memory'. Defaults to none.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, allow_missing: Sequence[str] = ()) -> None:
+    def __init__(
+        self, allow_missing: Sequence[str] = (), accept: Sequence[str] = ()
+    ) -> None:
         if isinstance(allow_missing, str):
             allow_missing = (allow_missing,)
         self.allow_missing = tuple(allow_missing)
+        self.accept = (accept,) if isinstance(accept, str) else tuple(accept)
+        unknown = set(self.accept) - set(ADVICE)
+        if unknown:
+            raise ValueError(
+                f'PreflightHook.accept takes {", ".join(ADVICE)}, got '
+                f'{", ".join(sorted(unknown))}'
+            )
         self._loaded: dict | None = None
         self._trained_on: Any = None  # a dataset, or the names of its classes
         self._lock: IO | None = None
         self._entered = False
 
     def before_run(self, runner: Runner) -> None:
-        """Lock the work folder of a run that trains.
+        """Check names in the config, lock the work folder if the run trains.
 
         Raises:
+            ValueError: If nothing reads a field that resembles another.
             RuntimeError: If another run is training there.
             FileExistsError: If the run is new and the folder is not.
         """
+        check_merged_fields(runner.cfg)
         # A config if only tested; entered already if tested after training.
         trains = isinstance(runner._train_loop, BaseLoop)
         if trains and not self._entered:
@@ -173,6 +203,8 @@ class PreflightHook(Hook):
         check_class_names(dataset, training=True)
         if _VAL in datasets:
             check_class_names(datasets[_VAL], training=False)
+        head = getattr(model, 'head', None)
+        fit_topk([head], getattr(head, 'num_classes', None), 'model.head')
         if not is_main_process():
             return
         warn_of_folders(datasets)
@@ -183,6 +215,13 @@ class PreflightHook(Hook):
         warning = _compare_schedule(runner.cfg, runner.world_size)
         if warning:
             runner.logger.warning(warning)
+        scaled_by = getattr(runner, 'auto_scale_lr', None) or {}
+        for advice in (
+            *advise(runner.cfg, model, _sizes(runner, datasets)),
+            check_accumulation(runner.cfg, scaled_by),
+        ):
+            if advice is not None and advice.name not in self.accept:
+                runner.logger.warning(f'{advice.text}. Fix: {advice.fix}.')
 
     def _check(
         self, model: nn.Module, source: str, part: str | None = None
@@ -196,6 +235,10 @@ class PreflightHook(Hook):
             part,
         )
 
+    def before_val(self, runner: Runner) -> None:
+        """Leave out top-k accuracies of more classes than there are."""
+        fit_topk_to_head(runner, 'val')
+
     def before_test(self, runner: Runner) -> None:
         """Check that the loaded checkpoint fills all that is tested.
 
@@ -203,6 +246,7 @@ class PreflightHook(Hook):
             ValueError: If a tensor is missing or has another shape, or the
                 classes are not those of training.
         """
+        fit_topk_to_head(runner, 'test')
         # kNN looks at the backbone alone.
         is_knn = isinstance(runner.test_loop, KNNTestLoop)
         model = bare_model(runner.model)
@@ -258,6 +302,25 @@ def _datasets_of(runner: Runner) -> dict[str, Any]:
         if isinstance(runner.val_loop, KNNValLoop):
             datasets[_BANK] = runner.val_loop.bank_dataloader.dataset
     return datasets
+
+
+def _sizes(runner: Runner, datasets: Mapping[str, Any]) -> Sizes:
+    """Numbers of images of a run."""
+    bank = len(datasets.get(_BANK, ()))
+    queries = len(datasets[_VAL]) if bank else 0
+    return Sizes(len(datasets[_TRAIN]), runner.world_size, bank, queries)
+
+
+def fit_topk_to_head(runner: Runner, stage: str) -> None:
+    """Fit the metrics of a classifier; kNN knows its classes by itself."""
+    loop = getattr(runner, f'{stage}_loop')
+    if isinstance(loop, KNNLoopMixin) or not hasattr(loop, 'evaluator'):
+        return
+    model = bare_model(runner.model)
+    # Test-time augmentation wraps the classifier.
+    head = getattr(getattr(model, 'module', model), 'head', None)
+    num_classes = getattr(head, 'num_classes', None)
+    fit_topk(loop.evaluator.metrics, num_classes, f'{stage}_evaluator')
 
 
 def check_resumed_config(runner: Runner, meta: Mapping) -> None:

@@ -1,8 +1,10 @@
 """Find misspelt fields of a config before they are silently ignored."""
 
+import ast
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -53,9 +55,9 @@ _OWN = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
 def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
     """Refuse fields that nothing reads.
 
-    At the top level: a changed field that the config does not have, and a
-    name that resembles a field of mmengine's runner. Below: arguments that a
-    data loader, model, dataset, transform, hook or loop does not take.
+    That is a changed field that the config does not have, a name that
+    resembles a field of mmengine's runner, and a variable of the file with the
+    name of a field further down, such as ``label_ratio = 0.1``.
 
     Args:
         cfg (Config): A whole config, before ``changes``.
@@ -73,15 +75,9 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
             )
         first = name.partition('.')[0]
         if first not in cfg and first not in _FIELDS:
-            paths = [
-                path
-                for path, _ in _walk('', cfg.to_dict())
-                if path.endswith(f'.{name}')
-            ]
-            hint = f'; did you mean {" or ".join(paths[:3])}?' * bool(paths)
             raise ValueError(
                 f'--cfg-options {name}: the config has no field {first!r}'
-                + (hint or closest(first, {*cfg, *_FIELDS}))
+                f'{_suggest(cfg, name)}'
             )
     for name in cfg:
         alike = get_close_matches(name, _FIELDS - _TTA, 1, _SIMILAR)
@@ -89,6 +85,84 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
             raise ValueError(
                 f'the config has a field {name!r}, which nothing reads; did '
                 f'you mean {alike[0]}?'
+            )
+
+    _check_file(cfg)
+
+
+def check_merged_fields(cfg: Config) -> None:
+    """Do what :func:`check_fields` does where only the result is known.
+
+    For mmpretrain's own ``tools/train.py``. A script may add fields of its
+    own, so an added one is refused only if it resembles another.
+
+    Args:
+        cfg (Config): A whole config, all changes merged.
+
+    Raises:
+        ValueError: If there is one; names the field and the nearest known.
+    """
+    if not _is_python(cfg.filename):
+        return
+    original = Config.fromfile(cfg.filename)
+    added = set(cfg) - set(original) - _FIELDS
+    misspelt = {x: None for x in added if _suggest(original, x)}
+    check_fields(original, misspelt)
+
+
+def _suggest(cfg: Config, name: str) -> str:
+    """Fields with this name further down, or else with a similar name."""
+    paths = [path for path, _ in _find(cfg, name)]
+    if paths:
+        return f'; did you mean {" or ".join(paths[:3])}?'
+    return closest(name.partition('.')[0], {*cfg, *_FIELDS})
+
+
+def _find(cfg: Config, name: str) -> list[tuple[str, Any]]:
+    """Fields with this name below the top level, and their values."""
+    return [
+        (path, value)
+        for path, value in _walk('', cfg.to_dict())
+        if path.endswith(f'.{name}')
+    ]
+
+
+def _is_python(path: str | None) -> bool:
+    return path is not None and path.endswith('.py') and Path(path).is_file()
+
+
+def _check_file(cfg: Config) -> None:
+    """Refuse variables of the file that were meant to be a field.
+
+    That is one with the name of a field further down that has another value,
+    in a file that inherits another and does not read the variable.
+    """
+    if not _is_python(cfg.filename):
+        return
+    try:
+        tree = ast.parse(Path(cfg.filename).read_text(encoding='utf-8'))
+    except SyntaxError:  # mmengine replaces {{...}} first
+        return
+    assigned = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    read = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    if '_base_' not in assigned:
+        return
+    for name in sorted(assigned - read - _FIELDS):
+        found = _find(cfg, name)
+        if found and all(value != cfg.get(name) for _, value in found):
+            raise ValueError(
+                f'{cfg.filename}: {name} at the top level has no effect, '
+                f'nothing reads it{_suggest(cfg, name)}'
             )
 
 

@@ -36,7 +36,7 @@ def scaled_options(cfg: Mapping, batch_size: int) -> dict:
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     if not checkpoint.get('by_epoch', True):
         counts['default_hooks.checkpoint.interval'] = checkpoint['interval']
-    for field, scheduler in _schedulers(cfg).items():
+    for field, scheduler in schedulers(cfg).items():
         if scheduler.get('by_epoch', True):
             continue
         for key in _SCHEDULER_KEYS:
@@ -84,8 +84,15 @@ def options_of_command(
     return {**options, SCALED: True} if options else {}
 
 
-def _schedulers(cfg: Mapping) -> dict[str, Mapping]:
-    """Schedulers by their field in the config: one, or a list."""
+def schedulers(cfg: Mapping) -> dict[str, Mapping]:
+    """Schedulers by their field in the config: one, or a list.
+
+    Args:
+        cfg (Mapping): The config.
+
+    Returns:
+        dict[str, Mapping]: Configs of schedulers.
+    """
     found = cfg.get('param_scheduler') or []
     if isinstance(found, Mapping):
         return {'param_scheduler': found}

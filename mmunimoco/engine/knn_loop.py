@@ -32,6 +32,8 @@ from mmunimoco.evaluation.features import (
 from mmunimoco.evaluation.knn import check_k, knn_neighbours, vote
 from mmunimoco.utils.config_errors import named_field
 
+from .config_checks import fit_topk
+
 _SCORES_AT_ONCE = 2**24  # 64 MB
 
 
@@ -49,7 +51,8 @@ class KNNLoopMixin:
         evaluator (Evaluator | dict | list): Evaluates data samples with
             ``gt_label``, ``pred_score`` and ``pred_label``; for example
             mmpretrain's ``Accuracy``, which gets the scores of the best
-            classes alone. Other metrics get all, and those that keep them
+            classes alone, and whose ``topk`` of more classes than there are
+            are left out. Other metrics get all, and those that keep them
             need memory for samples x classes.
         bank_dataloader (DataLoader | dict): The labeled samples that vote.
             ``collate_fn`` and an unshuffled ``sampler`` are added if missing.
@@ -145,6 +148,9 @@ class KNNLoopMixin:
         self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
         self._check_finite(queries, f'{self.stage}_dataloader')
         num_classes = self._num_classes(bank_labels)
+        fit_topk(
+            self.evaluator.metrics, num_classes, f'{self.stage}_evaluator'
+        )
         similarities, labels = knn_neighbours(
             queries, bank, bank_labels, max(self.k), **self.chunks
         )

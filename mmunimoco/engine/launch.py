@@ -19,6 +19,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from .config_checks import accumulation
 from .config_fields import check_arguments, check_fields
 from .console import BriefRunner
 from .extend_schedule import extend_config
@@ -159,8 +160,29 @@ def build_runner(cfg: Config, verbose: bool = True) -> Runner:
         hooks.append(dict(type='mmpretrain.PreflightHook'))
     cfg.custom_hooks = hooks
     if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
-    return (Runner if verbose else BriefRunner).from_cfg(cfg)
+        runner = RUNNERS.build(cfg)
+    else:
+        runner = (Runner if verbose else BriefRunner).from_cfg(cfg)
+    _count_accumulation(runner, cfg)
+    return runner
+
+
+def _count_accumulation(runner: Runner, cfg: Config) -> None:
+    """Let mmengine scale the learning rate to the images of an optimizer step.
+
+    It counts those of one batch. The config stays as it is, so that a dumped
+    one can be used again.
+    """
+    counts, scale = accumulation(cfg), cfg.get('auto_scale_lr') or {}
+    if counts == 1 or not scale.get('enable'):
+        return
+    base = scale['base_batch_size'] / counts
+    runner.auto_scale_lr = dict(scale, base_batch_size=base)
+    runner.logger.info(
+        f'{counts} batches are accumulated for an optimizer step, so the '
+        f'learning rate, for {scale["base_batch_size"]} images a step, is '
+        f'scaled as if it were for {base:g} images a batch.'
+    )
 
 
 def prepare_processes(cfg: Config) -> None:

@@ -11,6 +11,8 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 from small_configs import dicts_in, skip_init
 
+from mmunimoco.engine.config_fields import check_fields
+
 ROOT = Path(__file__).parents[2]
 ALL = sorted(ROOT.glob('configs/**/*.py'))
 PATHS = [path for path in ALL if '_base_' not in path.parts]
@@ -41,6 +43,7 @@ def test_resolves_and_builds(path):
     if find_spec(host) is None:
         pytest.skip(f'needs {host}, which is not installed')
     cfg = Config.fromfile(path)
+    check_fields(cfg, {})
     assert cfg.default_scope == host
     assert cfg.custom_imports.imports[0] == 'mmunimoco'
     with DefaultScope.overwrite_default_scope(host):

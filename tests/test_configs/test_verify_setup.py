@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from image_folders import NARROW_RESNET, write_image_folder
 
-from mmunimoco import setup_check
+from mmunimoco import setup_check, setup_step
+from mmunimoco.engine import memory_checks
 from mmunimoco.setup_check import verify_setup
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ def test_no_problem(config, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'data', 'images'),
     [
-        ('unimoco_resnet18_1xb512-coslr-200e_cifar10', 'CIFAR10', 16),
+        ('unimoco_resnet18_1xb512-coslr-200e_cifar10', 'CIFAR10', 4),
         ('unimoco_resnet50_8xb32-coslr-200e_in1k-10pct', 'ImageNet', 4),
     ],
 )
@@ -122,10 +123,85 @@ def test_command_line(config, monkeypatch, capsys):
         return ended.value.code, capsys.readouterr().out
 
     status, text = run()
-    assert status == 0 and 'No problem found' in text
+    assert status == 0
+    assert 'No problem, but warnings: queue, batch norm\n' in text
     folder = 'train_dataloader.dataset.dataset.data_prefix=gone'
     status, text = run('--cfg-options', folder)
     assert status == 1 and 'Fix:' in text and 'Problems: data' in text
+
+
+def warnings(found):
+    return [name for name, finding in found.items() if finding.warning]
+
+
+def test_settings_that_do_not_fit(config):
+    found = check(config)
+    assert warnings(found) == ['queue', 'batch norm']
+    assert 'queue_len is 32 for 12' in found['queue'].text
+    fitting = {
+        'model.head.queue_len': 6,
+        'model.backbone.norm_cfg': dict(type='SplitBatchNorm', num_splits=2),
+    }
+    assert not warnings(check(config, fitting))
+    config.write_text(
+        f'{config.read_text()}\nparam_scheduler = dict(type='
+        "'CosineAnnealingLR', T_max=200)\n"
+        'auto_scale_lr = dict(base_batch_size=64)\n'
+    )
+    found = check(config, fitting)
+    assert warnings(found) == ['learning rate', 'schedule']
+    assert 'T_max is 200, but the run has 10' in found['schedule'].text
+    found = verify_setup(config, fitting, processes=16)
+    assert [x.name for x in found if x.warning] == ['schedule']
+
+
+def test_validation(config, monkeypatch):
+    """Of two classes less, and of a bank that does not fit the memory."""
+    text = config.read_text()
+    loader = (
+        'dict(batch_size=4, num_workers=0, dataset=dict('
+        "type='CustomDataset', data_prefix={folder!r}, pipeline=["
+        "dict(type='CheckedLoadImageFromFile'), dict(type='PackInputs')]))"
+    )
+    folder = config.parent / 'images'
+    other = write_image_folder(config.parent / 'val', classes=3, per_class=2)
+    val, bank = (loader.format(folder=str(x)) for x in (other, folder))
+    config.write_text(
+        f"{text}\nval_dataloader = {val}\nval_cfg = dict(type='KNNValLoop', "
+        f'k=3, bank_dataloader={bank})\n'
+        "val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')\n"
+    )
+    found = check(config)
+    assert not problems(found)
+    assert 'there are 3 classes; only (1,)' in found['top-k'].text
+    assert found['memory'].text.startswith('needed: a step 0.0 GB, kNN 0.0 GB')
+    activations = 4 * 32 * 32 * 8 * 4  # at least the stem's
+    monkeypatch.setattr(
+        memory_checks, 'available_memory', lambda: float(activations)
+    )
+    found = check(config)
+    assert problems(found) == ['memory']
+    assert 'activations of 4 images' in found['memory'].text
+    monkeypatch.undo()
+    monkeypatch.setattr(setup_check, 'collect_versions', dict)
+    (other / 'class_1').rename(config.parent / 'gone')
+    found = check(config)
+    assert problems(found) == ['evaluation']
+    assert 'class_1' in found['evaluation'].text
+
+
+def test_splits_without_enough_images(config):
+    norm = {'model.backbone.norm_cfg.type': 'SplitBatchNorm'}
+    splits = 'model.backbone.norm_cfg.num_splits'
+    assert not problems(check(config, {**norm, splits: 2}))
+    found = check(config, {**norm, splits: 3})  # of a batch of 4
+    assert problems(found) == ['step'] and 'split' in found['step'].text
+
+
+def test_misspelt_fields(config):
+    found = check(config, {'train_dataloder.batch_size': 32})
+    assert problems(found) == ['config']
+    assert 'did you mean train_dataloader' in found['config'].text
 
 
 def test_fewer_images_than_a_batch(config):
@@ -148,7 +224,9 @@ def test_missing_data(config, tmp_path):
     assert skipped(found) == [
         'samples',
         'labels',
+        'settings',
         'step',
+        'memory',
         'checkpoint',
         'disk',
     ]
@@ -200,11 +278,11 @@ def test_work_folder_below_a_file(config, tmp_path):
 def test_disk(config, monkeypatch):
     """One that is too small, and one that changes what is written."""
     free = type('Usage', (), dict(free=10**5))
-    monkeypatch.setattr(setup_check.shutil, 'disk_usage', lambda folder: free)
+    monkeypatch.setattr(setup_step.shutil, 'disk_usage', lambda folder: free)
     found = check(config)
     assert problems(found) == ['disk']
     assert 'max_keep_ckpts' in found['disk'].fix
-    read = setup_check.read_checkpoint
+    read = setup_step.read_checkpoint
 
     def read_changed(path):
         content = bytearray(path.read_bytes())
@@ -212,7 +290,7 @@ def test_disk(config, monkeypatch):
         path.write_bytes(content)
         return read(path)
 
-    monkeypatch.setattr(setup_check, 'read_checkpoint', read_changed)
+    monkeypatch.setattr(setup_step, 'read_checkpoint', read_changed)
     found = check(config)
     assert problems(found) == ['checkpoint'] and skipped(found) == ['disk']
     assert 'checksum' in found['checkpoint'].text

@@ -36,6 +36,7 @@ CASES = [
     # 2 of 20, each five times.
     ('labeled images five times per epoch', 28, 10),
     ('broken files', 20, 20),
+    ('small images, a tenth of the labels', 20, 2),
     ('README', 20, 20),
 ]
 
@@ -67,7 +68,7 @@ def data(tmp_path_factory):
 def config(name, folder):
     """Write the config of a block, with bases in the repository."""
     for title, block in BLOCKS.items():
-        text = block.replace('../unimoco', str(ROOT / 'configs' / 'unimoco'))
+        text = block.replace("'../", f"'{ROOT}/configs/")
         target = 'labeled' if title == 'labeled' else title.replace(' ', '_')
         (folder / f'{target}.py').write_text(text)
     return Config.fromfile(folder / f'{name.replace(" ", "_")}.py')
@@ -94,7 +95,7 @@ def test_documented_config(data, tmp_path, monkeypatch, name, images, labeled):
     known = [s for s in samples if 'gt_label' in s and (s.gt_label >= 0).any()]
     assert len(known) == labeled
     largest = max((int(s.gt_label.max()) for s in known), default=0)
-    assert largest < cfg.model.head.num_classes
+    assert largest < (cfg.model.head.num_classes or 2)
 
 
 def test_every_block_is_tested():

@@ -4,7 +4,11 @@ import pytest
 from exact_runs import ROOT
 from mmengine.config import Config
 
-from mmunimoco.engine.config_fields import check_arguments, check_fields
+from mmunimoco.engine.config_fields import (
+    check_arguments,
+    check_fields,
+    check_merged_fields,
+)
 from mmunimoco.engine.launch import build_runner
 
 CONFIG = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
@@ -32,6 +36,64 @@ def test_a_misspelt_field_of_the_config():
     cfg.train_dataloder = dict(batch_size=2)
     with pytest.raises(ValueError, match="'train_dataloder', which nothing"):
         check_fields(cfg, {})
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function: load a config of some lines after the demo's."""
+
+    def write(*lines):
+        text = '\n'.join([f"_base_ = '{CONFIG}'", *lines])
+        (tmp_path / 'mine.py').write_text(text)
+        return Config.fromfile(tmp_path / 'mine.py')
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        (
+            'label_ratio = 0.5',
+            r'label_ratio at .* train_dataloader\.dataset\.',
+        ),
+        ("loss = dict(type='InfoNCELoss')", 'did you mean model.head.loss'),
+        ('train_dataloder = dict(batch_size=2)', 'mean train_dataloader'),
+    ],
+)
+def test_a_name_in_a_file_without_effect(write, line, message):
+    with pytest.raises(ValueError, match=message):
+        check_fields(write(line), {})
+
+
+@pytest.mark.parametrize(
+    'lines',
+    [
+        ['note = 1', "classes = ('a', 'b')"],
+        # Variables: one that is read, one as further down.
+        ['queue_len = 8', 'model = dict(head=dict(queue_len=queue_len))'],
+        ['temperature = 0.2'],
+        ['k = 50', 'val_cfg = dict(k=k)', 'randomness = dict(seed=1)'],
+    ],
+)
+def test_variables_of_a_file_pass(write, lines):
+    check_fields(write(*lines), {})
+
+
+def test_fields_that_were_added_by_another_script(write):
+    """Mmpretrain's tools/train.py merges --cfg-options by itself."""
+    cfg = write()
+    cfg.merge_from_dict({'work_dir': 'a', 'launcher': 'none', 'my_own': 1})
+    check_merged_fields(cfg)
+    for name, message in (
+        ('train_dataloder.batch_size', 'did you mean train_dataloader'),
+        ('label_ratio', r'mean train_dataloader\.dataset\.dataset\.label_ra'),
+    ):
+        cfg = write()
+        cfg.merge_from_dict({name: 1})
+        with pytest.raises(ValueError, match=message):
+            check_merged_fields(cfg)
+    check_merged_fields(Config(dict(label_ratio=1)))  # of no file
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+# Small images of your own, 64 in a step, from train/ and val/ with a folder
+# for each class: two crops cut on the CPU, the rest of the augmentation on the
+# batch (no blur: the images are small), and kNN on the images of val/.
+#
+# `export OWN_IMAGES=...` names the folder with train/ and val/, and
+# `export OWN_IMAGES_SIZE=...` the size of the images in pixels.
+__size = int('{{$OWN_IMAGES_SIZE:32}}')
+
+# Files are read as BGR, gray ones in three channels; all colour operations and
+# the network see RGB, so mean and std are in the order RGB.
+data_preprocessor = dict(
+    type='TwoViewAugment',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True,
+    blur_prob=0.0,
+)
+
+train_dataloader = dict(
+    batch_size=64,
+    num_workers=2,
+    drop_last=True,
+    persistent_workers=True,
+    pin_memory=False,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='collate_views'),
+    dataset=dict(
+        type='PartialLabels',
+        label_ratio=1.0,  # in [0, 1]; class-balanced and nested
+        seed=0,  # which images keep their label
+        dataset=dict(
+            type='CustomDataset',
+            data_prefix='{{$OWN_IMAGES:data/mine}}/train',
+            pipeline=[
+                dict(
+                    type='LoadTwoCrops',
+                    scale=__size,
+                    crop_ratio_range=(0.3, 1.0),
+                    antialias=False,
+                ),
+                dict(type='PackInputs'),
+            ],
+        ),
+    ),
+)
+
+val_dataloader = dict(
+    batch_size=256,
+    num_workers=2,
+    persistent_workers=False,
+    pin_memory=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='CustomDataset',
+        data_prefix='{{$OWN_IMAGES:data/mine}}/val',
+        pipeline=[
+            dict(type='CheckedLoadImageFromFile'),
+            dict(type='ResizeEdge', scale=__size, edge='short'),
+            dict(type='CenterCrop', crop_size=__size),
+            dict(type='PackInputs'),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+
+val_cfg = dict(
+    type='KNNValLoop',
+    # The neighbours: every training image, with its label.
+    bank_dataloader=dict(
+        val_dataloader,
+        dataset=dict(
+            val_dataloader['dataset'],
+            data_prefix='{{$OWN_IMAGES:data/mine}}/train',
+        ),
+    ),
+    k=(10,),  # number of neighbours
+    temperature=0.07,  # a neighbour's vote weighs exp(cosine / temperature)
+)
+test_cfg = dict(val_cfg, type='KNNTestLoop')
+# Top-5 is left out where there are fewer classes.
+val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')
+test_evaluator = val_evaluator

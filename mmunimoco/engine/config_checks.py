@@ -1,0 +1,272 @@
+"""What a config asks for, compared with the data and the machine.
+
+``tools/misc/verify_setup.py`` lists what is found, ``PreflightHook`` warns of
+it when training starts.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmunimoco.models.split_batch_norm import SplitBatchNorm
+from mmunimoco.models.unimoco import UniMoCo
+
+from .iteration_schedule import schedulers
+from .memory_checks import Advice, Sizes, check_memory, knn_memory
+
+# Kinds of advice.
+ADVICE = ('queue', 'learning rate', 'batch norm', 'memory', 'schedule')
+# Schedulers that go down until their end; all else may end early.
+_DECAYS = ('CosineAnnealing', 'Poly')
+
+
+def advise(cfg: Mapping, model: nn.Module, sizes: Sizes) -> list[Advice]:
+    """Check a config against the data and the machine.
+
+    Args:
+        cfg (Mapping): The config.
+        model (nn.Module): Its model, without wrapper.
+        sizes (Sizes): Of the data, and number of processes.
+
+    Returns:
+        list[Advice]: What was found, empty if nothing was.
+    """
+    found = [
+        check_queue(cfg, sizes.images),
+        check_batch(cfg, sizes.processes),
+        check_batch_norm(cfg, model, sizes.processes),
+        check_memory(knn_memory(cfg, sizes)),
+        *check_schedule(cfg, sizes),
+    ]
+    return [advice for advice in found if advice is not None]
+
+
+def check_queue(cfg: Mapping, images: int) -> Advice | None:
+    """Older keys of an image are negatives of the image itself."""
+    head = (cfg.get('model') or {}).get('head') or {}
+    length = head.get('queue_len')
+    if not length or length < images or head.get('exclude_own_keys'):
+        return None
+    return Advice(
+        'queue',
+        f'model.head.queue_len is {length} for {images} training images, so '
+        'the queue holds older keys of every image, which are negatives of '
+        'the image itself unless labels say otherwise',
+        f'set model.head.queue_len={max(1, images // 4)} or so, well below '
+        'the number of images, or model.head.exclude_own_keys=True',
+    )
+
+
+def check_batch(cfg: Mapping, processes: int) -> Advice | None:
+    """A learning rate for another number of images per step.
+
+    Schedules that count iterations are compared by ``PreflightHook``.
+    """
+    scale = cfg.get('auto_scale_lr') or {}
+    base, total = scale.get('base_batch_size'), images_per_step(cfg, processes)
+    counts_epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    if not base or not total or scale.get('enable') or not counts_epochs:
+        return None
+    if base / 2 < total < base * 2:
+        return None
+    lr = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('lr')
+    return Advice(
+        'learning rate',
+        f'an optimizer step sees {total} images ({processes} process(es)), '
+        f'but the learning rate {lr} is for {base}',
+        f'add --auto-scale-lr, which multiplies it by {total / base:.3g}, or '
+        f'train on {base} images a step (processes x '
+        'train_dataloader.batch_size)',
+    )
+
+
+def images_per_step(cfg: Mapping, processes: int) -> int:
+    """Images of an optimizer step, 0 if a batch sampler decides."""
+    loader = cfg.get('train_dataloader') or {}
+    return processes * (loader.get('batch_size') or 0) * accumulation(cfg)
+
+
+def accumulation(cfg: Mapping) -> int:
+    """Batches whose gradients are added up for an optimizer step."""
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
+
+
+def check_accumulation(cfg: Mapping, scaled_by: Mapping) -> Advice | None:
+    """Mmengine scales the learning rate to the images of one batch.
+
+    Args:
+        cfg (Mapping): The config.
+        scaled_by (Mapping): ``auto_scale_lr`` of the runner.
+    """
+    counts, scale = accumulation(cfg), cfg.get('auto_scale_lr') or {}
+    base = scale.get('base_batch_size')
+    if counts == 1 or not scale.get('enable'):
+        return None
+    if scaled_by.get('base_batch_size') != base:
+        return None
+    return Advice(
+        'learning rate',
+        f'{counts} batches are accumulated for an optimizer step, but the '
+        'learning rate was scaled to the images of one batch',
+        'train with tools/train.py of mmunimoco, which counts them, or set '
+        f'auto_scale_lr.base_batch_size={base / counts:g}',
+    )
+
+
+def check_batch_norm(
+    cfg: Mapping, model: nn.Module, processes: int
+) -> Advice | None:
+    """Plain batch norm on one process tells which key belongs to a query."""
+    if processes > 1 or not isinstance(model, UniMoCo):
+        return None
+    backbone = model.backbone
+    plain = any(
+        isinstance(module, _BatchNorm)
+        and not isinstance(module, SplitBatchNorm)
+        for module in backbone.modules()
+    )
+    if not plain or getattr(backbone, 'norm_eval', False):
+        return None
+    batch_size = (cfg.get('train_dataloader') or {}).get('batch_size') or 64
+    splits = max(2, min(8, batch_size // 8))
+    norm = 'model.backbone.norm_cfg'
+    return Advice(
+        'batch norm',
+        'model.backbone has plain batch norm and there is one process, so '
+        'queries and keys of a batch share statistics that reveal which key '
+        'belongs to a query',
+        f'set {norm}.type=SplitBatchNorm {norm}.num_splits={splits} (at least '
+        'two images a split), or train on several GPUs',
+    )
+
+
+def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
+    """Schedules that end before the run, or milestones that it never meets."""
+    hooks = str([x.get('type') for x in cfg.get('custom_hooks') or []])
+    if 'ExtendScheduleHook' in hooks:  # stretches the schedule
+        return
+    found = schedulers(cfg)
+    for field, scheduler in found.items():
+        length = _length(cfg, sizes, scheduler)
+        if length is None:
+            continue
+        unit = 'epochs' if scheduler.get('by_epoch', True) else 'iterations'
+        run = f'the run has {length} {unit}'
+        for name, value in _late(scheduler, length):
+            yield Advice(
+                'schedule',
+                f'{field}.{name} is {value}, but {run}, so this is not '
+                'reached',
+                f'set {field}.{name} below {length}, or train longer',
+            )
+        stop = _stop(scheduler)
+        starts = [other.get('begin', 0) for other in found.values()]
+        if stop is not None and stop < min(
+            length, *(x for x in starts if x >= stop), length
+        ):
+            yield Advice(
+                'schedule',
+                f'{field} ({scheduler["type"]}) comes to its end after {stop} '
+                f'{unit}, but {run}: the learning rate then rises again, or '
+                'stays at its lowest',
+                f'leave T_max and end out of {field}, so that it ends with '
+                f'the run, or let it end at {length}',
+            )
+
+
+def _length(cfg: Mapping, sizes: Sizes, scheduler: Mapping) -> int | None:
+    """Length of the run in the unit of a scheduler; None if unknown."""
+    loop = cfg.get('train_cfg') or {}
+    epochs, iterations = loop.get('max_epochs'), loop.get('max_iters')
+    if 'type' not in scheduler:
+        return None
+    if scheduler.get('by_epoch', True):
+        return epochs
+    batch_size = sizes.processes * (
+        (cfg.get('train_dataloader') or {}).get('batch_size') or 0
+    )
+    if epochs and batch_size:
+        return epochs * max(1, sizes.images // batch_size)
+    return iterations
+
+
+def _late(scheduler: Mapping, length: int) -> Iterator[tuple[str, Any]]:
+    """Fields of a scheduler that the run never reaches, and their values."""
+    milestones = list(scheduler.get('milestones') or ())
+    if any(x >= length for x in milestones):
+        yield 'milestones', milestones
+    begin, end = scheduler.get('begin', 0), scheduler.get('end')
+    if begin >= length:
+        yield 'begin', begin
+    elif end is not None and length < end < float('inf'):
+        yield 'end', end
+    elif begin + (scheduler.get('T_max') or 0) > length:
+        yield 'T_max', scheduler['T_max']
+
+
+def _stop(scheduler: Mapping) -> int | None:
+    """When a decaying scheduler comes to its end, if it says so."""
+    if not str(scheduler['type']).rpartition('.')[2].startswith(_DECAYS):
+        return None
+    ends = [scheduler.get('end')]
+    if scheduler.get('T_max'):
+        ends.append(scheduler.get('begin', 0) + scheduler['T_max'])
+    known = [x for x in ends if x is not None and 0 <= x < float('inf')]
+    return min(known, default=None)
+
+
+def check_topk(cfg: Mapping, num_classes: int) -> list[Advice]:
+    """Top-k accuracies that :func:`fit_topk` will leave out.
+
+    Args:
+        cfg (Mapping): The config.
+        num_classes (int): Classes of validation, 0 if unknown.
+    """
+    metrics = cfg.get('val_evaluator') or []
+    found = []
+    for metric in [metrics] if isinstance(metrics, Mapping) else metrics:
+        topk = metric.get('topk') or ()
+        topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        kept = tuple(k for k in topk if k <= num_classes) or (1,)
+        if num_classes and max(topk, default=1) > num_classes:
+            found.append(
+                Advice(
+                    'top-k',
+                    f'val_evaluator has topk={topk}, but there are '
+                    f'{num_classes} classes; only {kept} is computed',
+                    f'set val_evaluator.topk and test_evaluator.topk to {kept}'
+                    ', or leave it',
+                )
+            )
+    return found
+
+
+def fit_topk(owners: Iterable[Any], num_classes: Any, field: str) -> None:
+    """Leave out top-k accuracies of more classes than there are.
+
+    mmpretrain's ``Accuracy`` stops at the first validation otherwise. Top-1 is
+    always kept.
+
+    Args:
+        owners (Iterable): Metrics, or a head; only those with a sequence
+            ``topk`` count, which is changed in place.
+        num_classes (Any): Number of classes; other than an int is ignored.
+        field (str): Their field in the config.
+    """
+    if not isinstance(num_classes, int):
+        return
+    for owner in owners:
+        topk = getattr(owner, 'topk', None)
+        if not isinstance(topk, tuple | list) or max(topk) <= num_classes:
+            continue
+        owner.topk = tuple(k for k in topk if k <= num_classes) or (1,)
+        print_log(
+            f'{field}: there are {num_classes} classes, so of topk='
+            f'{tuple(topk)} only {owner.topk} is computed.',
+            logger='current',
+            level=logging.WARNING,
+        )

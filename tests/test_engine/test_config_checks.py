@@ -1,0 +1,226 @@
+"""What a config asks for against what data and machine have."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from mmunimoco.engine.config_checks import (
+    check_batch,
+    check_batch_norm,
+    check_queue,
+    check_schedule,
+    check_topk,
+    fit_topk,
+)
+from mmunimoco.engine.memory_checks import (
+    SavedTensors,
+    Sizes,
+    available_memory,
+    check_memory,
+    knn_memory,
+)
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(
+    path
+    for path in ROOT.glob('configs/**/*.py')
+    if '_base_' not in path.parts and path.name.startswith(('unimoco', 'res'))
+)
+
+
+@pytest.mark.parametrize(
+    ('topk', 'classes', 'expected'),
+    [
+        ((1, 5), 2, (1,)),
+        ((1, 2, 5), 4, (1, 2)),
+        ((5,), 3, (1,)),
+        ((1, 5), 5, (1, 5)),
+        ((1, 5), None, (1, 5)),  # unknown
+        (5, 2, 5),  # a multi-label threshold, another meaning
+    ],
+)
+def test_top_k_follows_the_number_of_classes(topk, classes, expected):
+    metric = SimpleNamespace(topk=topk)
+    fit_topk([metric, object(), None], classes, 'val_evaluator')
+    assert metric.topk == expected
+
+
+def test_top_k_of_a_config():
+    cfg = dict(val_evaluator=[dict(type='A'), dict(type='B', topk=(1, 5))])
+    (advice,) = check_topk(cfg, 3)
+    assert 'only (1,)' in advice.text and '3 classes' in advice.text
+    assert check_topk(cfg, 5) == check_topk(cfg, 0) == check_topk({}, 2) == []
+
+
+def test_queue_as_long_as_the_dataset():
+    def check(**head):
+        return check_queue(dict(model=dict(head=head)), 200)
+
+    advice = check(queue_len=4096)
+    assert 'queue_len is 4096 for 200' in advice.text
+    assert 'queue_len=50' in advice.fix
+    assert check(queue_len=200) and not check(queue_len=199)
+    assert not check(queue_len=4096, exclude_own_keys=True) and not check()
+
+
+COSINE = dict(type='CosineAnnealingLR', by_epoch=True)
+STEPS = dict(type='MultiStepLR', by_epoch=True)
+WARM_UP = dict(type='LinearLR', by_epoch=False)
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'found'),
+    [
+        ([COSINE], None),
+        ([dict(COSINE, T_max=200)], None),
+        ([dict(COSINE, T_max=100)], 'after 100 epochs, but the run has 200'),
+        ([dict(COSINE, end=150)], 'end after 150 epochs'),
+        ([dict(COSINE, T_max=300)], 'T_max is 300, but the run has 200'),
+        ([dict(COSINE, end=100), dict(STEPS, begin=100)], None),
+        ([dict(COSINE, begin=40)], None),
+        ([dict(STEPS, milestones=[120, 160])], None),
+        ([dict(STEPS, milestones=[120, 200])], r'milestones is \[120, 200\]'),
+        # 200 epochs of 10 steps.
+        ([dict(WARM_UP, end=500), COSINE], None),
+        ([dict(WARM_UP, end=5000), COSINE], '5000.*has 2000 iterations'),
+        (dict(COSINE, T_max=20), 'after 20 epochs'),  # not in a list
+        (None, None),
+    ],
+)
+def test_schedule_of_another_length(schedule, found):
+    cfg = dict(
+        train_cfg=dict(max_epochs=200),
+        train_dataloader=dict(batch_size=50),
+        param_scheduler=schedule,
+    )
+    advices = list(check_schedule(cfg, Sizes(1000, processes=2)))
+    assert len(advices) == (found is not None)
+    for advice in advices:
+        assert re.search(found, advice.text)
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_have_settings_that_fit(path):
+    """With the processes and as many images as their names say."""
+    cfg = Config.fromfile(path)
+    gpus = 8 if '_8xb' in path.name else 1
+    sizes = Sizes(1_281_167, gpus)
+    assert not list(check_schedule(cfg, sizes))
+    if 'train_dataloader' in cfg:
+        assert check_batch(cfg, gpus) is None
+        assert check_queue(cfg, 50_000 if 'cifar' in path.name else 10**6) is (
+            None
+        )
+
+
+def test_batch_far_from_the_base():
+    def check(batch_size, processes=1, counts=1, **options):
+        return check_batch(
+            dict(
+                train_cfg=dict(max_epochs=1),
+                train_dataloader=dict(batch_size=batch_size),
+                optim_wrapper=dict(
+                    accumulative_counts=counts, optimizer=dict(lr=0.06)
+                ),
+                auto_scale_lr=dict(base_batch_size=512, **options),
+            ),
+            processes,
+        )
+
+    advice = check(16)
+    assert 'sees 16 images' in advice.text and '0.06 is for 512' in advice.text
+    assert 'multiplies it by 0.0312' in advice.fix
+    assert not check(16, counts=32) and not check(16, processes=32)
+    assert not check(16, enable=True) and not check(300)
+    assert check(512, processes=2)
+
+
+def model(norm, **backbone):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(
+            dict(
+                type='UniMoCo',
+                backbone=dict(
+                    type='ResNet',
+                    depth=18,
+                    stem_channels=8,
+                    base_channels=8,
+                    norm_cfg=norm,
+                    **backbone,
+                ),
+                neck=dict(
+                    type='MoCoV2Neck',
+                    in_channels=64,
+                    hid_channels=8,
+                    out_channels=8,
+                ),
+                head=dict(type='UniMoCoHead', feat_dim=8, queue_len=8),
+            )
+        )
+
+
+def test_plain_batch_norm_on_one_process():
+    cfg = dict(train_dataloader=dict(batch_size=32))
+    plain = model(dict(type='BN'))
+    advice = check_batch_norm(cfg, plain, 1)
+    assert 'num_splits=4' in advice.fix
+    assert check_batch_norm(cfg, plain, 2) is None
+    split = dict(type='SplitBatchNorm', num_splits=2)
+    assert check_batch_norm(cfg, model(split), 1) is None
+    assert check_batch_norm(cfg, model(dict(type='GN', num_groups=2)), 1) is (
+        None
+    )
+    assert check_batch_norm(cfg, nn.BatchNorm2d(2), 1) is None
+
+
+def test_memory_of_knn():
+    cfg = dict(
+        model=dict(neck=dict(in_channels=2048)), val_cfg=dict(k=(20, 200))
+    )
+    sizes = Sizes(1, bank=10_000_000, queries=100)
+    needs = knn_memory(cfg, sizes)
+    bank, queries = needs.values()
+    assert bank == 10_000_000 * 2048 * 4
+    assert queries == 100 * (2 * 2048 * 4 + 200 * 12)
+    advice = check_memory(needs, available=23 * 2**30)
+    assert 'about 76.3 GB of memory are needed' in advice.text
+    assert 'but 23.0 GB are available' in advice.text
+    assert check_memory(needs, available=77 * 2**30) is None
+    cfg['val_cfg']['bank_dtype'] = 'float16'
+    assert next(iter(knn_memory(cfg, sizes).values())) == bank / 2
+    assert knn_memory(cfg, Sizes(1)) == {}
+
+
+@pytest.mark.parametrize(
+    ('limit', 'expected'), [('max', 6e9), ('9e9', 6e9), ('4e9', 3e9)]
+)
+def test_available_memory_is_that_of_the_container(
+    monkeypatch, limit, expected
+):
+    files = {
+        'meminfo': f'MemTotal: 9 kB\nMemAvailable: {6e9 / 1024:.0f} kB\n',
+        'memory.max': limit,
+        'memory.current': '2e9',
+        'memory.stat': 'anon 5\ninactive_file 1000000000\n',
+    }
+    monkeypatch.setattr(Path, 'read_text', lambda path: files[path.name])
+    assert available_memory() == pytest.approx(expected, rel=1e-6)
+    monkeypatch.undo()
+    assert 0 < available_memory() < 2**50
+
+
+def test_saved_activations_are_counted():
+    layers = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    saved, images = SavedTensors(layers), torch.rand(4, 8)
+    with saved_tensors_hooks(saved, lambda tensor: tensor):
+        layers(images).sum().backward()
+    # The images, and the hidden values once; neither weights nor biases.
+    assert saved.bytes == 4 * (4 * 8 + 4 * 32)
