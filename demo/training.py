@@ -167,6 +167,14 @@ class ProgressHook(Hook):
         self.share = share
         self._score = ''
 
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps: the last score."""
+        return dict(score=self._score)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue with the last score."""
+        self._score = state['score']
+
     def after_train_iter(self, runner: Runner, batch_idx: int, **_) -> None:
         """Report the step."""
         self._report(runner, (runner.iter + 1) / runner.max_iters)

@@ -1,8 +1,10 @@
 """Folders that timm loads from the Hugging Face Hub or from disk."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -71,15 +73,21 @@ def write_folder(
         FileExistsError: If one of the files exists, unless ``force``.
         ImportError: If safetensors is not installed.
     """
+    # The last is config.json: without it timm does not load the folder.
     names = ('README.md', 'model.safetensors', 'config.json')
-    readme, weights, config = (Path(folder, name) for name in names)
+    readme, weights, config = names
     content = json.dumps(config_of(model, meta), indent=2) + '\n'
-    for path in (readme, weights, config):
-        check_free(path, force)
-    write_atomic(readme, _card(model, meta, encoder))
-    write_safetensors(weights, state, {})
-    # Last: without it timm does not load the folder.
-    write_atomic(config, content)
+    for name in names:
+        check_free(folder / name, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    # All or nothing: what fails halfway must not block the next attempt.
+    with TemporaryDirectory(prefix='.export-', dir=folder) as temporary:
+        part = Path(temporary)
+        write_atomic(part / readme, _card(model, meta, encoder))
+        write_safetensors(part / weights, state, {})
+        write_atomic(part / config, content)
+        for name in names:
+            os.replace(part / name, folder / name)
 
 
 def config_of(model: TimmModel, meta: Mapping) -> dict:

@@ -192,8 +192,9 @@ def verdict(
         )
     if collapsed - means['loss'] < min_gain:
         return logging.WARNING, (
-            f'STUCK: the loss is hardly lower than for features that are all '
-            f'the same ({facts}). With labels this can last for the first epochs. If it goes on, try '
+            'STUCK: the loss is hardly lower than for features that are all '
+            f'the same ({facts}). With labels this can last for the first '
+            'epochs. If it goes on, try '
             'model.momentum=0.01, a smaller model.head.queue_len (well below '
             'the number of images), a smaller model.head.temperature, a '
             'lower learning rate, and look at the augmented images.'

@@ -20,6 +20,7 @@ from mmunimoco.utils.safe_load import check_content
 
 from .checkpoint_files import ATOMIC, LAST, find_readable
 from .exact_loops import ExactLoop
+from .hook_state import HookStates
 from .process_state import (
     collect_process_states,
     on_main_process,
@@ -43,7 +44,8 @@ class ExactCheckpointHook(CheckpointHook):
 
     In addition to mmengine's content, a checkpoint holds the position in the
     data and the random number generators of all processes, for
-    ``ExactEpochLoop`` and ``ExactIterLoop``. Before the state is collected,
+    ``ExactEpochLoop`` and ``ExactIterLoop``, and the state of hooks that have
+    ``state_dict`` and ``load_state_dict``. Before the state is collected,
     the hooks' method ``before_collecting_state(runner)`` is called on all
     processes.
 
@@ -80,6 +82,7 @@ class ExactCheckpointHook(CheckpointHook):
         self._damaged: list[str] = []
         self._state: dict | None = None
         self._loaded: Mapping | None = None
+        self._hooks: HookStates | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, or check the one given."""
@@ -125,6 +128,7 @@ class ExactCheckpointHook(CheckpointHook):
             # No checkpoint lists them, so nothing else would remove them.
             extra = runner.message_hub.get_info(_EXTRA) or []
             runner.message_hub.update_info(_EXTRA, [*extra, *self._damaged])
+        self._hooks = HookStates(runner.hooks)
         if self._loaded is not None:
             self._restore(runner, self._loaded)
             self._loaded = None
@@ -278,7 +282,8 @@ class ExactCheckpointHook(CheckpointHook):
             )
         model = bare_model(runner.model)
         ranks = collect_process_states(model, loop.random_state)
-        return dict(loop=loop.state_dict(), ranks=ranks)
+        hooks = self._hooks.collect()
+        return dict(loop=loop.state_dict(), ranks=ranks, hooks=hooks)
 
     def _restore(self, runner: Runner, state: Mapping) -> None:
         loop = runner.train_loop
@@ -303,6 +308,7 @@ class ExactCheckpointHook(CheckpointHook):
                 runner.iter,
             )
             loop.load_state_dict(state['loop'], random_state)
+            self._hooks.restore(state.get('hooks', {}))
             self.saved_iter = runner.iter
 
     def _find(self, work_dir: Path, folder: Path) -> Path | None:

@@ -2,17 +2,27 @@
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Sampler,
+    get_worker_info,
+)
 
-from .process_state import preserved_random_state, seed_random_state
+from .process_state import (
+    capture_random_state,
+    preserved_random_state,
+    restore_random_state,
+    seed_random_state,
+)
 
 
 class SeededBatch(list):
@@ -24,32 +34,85 @@ class SeededBatch(list):
 class SeededBatches(Sampler):
     """A batch sampler that can start anywhere and gives each batch a seed.
 
+    Samplers with a seed of their own, such as mmengine's, are used as they
+    are. Others may draw from the global generators, which are seeded for them
+    by seed and epoch, the same on all ranks unless ``diff_rank_seed``; or
+    from a generator that they keep, so those without ``set_epoch`` run through
+    the earlier epochs first.
+
     Args:
-        batch_sampler (Iterable[list]): Yields the indices of each batch, the
-            same each time it is iterated over in the same epoch.
+        batch_sampler (Iterable[list]): Yields the indices of each batch.
         seed (int): Seed of the data pipeline.
         rank (int): Rank of this process; each has its own random numbers.
+        diff_rank_seed (bool): Whether the global generators of a batch
+            sampler differ between ranks, as mmengine's ``randomness`` has it.
+            Defaults to False.
 
     Attributes:
         epoch (int): Epoch of the next iteration.
-        start (int): Number of batches to skip. Their indices are drawn, but
-            nothing is loaded.
+        start (int): Number of batches to skip, of this epoch and the next
+            ones. Their indices are drawn, but nothing is loaded.
+        has_epochs (bool): Whether any epoch can be drawn at once.
     """
 
-    def __init__(self, batch_sampler: Any, seed: int, rank: int) -> None:
+    def __init__(
+        self,
+        batch_sampler: Any,
+        seed: int,
+        rank: int,
+        diff_rank_seed: bool = False,
+    ) -> None:
         self.batch_sampler = batch_sampler
         self.seed = seed
         self.rank = rank
+        self.sampler_rank = rank if diff_rank_seed else 0
         self.epoch = 0
         self.start = 0
+        self._drawn = 0  # epochs
+        is_plain = type(batch_sampler) is BatchSampler
+        self._has_seed = is_plain and hasattr(self.sampler, 'seed')
+        self.has_epochs = self._has_seed or hasattr(
+            batch_sampler.sampler if is_plain else batch_sampler, 'set_epoch'
+        )
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        place = (self.seed, self.rank, self.epoch)
-        batches = enumerate(self.batch_sampler)
-        for number, indices in islice(batches, self.start, None):
-            batch = SeededBatch(indices)
-            batch.entropy = (*place, number)
-            yield batch
+        if not self.has_epochs:
+            for epoch in range(self._drawn, self.epoch):
+                deque(self._indices(epoch), maxlen=0)
+        self._drawn = self.epoch + 1
+        place, number = (self.seed, self.rank, self.epoch), -1
+        for number, indices in enumerate(self._indices(self.epoch)):
+            if number >= self.start:
+                batch = SeededBatch(indices)
+                batch.entropy = (*place, number)
+                yield batch
+        if self.start > number + 1 > 0:  # it is in one of the next epochs
+            self.epoch, self.start = self.epoch + 1, self.start - number - 1
+            yield from self
+
+    def _indices(self, epoch: int) -> Iterator[list[int]]:
+        """Yield the batches of an epoch, the same whenever that is done."""
+        for sampler in (self.sampler, self.batch_sampler):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
+        if self._has_seed:
+            yield from self.batch_sampler
+            return
+        batches, state = None, None
+        while True:
+            with preserved_random_state(cuda=False):
+                if batches is None:
+                    # More words than a batch has, so never the same.
+                    words = (self.seed, epoch, self.sampler_rank, 0, 1)
+                    seed_random_state(*words, cuda=False)
+                    batches = iter(self.batch_sampler)
+                else:
+                    restore_random_state(state)
+                indices = next(batches, None)
+                state = capture_random_state(cuda=False)
+            if indices is None:
+                return
+            yield indices
 
     def __len__(self) -> int:
         """Batches of a whole epoch, wherever it starts."""
@@ -62,8 +125,8 @@ class SeededBatches(Sampler):
 
     @property
     def batch_size(self) -> int:
-        """Images of a batch."""
-        return self.batch_sampler.batch_size
+        """Images of a batch; 0 if a batch sampler of your own has none."""
+        return getattr(self.batch_sampler, 'batch_size', 0)
 
 
 class SeededSamples:
@@ -138,13 +201,16 @@ class WorkerStart:
             os._exit(0)
 
 
-def exact_loader(loader: DataLoader, seed: int, rank: int) -> DataLoader:
+def exact_loader(
+    loader: DataLoader, seed: int, rank: int, diff_rank_seed: bool = False
+) -> DataLoader:
     """Rebuild a loader so that any of its batches can be loaded on its own.
 
     Args:
         loader (DataLoader): As mmengine builds it.
         seed (int): Seed of the data pipeline.
         rank (int): Rank of this process.
+        diff_rank_seed (bool): See :class:`SeededBatches`.
 
     Returns:
         DataLoader: With the same batches, workers and options. Its
@@ -169,7 +235,9 @@ def exact_loader(loader: DataLoader, seed: int, rank: int) -> DataLoader:
         )
     return DataLoader(
         SeededSamples(loader.dataset),
-        batch_sampler=SeededBatches(loader.batch_sampler, seed, rank),
+        batch_sampler=SeededBatches(
+            loader.batch_sampler, seed, rank, diff_rank_seed
+        ),
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

@@ -36,17 +36,15 @@ class ExactLoop:
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, **options: Any
     ) -> None:
+        differ = False
         if isinstance(dataloader, dict):
+            differ = bool(runner._randomness_cfg.get('diff_rank_seed'))
             with named_field('train_dataloader'):
                 dataloader = runner.build_dataloader(
-                    dataloader,
-                    seed=runner.seed,
-                    diff_rank_seed=runner._randomness_cfg.get(
-                        'diff_rank_seed'
-                    ),
+                    dataloader, seed=runner.seed, diff_rank_seed=differ
                 )
         _check_length(dataloader)
-        loader = exact_loader(dataloader, runner.seed, runner.rank)
+        loader = exact_loader(dataloader, runner.seed, runner.rank, differ)
         super().__init__(runner, loader, **options)
         check_equal(all_gather_object(self.layout))
         self.random_state: dict | None = None
@@ -96,6 +94,15 @@ class ExactLoop:
                 no equivalent position.
         """
         saved = Layout(**state['layout'])
+        if saved != self.layout and not (
+            saved.batch_size and self.layout.batch_size
+        ):
+            raise ValueError(
+                f'the checkpoint is of {saved}; this run has {self.layout}. '
+                'Where it stands is only known with the same data and '
+                'processes, because the batch sampler of train_dataloader '
+                'has no attribute batch_size: keep them, or add it'
+            )
         position = self._translate(saved)
         if saved != self.layout:
             text = (
@@ -243,16 +250,14 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
 
     def _all_batches(self) -> Iterator[Any]:
         """Batches from the present position on, for any number of epochs."""
+        batches = self.batches
+        batches.epoch, batches.start = 0, self._iter
         # An infinite sampler has a single epoch.
-        epoch, start = 0, self._iter
-        if not _is_infinite(self.batches.sampler):
-            epoch, start = divmod(self._iter, len(self.batches))
+        if batches.has_epochs and not _is_infinite(batches.sampler):
+            batches.epoch, batches.start = divmod(self._iter, len(batches))
         while True:
-            self.batches.epoch, self.batches.start = epoch, start
-            if hasattr(self.batches.sampler, 'set_epoch'):
-                self.batches.sampler.set_epoch(epoch)
             yield from self.dataloader
-            epoch, start = epoch + 1, 0
+            batches.epoch, batches.start = batches.epoch + 1, 0
 
     def _translate(self, saved: Layout) -> Position:
         if saved.images != self.layout.images:
@@ -266,13 +271,21 @@ class ExactIterLoop(ExactLoop, IterBasedTrainLoop):
 
 def _check_length(dataloader: DataLoader) -> None:
     """Refuse data with fewer images than one batch."""
-    if len(dataloader) == 0 and not _is_infinite(dataloader.sampler):
+    if len(dataloader) or _is_infinite(dataloader.sampler):
+        return
+    count = len(dataloader.dataset)
+    if dataloader.batch_size is None:
         raise ValueError(
-            f'train_dataloader.batch_size is {dataloader.batch_size}, but the '
-            f'share of a process of the {len(dataloader.dataset)} images of '
-            'train_dataloader.dataset is smaller, and drop_last leaves no '
-            'batch: lower it, or add images'
+            'train_dataloader.batch_sampler, a '
+            f'{type(dataloader.batch_sampler).__name__}, gives no batch of '
+            f'the {count} images of train_dataloader.dataset'
         )
+    raise ValueError(
+        f'train_dataloader.batch_size is {dataloader.batch_size}, but the '
+        f'share of a process of the {count} images of '
+        'train_dataloader.dataset is smaller, and drop_last leaves no '
+        'batch: lower it, or add images'
+    )
 
 
 def _is_infinite(sampler: Any) -> bool:

@@ -7,6 +7,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop, ValLoop
+from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import LOOPS
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -27,8 +28,10 @@ from mmunimoco.evaluation.features import (
     labels_of,
     not_finite_text,
 )
-from mmunimoco.evaluation.knn import check_k, knn_scores
+from mmunimoco.evaluation.knn import check_k, knn_neighbours, vote
 from mmunimoco.utils.config_errors import named_field
+
+_SCORES_AT_ONCE = 2**24  # 64 MB
 
 
 class KNNLoopMixin:
@@ -44,7 +47,9 @@ class KNNLoopMixin:
         dataloader (DataLoader | dict): The queries, all of them labeled.
         evaluator (Evaluator | dict | list): Evaluates data samples with
             ``gt_label``, ``pred_score`` and ``pred_label``; for example
-            mmpretrain's ``Accuracy``.
+            mmpretrain's ``Accuracy``, which gets the scores of the best
+            classes alone. Other metrics get all, and those that keep them
+            need memory for samples x classes.
         bank_dataloader (DataLoader | dict): The labeled samples that vote.
             ``collate_fn`` and an unshuffled ``sampler`` are added if missing.
         k (int | Sequence[int]): Number of neighbours. Several share one
@@ -97,6 +102,7 @@ class KNNLoopMixin:
         self.bank_dtype = dtypes[bank_dtype]
         with named_field(f'{self.stage}_cfg.bank_dataloader'):
             self.bank_dataloader = _build_bank(runner, bank_dataloader)
+        _check_hooks(runner)
         # Known already: fail before the first epoch, not after it.
         self._check_k(len(self.bank_dataloader.dataset))
 
@@ -128,16 +134,11 @@ class KNNLoopMixin:
             queries, samples = self._extract_queries(call_hooks)
         self._check_finite(bank, f'{self.stage}_cfg.bank_dataloader')
         self._check_finite(queries, f'{self.stage}_dataloader')
-        scores = knn_scores(
-            queries,
-            bank,
-            bank_labels,
-            self._num_classes(bank_labels),
-            self.k,
-            self.temperature,
-            **self.chunks,
+        num_classes = self._num_classes(bank_labels)
+        similarities, labels = knn_neighbours(
+            queries, bank, bank_labels, max(self.k), **self.chunks
         )
-        return self._evaluate(samples, scores)
+        return self._evaluate(samples, similarities, labels, num_classes)
 
     def _extract_bank(self) -> tuple[Tensor, Tensor]:
         """Features (m, D) and labels (m,) of this process's labeled share."""
@@ -246,19 +247,28 @@ class KNNLoopMixin:
         return len(classes)
 
     def _evaluate(
-        self, samples: list[DataSample], scores: dict[int, Tensor]
+        self,
+        samples: list[DataSample],
+        similarities: Tensor,
+        labels: Tensor,
+        num_classes: int,
     ) -> dict:
-        """Run the evaluator once for each k."""
+        """Let the neighbours vote, and run the evaluator, once for each k."""
         metrics = {}
+        # All queries have N x C scores; only those of a chunk exist at once.
+        chunk = max(1, _SCORES_AT_ONCE // num_classes)
         # The first k last: a file that a metric writes is then that of the k
         # which the metrics are named after.
         for k in reversed(self.k):
-            for sample, score in zip(samples, scores[k].cpu(), strict=True):
-                # A view would pickle the whole score matrix when the samples
-                # of all processes are collected.
-                sample.set_pred_score(score.clone())
-                sample.set_pred_label(score.argmax())
-            self.evaluator.process(data_samples=samples)
+            for start in range(0, len(samples), chunk):
+                window = slice(start, start + chunk)
+                scores = vote(
+                    similarities[window, :k],
+                    labels[window, :k],
+                    num_classes,
+                    self.temperature,
+                )
+                _process(self.evaluator, samples[window], scores.cpu())
             results = self.evaluator.evaluate(len(self.dataloader.dataset))
             suffix = '' if k == self.k[0] else f'_k{k}'
             results = {name + suffix: v for name, v in results.items()}
@@ -294,6 +304,60 @@ class KNNTestLoop(KNNLoopMixin, TestLoop):
     """
 
     stage = 'test'
+
+
+def _check_hooks(runner: Runner) -> None:
+    """Refuse a hook that would run the loop in another way."""
+    for hook in runner.hooks:
+        names = ('evaluate_on_ema', 'evaluate_on_origin')
+        if all(getattr(hook, name, False) for name in names):
+            raise ValueError(
+                f'{type(hook).__name__}(evaluate_on_origin=True) evaluates '
+                'the original model by steps that kNN does not have: set '
+                'evaluate_on_origin=False, and test the original weights '
+                'afterwards, or evaluate_on_ema=False'
+            )
+
+
+def _process(
+    evaluator: Evaluator, samples: list[DataSample], scores: Tensor
+) -> None:
+    """Hand queries and their (n, C) scores to the metrics."""
+    others = []
+    for metric in evaluator.metrics:
+        if type(metric) is Accuracy:
+            metric.process(None, _best_only(samples, scores, max(metric.topk)))
+        else:
+            others.append(metric)
+    if not others:
+        return
+    for sample, score in zip(samples, scores, strict=True):
+        # A view would pickle the scores of all when the samples of all
+        # processes are collected.
+        sample.set_pred_score(score.clone()).set_pred_label(score.argmax())
+    predicted = [sample.to_dict() for sample in samples]
+    for metric in others:
+        metric.process(None, predicted)
+    for sample in samples:
+        sample.pop('pred_score')  # what a metric needs of it, it has kept
+
+
+def _best_only(
+    samples: list[DataSample], scores: Tensor, topk: int
+) -> list[dict]:
+    """Samples among whose classes are only the best ones, by rank.
+
+    mmpretrain's ``Accuracy`` keeps the scores of all samples and looks only
+    for the rank of the label, which is the same among the best classes.
+    """
+    best, classes = scores.topk(min(topk, scores.shape[1]), dim=1)
+    hits = classes == labels_of(samples)[:, None]
+    # Beyond the best there is one rank, which no prediction has.
+    ranks = torch.where(hits.any(1), hits.int().argmax(1), best.shape[1])
+    return [
+        dict(pred_score=score.clone(), gt_label=rank)
+        for score, rank in zip(best, ranks[:, None], strict=True)
+    ]
 
 
 def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:

@@ -16,9 +16,10 @@ import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
+from .config_fields import check_arguments, check_fields
 from .console import BriefRunner
 from .extend_schedule import extend_config
 from .pretrained_init import NO_CHECKPOINT
@@ -56,6 +57,11 @@ def parse_options(tool: str, arguments: Sequence[str]) -> Namespace:
     sys.argv[1:] = others  # what mmpretrain's parser reads
     args = mmpretrain_tool(tool).parse_args()
     vars(args).update(vars(own))
+    for item in others:
+        name, _, value = item.partition('=')
+        is_list = ',' in value or value.startswith(('[', '('))
+        if ' ' in value and not is_list and name in (args.cfg_options or {}):
+            args.cfg_options[name] = value  # mmengine removes the blanks
     return args
 
 
@@ -88,6 +94,7 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
         )
     if args.resume is None and was_restarted():
         args.resume = 'auto'
+    check_fields(cfg, args.cfg_options or {})
     cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
     if args.extend_to is not None:
         cfg = extend_config(cfg, args.extend_to)
@@ -114,6 +121,7 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             "dict(type='VisualizationHook') in default_hooks of "
             f'{args.config}.'
         )
+    check_fields(cfg, args.cfg_options or {})
     cfg = _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
     if args.checkpoint == NO_CHECKPOINT:
         cfg.load_from = None
@@ -143,6 +151,8 @@ def build_runner(cfg: Config, verbose: bool = True) -> Runner:
         Runner: A :class:`BriefRunner` unless verbose; the config's
         ``runner_type`` takes precedence.
     """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    check_arguments(cfg)
     prepare_processes(cfg)
     hooks = list(cfg.get('custom_hooks') or [])
     if not any(str(x.get('type')).endswith('PreflightHook') for x in hooks):

@@ -10,7 +10,7 @@ class Layout:
 
     Attributes:
         batches (int): Batches per epoch and process.
-        batch_size (int): Images per batch of a process.
+        batch_size (int): Images per batch of a process; 0 if unknown.
         processes (int): Number of processes.
         samples (int): Images of the dataset.
     """
@@ -26,8 +26,9 @@ class Layout:
         return self.batch_size * self.processes
 
     def __str__(self) -> str:
+        size = self.batch_size or 'unknown'
         return (
-            f'{self.processes} processes x {self.batch_size} images, '
+            f'{self.processes} processes x {size} images, '
             f'{self.batches} batches of {self.samples} images an epoch'
         )
 

@@ -24,7 +24,7 @@ class QueueResumeHook(Hook):
     keys are kept, or all of them plus random unlabeled keys, which are
     overwritten first. A checkpoint of mmpretrain's MoCo is converted; its
     label queue starts unlabeled. mmengine would drop such queues with a line
-    in the log.
+    in the log. The queues in the state of ``EMAHook`` are fitted too.
     """
 
     priority = 'HIGHEST'
@@ -40,25 +40,34 @@ class QueueResumeHook(Hook):
         if not isinstance(head, UniMoCoHead):
             return
         _convert_moco(checkpoint)
-        state = checkpoint.get('state_dict', checkpoint)
-        prefix = 'module.' * ('module.head.queue' in state) + 'head.'
-        if f'{prefix}queue' not in state:
-            return
-        own = dict(head.named_buffers(recurse=False))
-        stored = {
-            name: state[prefix + name]
-            for name in (*_QUEUES, 'queue_ptr')
-            if prefix + name in state
-        }
-        fitted, notes = fit_queues(stored, own)
-        for name, value in fitted.items():
-            state[prefix + name] = value
-        if notes:
+        # EMAHook keeps the weights that are trained in its own state, and
+        # exchanges both when it has loaded them.
+        states = [checkpoint.get('state_dict', checkpoint)]
+        states.append(checkpoint.get('ema_state_dict', {}))
+        changes = {_fit_state(state, head): None for state in states}
+        for change in filter(None, changes):
             print_log(
-                f'The queues of the checkpoint: {"; ".join(notes)}.',
+                f'The queues of the checkpoint: {change}.',
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
+    """Fit the queues of a state in place; describe what was changed."""
+    prefix = 'module.' * ('module.head.queue' in state) + 'head.'
+    if f'{prefix}queue' not in state:
+        return ''
+    own = dict(head.named_buffers(recurse=False))
+    stored = {
+        name: state[prefix + name]
+        for name in (*_QUEUES, 'queue_ptr')
+        if prefix + name in state
+    }
+    fitted, notes = fit_queues(stored, own)
+    for name, value in fitted.items():
+        state[prefix + name] = value
+    return '; '.join(notes)
 
 
 def fit_queues(
@@ -131,13 +140,30 @@ def _unknown(like: Tensor, rows: int) -> Tensor:
 def _convert_moco(checkpoint: dict) -> None:
     """Convert a checkpoint of mmpretrain's MoCo in place."""
     state = checkpoint.get('state_dict', {})
-    if 'queue' in state and any(k.startswith('encoder_k.') for k in state):
-        # Only needed here: keep `import mmunimoco` light.
-        from mmunimoco.converters import to_mmunimoco
+    if not _is_moco(state):
+        return
+    # Only needed here: keep `import mmunimoco` light.
+    from mmunimoco.converters import to_mmunimoco
 
-        converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
-        checkpoint['state_dict'] = converted
-        print_log(
-            "The checkpoint is of mmpretrain's MoCo: it continues as UniMoCo.",
-            logger='current',
+    converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
+    checkpoint['state_dict'] = converted
+    print_log(
+        "The checkpoint is of mmpretrain's MoCo: it continues as UniMoCo.",
+        logger='current',
+    )
+    prefix = 'module.'
+    averaged = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.get('ema_state_dict', {}).items()
+        if name.startswith(prefix)
+    }
+    if _is_moco(averaged):
+        converted = to_mmunimoco(dict(state_dict=averaged), 'mmpretrain')
+        checkpoint['ema_state_dict'] = dict(
+            steps=checkpoint['ema_state_dict']['steps'],
+            **{prefix + k: v for k, v in converted['state_dict'].items()},
         )
+
+
+def _is_moco(state: Mapping[str, Tensor]) -> bool:
+    return 'queue' in state and any(k.startswith('encoder_k.') for k in state)

@@ -13,17 +13,15 @@ from mmengine.dist import all_gather, all_reduce, get_rank, get_world_size
 from torch import Tensor
 
 
-def knn_scores(
+def knn_neighbours(
     queries: Tensor,
     bank: Tensor,
     bank_labels: Tensor,
-    num_classes: int,
-    k: Sequence[int] = (200,),
-    temperature: float = 0.07,
+    k: int,
     query_chunk: int = 4096,
     bank_chunk: int = 65536,
-) -> dict[int, Tensor]:
-    """Class scores of each query by weighted kNN, for several k at once.
+) -> tuple[Tensor, Tensor]:
+    """Similarities and labels of the k nearest bank entries of each query.
 
     With several processes each has its own queries and a share of the bank;
     all must call this together. The queries are gathered, not the bank: each
@@ -36,8 +34,53 @@ def knn_scores(
         bank (Tensor): (M, D) floating point, rows L2-normalized; see
             :func:`topk_neighbours` for device and dtype. A share may be
             empty.
+        bank_labels (Tensor): (M,) int64, at least 0.
+        k (int): Number of neighbours, at most the size of the whole bank.
+        query_chunk (int): Queries compared at a time. Defaults to 4096.
+        bank_chunk (int): Bank entries compared at a time. Defaults to 65536.
+
+    Returns:
+        tuple[Tensor, Tensor]: (N, k) similarities and (N, k) int64 labels on
+        the queries' device, most similar first.
+
+    Raises:
+        ValueError: If k exceeds the bank, or an argument is malformed.
+    """
+    size = torch.tensor(len(bank), device=queries.device)
+    all_reduce(size)
+    check_k((k,), int(size))
+    blocks = [queries] if get_world_size() == 1 else all_gather(_pad(queries))
+    similarities, rows = topk_neighbours(
+        torch.cat(blocks), bank, k, query_chunk, bank_chunk
+    )
+    # Row -1, no neighbour, selects the appended label -1.
+    none = bank_labels.new_full((1,), -1)
+    labels = torch.cat([bank_labels, none]).to(rows.device)[rows]
+    if get_world_size() == 1:
+        return similarities, labels
+    similarities, labels = _merge_shares(similarities, labels, len(blocks[0]))
+    return similarities[: len(queries)], labels[: len(queries)]
+
+
+def knn_scores(
+    queries: Tensor,
+    bank: Tensor,
+    bank_labels: Tensor,
+    num_classes: int,
+    k: Sequence[int] = (200,),
+    temperature: float = 0.07,
+    query_chunk: int = 4096,
+    bank_chunk: int = 65536,
+) -> dict[int, Tensor]:
+    """Class scores of each query by weighted kNN, for several k at once.
+
+    Args:
+        queries (Tensor): As in :func:`knn_neighbours`.
+        bank (Tensor): As there.
         bank_labels (Tensor): (M,) int64 in [0, num_classes).
-        num_classes (int): Number of classes C.
+        num_classes (int): Number of classes C. N x C scores are returned for
+            each k; where that is too much, :func:`vote` for some of the
+            neighbours at a time.
         k (Sequence[int]): Numbers of neighbours, each at most the size of
             the whole bank.
         temperature (float): Temperature of the votes. Defaults to 0.07.
@@ -51,23 +94,11 @@ def knn_scores(
         ValueError: If a k exceeds the bank, labels are out of range, or an
             argument is malformed.
     """
-    size = torch.tensor(len(bank), device=queries.device)
-    all_reduce(size)
-    check_k(k, int(size))
+    check_k(k, max(k, default=0))
     check_labels(bank_labels, num_classes)
-    blocks = [queries] if get_world_size() == 1 else all_gather(_pad(queries))
-    similarities, rows = topk_neighbours(
-        torch.cat(blocks), bank, max(k), query_chunk, bank_chunk
+    similarities, labels = knn_neighbours(
+        queries, bank, bank_labels, max(k), query_chunk, bank_chunk
     )
-    # Row -1, no neighbour, selects the appended label -1.
-    none = bank_labels.new_full((1,), -1)
-    labels = torch.cat([bank_labels, none]).to(rows.device)[rows]
-    if get_world_size() > 1:
-        similarities, labels = _merge_shares(
-            similarities, labels, len(blocks[0])
-        )
-        similarities = similarities[: len(queries)]
-        labels = labels[: len(queries)]
     return {
         n: vote(similarities[:, :n], labels[:, :n], num_classes, temperature)
         for n in k

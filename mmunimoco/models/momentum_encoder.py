@@ -148,6 +148,33 @@ class MomentumEncoder(nn.Module):
         return f'momentum={self.momentum}, end_momentum={self.end_momentum}'
 
 
+def check_whole(model: nn.Module) -> None:
+    """Refuse parameters that are sharded over processes.
+
+    In a forward pass these are views of gathered copies: the key encoder's
+    would be updated in a copy that is thrown away, or not at all.
+
+    Args:
+        model (nn.Module): The algorithm, within its forward pass.
+
+    Raises:
+        ValueError: If FSDP (1 or 2) or DeepSpeed's stage 3 shards it.
+    """
+    names = {c.__name__ for m in model.modules() for c in type(m).__mro__}
+    sharded = names & {'FullyShardedDataParallel', 'FSDPModule'} or any(
+        # Views in the place of parameters; DeepSpeed's own attribute.
+        not isinstance(p, nn.Parameter) or hasattr(p, 'ds_tensor')
+        for p in model.parameters()
+    )
+    if sharded:
+        raise ValueError(
+            'UniMoCo cannot train with parameters that are sharded over '
+            'processes (FSDP, stage 3 of DeepSpeed): the key encoder would '
+            'not follow the query encoder. Leave model_wrapper_cfg and '
+            "strategy out, so that mmengine's DistributedDataParallel is used"
+        )
+
+
 def _max_iters() -> int:
     """Return the length of the run in iterations, set by mmengine's hook."""
     hub = MessageHub.get_current_instance()

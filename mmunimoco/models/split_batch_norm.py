@@ -1,7 +1,9 @@
 """Batch normalisation over several virtual devices on one real one."""
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor, cat
+from torch.fx import Proxy
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -28,7 +30,8 @@ class SplitBatchNorm(_BatchNorm):
 
     Accepts (N, C), (N, C, L), (N, C, H, W) and (N, C, D, H, W), so it serves
     backbones and necks. In distributed training each rank splits its own
-    batch.
+    batch. It can be traced by ``torch.fx`` (mmengine's
+    ``efficient_conv_bn_eval``) and ``torch.jit``; scripted, it only evaluates.
 
     Args:
         num_features (int): C.
@@ -64,7 +67,15 @@ class SplitBatchNorm(_BatchNorm):
         Returns:
             Tensor: Shape of ``input``.
         """
-        if not self.training or self.num_splits == 1:
+        if torch.jit.is_scripting():
+            return self._scripted_forward(input)
+        elif isinstance(input, Proxy):
+            # A leaf of the graph, as torch's own layers are: what a batch is
+            # split into depends on the mode, which changes after tracing.
+            tracer = input.tracer
+            name = tracer.path_of_module(self)
+            return tracer.create_proxy('call_module', name, (input,), {})
+        elif not self.training or self.num_splits == 1:
             return super().forward(input)
         self._check_input_dim(input)
         self._check_groups(input)
@@ -94,6 +105,24 @@ class SplitBatchNorm(_BatchNorm):
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
         return out
+
+    def _scripted_forward(self, input: Tensor) -> Tensor:
+        """Evaluate; TorchScript has neither super() nor groups of None."""
+        if self.training:
+            raise RuntimeError(
+                'SplitBatchNorm under torch.jit.script only evaluates: call '
+                'eval() on the scripted module'
+            )
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=self.running_mean is None,
+            momentum=0.0,
+            eps=self.eps,
+        )
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, num_splits={self.num_splits}'

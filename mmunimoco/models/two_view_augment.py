@@ -16,6 +16,11 @@ _JITTER = (
     ops.adjust_saturation,
     ops.adjust_hue,
 )
+_OTHER_CHANNELS = (
+    'its colour operations need RGB images: for other channels make the views '
+    'in the pipeline (MultiView) and normalise them there, with '
+    "model.data_preprocessor=dict(type='SelfSupDataPreprocessor')"
+)
 _SIGMAS = 4  # 6e-5 of a Gaussian lies beyond 4 standard deviations
 
 
@@ -94,6 +99,12 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         rgb_to_bgr: bool = False,
         non_blocking: bool = True,
     ) -> None:
+        for name, values in (('mean', mean), ('std', std)):
+            if values is not None and len(values) not in (1, 3):
+                raise ValueError(
+                    f'TwoViewAugment: {name} must have 3 numbers, but has '
+                    f'{len(values)}; {_OTHER_CHANNELS}'
+                )
         super().__init__(
             mean=mean,
             std=std,
@@ -201,6 +212,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
                     'with num_views=2) and PackInputs, and keep '
                     "collate_fn=dict(type='default_collate')"
                 )
+            _check_channels(inputs[0])
             return torch.cat(list(inputs))
         if self.crop is None:
             raise ValueError(
@@ -216,6 +228,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
                     'to custom_hooks'
                 )
             inputs = self.images[inputs]
+        _check_channels(inputs)
         images = torch.cat([inputs, inputs])
         boxes = self.crop.draw(images.shape, generator)
         boxes = self._upload(boxes)
@@ -292,6 +305,15 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         if self.device.type == 'cuda':
             drawn = drawn.pin_memory()
         return drawn.to(self.device, non_blocking=True)
+
+
+def _check_channels(images: Tensor) -> None:
+    """Refuse images (N, C, ...) of which colour operations make no sense."""
+    if images.shape[1] != 3:
+        raise ValueError(
+            f'TwoViewAugment got images of {images.shape[1]} channels; '
+            f'{_OTHER_CHANNELS}'
+        )
 
 
 class _CropOptions:

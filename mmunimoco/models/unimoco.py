@@ -1,7 +1,12 @@
 """The UniMoCo algorithm: two encoders; the head does the rest."""
 
+import math
+from typing import Any
+
 import torch
 from mmengine.dist import get_world_size
+from mmpretrain.models.backbones import ResNet
+from mmpretrain.models.necks import MoCoV2Neck, NonLinearNeck
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -11,7 +16,7 @@ from torch.nn import functional
 from mmunimoco.utils.config_errors import check_type
 
 from .batch_shuffle import ShufflePlan
-from .momentum_encoder import MomentumEncoder
+from .momentum_encoder import MomentumEncoder, check_whole
 from .split_batch_norm import SplitBatchNorm
 
 
@@ -48,7 +53,9 @@ class UniMoCo(BaseSelfSupervisor):
 
     Raises:
         ValueError: If a momentum is outside [0, 1], the type of a part is
-            unknown, or feature dimensions do not match.
+            unknown, or feature dimensions do not match. Those of backbone
+            and neck are known at build time for a ResNet, for others in the
+            first step.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class UniMoCo(BaseSelfSupervisor):
         encoder = nn.Sequential(self.backbone, self.neck)
         self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
         self.shuffle_bn = shuffle_bn
+        self._is_checked = False
         self._splits_batch = any(
             isinstance(module, SplitBatchNorm) for module in encoder.modules()
         )
@@ -97,20 +105,25 @@ class UniMoCo(BaseSelfSupervisor):
             dict[str, Tensor]: ``loss`` and the log values of the head.
 
         Raises:
-            ValueError: If there are not two views, or a label is invalid.
+            ValueError: If there are not two views, a label is invalid, the
+                neck does not take what the backbone returns, or parameters
+                are sharded over processes.
         """
         if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
             raise ValueError(
                 'UniMoCo needs two views of each image; use LoadTwoCrops, or '
                 "dict(type='MultiView', num_views=2, ...), in the pipeline"
             )
+        if not self._is_checked:
+            check_whole(self)
+            self._is_checked = True
         view_q, view_k = inputs
         labels = self.head.collect(data_samples)
         plan = self._draw_shuffle(len(view_k), view_k.device)
         # The key images are exchanged while the queries are computed.
         arrive = None if plan is None else plan.start_shuffle(view_k)
 
-        query = _normalize(self.neck(self.backbone(view_q))[0])
+        query = _normalize(self._project(self.backbone(view_q)))
         with torch.no_grad():
             self.encoder_k.update(nn.Sequential(self.backbone, self.neck))
             key = self.encoder_k(view_k if plan is None else arrive())[0]
@@ -121,11 +134,21 @@ class UniMoCo(BaseSelfSupervisor):
             query, plan.restore(key), labels, plan.batch_sizes
         )
 
+    def _project(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Run the neck; if it fails for the shapes, say what does not fit."""
+        try:
+            return self.neck(features)[0]
+        except Exception as error:
+            fault = _misfit(features, self.neck)
+            if fault is None:
+                raise
+            raise ValueError(fault) from error
+
     def _check_widths(self, neck: dict) -> None:
-        """Compare feature dimensions, where the parts expose them."""
+        """Compare the feature dimensions that are known for certain."""
         if not isinstance(neck, dict):
             return
-        backbone_width = _num_features(self.backbone)
+        backbone_width = _resnet_width(self.backbone)
         head_width = getattr(self.head, 'feat_dim', None)
         for name, wanted, other in (
             ('in_channels', backbone_width, 'model.backbone'),
@@ -148,14 +171,63 @@ class UniMoCo(BaseSelfSupervisor):
         return ShufflePlan.draw(batch_size, device)
 
 
-def _num_features(backbone: nn.Module) -> int | None:
-    """Return the output width of a backbone of mmpretrain, if it is known."""
-    # ResNet.feat_dim is the width of the last stage.
-    if hasattr(backbone, 'feat_dim'):
-        stages = getattr(backbone, 'num_stages', None)
-        last = tuple(getattr(backbone, 'out_indices', ()))[-1:]
-        return backbone.feat_dim if last == (stages and stages - 1,) else None
-    return getattr(backbone, 'embed_dims', None)
+def _resnet_width(backbone: nn.Module) -> int | None:
+    """Output width of a ResNet of mmpretrain; None for other backbones.
+
+    Others have no attribute that means it: ``embed_dims`` is the width of
+    the first stage in a Swin transformer, and a list in a PVT.
+    """
+    if not isinstance(backbone, ResNet):
+        return None
+    # feat_dim is the width of the last stage, which may not be the output.
+    last = tuple(backbone.out_indices)[-1:]
+    return backbone.feat_dim if last == (backbone.num_stages - 1,) else None
+
+
+def _misfit(features: Any, neck: nn.Module) -> str | None:
+    """Say why a neck of mmpretrain cannot take the output of a backbone.
+
+    Args:
+        features (Any): Output of the backbone, on which the neck failed.
+        neck (nn.Module): The neck.
+
+    Returns:
+        str | None: The message; None if the shapes are not the reason.
+    """
+    if not isinstance(neck, (MoCoV2Neck, NonLinearNeck)):
+        return None
+    outputs = [features] if isinstance(features, Tensor) else list(features)
+    if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+        return (
+            f'model.neck is a {type(neck).__name__}, which takes one output, '
+            f'but model.backbone returns {len(outputs)} or a nested one: set '
+            'its out_indices to the last stage, or use a neck that takes them'
+        )
+    shape = tuple(outputs[0].shape)
+    pooled = neck.with_avg_pool
+    if pooled and len(shape) != 4:
+        return (
+            'model.neck.with_avg_pool=True averages (N, C, H, W), but '
+            f'model.backbone returns {shape}: set '
+            'model.neck.with_avg_pool=False'
+            + (
+                ", and for a transformer model.backbone.out_type='cls_token' "
+                "or 'avg_featmap'"
+                if len(shape) == 3
+                else ''
+            )
+        )
+    linear = next((m for m in neck.modules() if isinstance(m, nn.Linear)), 0)
+    given = getattr(linear, 'in_features', None)
+    width = shape[1] if pooled else math.prod(shape[1:])
+    if given in (None, width):
+        return None
+    unpooled = len(shape) == 4 and not pooled
+    return (
+        f'model.neck.in_channels is {given}, but model.backbone '
+        f'returns {shape}, {width} numbers an image: change one of them'
+        + (', or set model.neck.with_avg_pool=True' if unpooled else '')
+    )
 
 
 def _normalize(features: Tensor) -> Tensor:

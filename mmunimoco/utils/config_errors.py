@@ -1,6 +1,6 @@
 """Name the field of the config in which an error arose."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -83,12 +83,24 @@ def check_type(field: str, config: Mapping, registry: Registry) -> None:
     while registry is not None:
         known |= set(registry.module_dict)
         registry = registry.parent
-    alike = get_close_matches(name.rpartition('.')[2], sorted(known), 3)
-    hint = f'; did you mean {" or ".join(alike)}?' if alike else ''
     raise ValueError(
         f'{field}.type={name!r} is not registered; check its spelling and '
-        f'custom_imports{hint}'
+        f'custom_imports{closest(name.rpartition(".")[2], known)}'
     )
+
+
+def closest(name: str, known: Collection[str]) -> str:
+    """Suggest known names that resemble an unknown one.
+
+    Args:
+        name (str): The unknown name.
+        known (Collection[str]): The known ones.
+
+    Returns:
+        str: Such as ``'; did you mean a or b?'``, empty if none does.
+    """
+    alike = get_close_matches(name, sorted(known), 3)
+    return f'; did you mean {" or ".join(alike)}?' if alike else ''
 
 
 def _noted_field(error: BaseException | None) -> str | None:

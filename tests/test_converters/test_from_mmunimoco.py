@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
 from torch import nn
 
-from mmunimoco.converters import export, to_mmunimoco
+from mmunimoco.converters import export, hugging_face, to_mmunimoco
 from mmunimoco.converters.hugging_face import config_of
 from mmunimoco.converters.resnet import read_resnet
 from mmunimoco.converters.timm_model import TimmModel
@@ -204,6 +204,23 @@ class OnlyArrays(pickle.Unpickler):
 
 
 @torch.no_grad()
+def test_hugging_face_export_that_fails_leaves_nothing(
+    trained, tmp_path, monkeypatch
+):
+    (source, _), folder = trained('18'), tmp_path / 'hub'
+
+    def fail(*_):
+        raise OSError('No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hugging_face, 'write_safetensors', fail)
+        with pytest.raises(OSError, match='No space'):
+            export(source, folder, 'huggingface')
+    assert not list(folder.iterdir())
+    export(source, folder, 'huggingface')
+    assert len(list(folder.iterdir())) == 3
+
+
 def test_detectron2(trained, tmp_path):
     source, backbone = trained('50')
     path = tmp_path / 'r50.pkl'
@@ -250,6 +267,15 @@ def test_backbone_for_openmmlab(tmp_path, encoder):
     for key, value in wanted.state_dict().items():
         assert torch.equal(target.state_dict()[key], value), key
     assert [p.name for p in path.parent.iterdir()] == ['backbone.pth']
+    # The graphs that serve a backbone elsewhere.
+    x = torch.randn(2, 3, 64, 64)
+    target.eval()
+    with torch.no_grad():
+        (features,) = target(x)
+        (traced,) = torch.jit.trace(target, x)(x)
+        (exported,) = torch.export.export(target, (x,)).module()(x)
+    torch.testing.assert_close(traced, features)
+    torch.testing.assert_close(exported, features)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,23 @@ import torch
 from ddp_helpers import run_ddp
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import MoCo, ResNet
+from mmpretrain.registry import METRICS
 from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-import mmunimoco  # noqa: F401  registers the loops
+from mmunimoco.engine import knn_loop
 
 CLASSES = 4
 WEIGHTS = dict(k=(3, 7), temperature=0.2)
+
+
+@METRICS.register_module()
+class AllScores(Accuracy):
+    """Accuracy from the scores of all classes, as mmpretrain's loops do."""
+
+    default_prefix = 'all'
 
 
 class Pictures(Dataset):
@@ -80,7 +89,14 @@ def build_model():
 
 
 def build_runner(
-    work_dir, bank=None, queries=None, stage='val', shuffle=False, **options
+    work_dir,
+    bank=None,
+    queries=None,
+    stage='val',
+    shuffle=False,
+    evaluator=None,
+    hook=None,
+    **options,
 ):
     bank = Pictures(25, seed=1) if bank is None else bank
     queries = Pictures(11, seed=2) if queries is None else queries
@@ -89,7 +105,8 @@ def build_runner(
         bank_dataloader=loader(bank, shuffle=shuffle),
         **{**WEIGHTS, **options},
     )
-    evaluator = dict(type='Accuracy', topk=(1, 2), prefix='knn')
+    if evaluator is None:
+        evaluator = dict(type='Accuracy', topk=(1, 2), prefix='knn')
     return Runner(
         model=build_model(),
         work_dir=str(work_dir),
@@ -97,6 +114,7 @@ def build_runner(
         log_level='WARNING',
         experiment_name=str(work_dir).replace('/', '_'),
         launcher='none',
+        custom_hooks=[hook] if hook else None,
         **{
             f'{stage}_cfg': loop,
             f'{stage}_dataloader': loader(queries),
@@ -155,6 +173,60 @@ def test_small_chunks_and_half_bank(tmp_path):
         tmp_path, query_chunk=3, bank_chunk=5, bank_dtype='float16'
     )
     assert_same(runner.val(), expected_metrics())
+
+
+def test_memory_does_not_grow_with_samples_times_classes(
+    tmp_path, monkeypatch
+):
+    """Scores exist for a chunk of queries, and Accuracy keeps the best."""
+    monkeypatch.setattr(knn_loop, '_SCORES_AT_ONCE', 2 * CLASSES)
+    voted, kept = [], []
+    vote, compute = knn_loop.vote, Accuracy.compute_metrics
+
+    def watched_vote(*arguments):
+        voted.append(vote(*arguments))
+        return voted[-1]
+
+    def watched_compute(metric, results):
+        kept.extend(result['pred_score'] for result in results)
+        return compute(metric, results)
+
+    monkeypatch.setattr(knn_loop, 'vote', watched_vote)
+    monkeypatch.setattr(Accuracy, 'compute_metrics', watched_compute)
+    assert_same(build_runner(tmp_path).val(), expected_metrics())
+    assert max(len(scores) for scores in voted) == 2
+    assert {score.untyped_storage().nbytes() for score in kept} == {2 * 4}
+
+
+def test_metrics_that_need_all_scores_get_them(tmp_path):
+    """Several at once; Accuracy is that of all scores, bit by bit."""
+    runner = build_runner(
+        tmp_path,
+        k=3,
+        evaluator=[
+            dict(type='Accuracy', topk=(1, 2), thrs=(0.0, 0.6, None)),
+            dict(type='AllScores', topk=(1, 2), thrs=(0.0, 0.6, None)),
+            dict(type='SingleLabelMetric', items=('recall', 'support')),
+            dict(type='ConfusionMatrix'),
+        ],
+    )
+    metrics = runner.val()
+    for name in ('top1', 'top2'):
+        for threshold in ('thr-0.00', 'thr-0.60'):
+            key = f'{name}_{threshold}'
+            assert metrics[f'accuracy/{key}'] == metrics[f'all/{key}']
+    top1 = metrics['accuracy/top1_thr-0.00']
+    assert top1 == metrics['accuracy/top1_no-thr']
+    matrix = metrics['confusion_matrix/result']
+    assert matrix.diag().sum() == round(top1 * 11 / 100)
+    assert metrics['single-label/support'] == matrix.sum() == 11
+
+
+def test_more_classes_asked_for_than_neighbours(tmp_path):
+    """Classes without a vote are no predictions, so top-3 is top-1."""
+    evaluator = dict(type='Accuracy', topk=(1, 3))
+    metrics = build_runner(tmp_path, k=1, evaluator=evaluator).val()
+    assert metrics['accuracy/top3'] == metrics['accuracy/top1'] > 0
 
 
 def _validate(rank, world_size, folder, stage):
@@ -241,6 +313,11 @@ def test_fp16(tmp_path):
         ('test', dict(k=0), 'test_cfg.k must contain'),
         ('val', dict(temperature=0), 'positive temperature'),
         ('val', dict(bank_dtype='int8'), 'bank_dtype'),
+        (
+            'val',
+            dict(hook=dict(type='EMAHook', evaluate_on_origin=True)),
+            'set evaluate_on_origin=False',
+        ),
         (
             'val',
             dict(bank=Pictures(9, 1, unlabeled=range(9)), k=3),

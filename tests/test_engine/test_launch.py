@@ -57,6 +57,13 @@ def test_amp_on_a_cpu_is_refused(monkeypatch):
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
 
 
+def test_blanks_in_a_path_stay(monkeypatch):
+    options = 'data_root=my images/new ones', 'a.b=1, 2'
+    args = parse('train', monkeypatch, 'x.py', '--cfg-options', *options)
+    assert args.cfg_options['data_root'] == 'my images/new ones'
+    assert args.cfg_options['a.b'] == [1, 2]
+
+
 def test_none_stands_for_random_weights(monkeypatch):
     args = parse('test', monkeypatch, 'configs/x.py', 'none')
     assert merge_test_options(config(), args).load_from is None
@@ -65,13 +72,15 @@ def test_none_stands_for_random_weights(monkeypatch):
 def test_train_options(monkeypatch):
     arguments = (
         'configs/x.py --no-validate --auto-scale-lr --resume --launcher '
-        'pytorch --cfg-options train_dataloader.num_workers=0 a.b=1'
+        'pytorch --cfg-options train_dataloader.num_workers=0 model.b=1'
     )
     args = parse('train', monkeypatch, *arguments.split())
     cfg = merge_train_options(config(), args)
     assert cfg.work_dir == './work_dirs/x' and cfg.launcher == 'pytorch'
     assert cfg.resume and cfg.load_from is None
-    assert cfg.auto_scale_lr.enable and cfg.val_cfg is None and cfg.a.b == 1
+    assert (
+        cfg.auto_scale_lr.enable and cfg.val_cfg is None and cfg.model.b == 1
+    )
     # torch refuses persistent workers without workers.
     assert cfg.train_dataloader.persistent_workers is False
     assert cfg.test_dataloader.persistent_workers is True

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_unimoco import DIM, QUEUE_LEN, build_unimoco
+from mmengine.model import ExponentialMovingAverage
+from noise_runs import noise_runner
+from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
 
 from mmunimoco.engine.queue_resume import QueueResumeHook, fit_queues
 
@@ -59,12 +61,40 @@ def test_moco_of_mmpretrain_continues(log):
     moco = {k: v for k, v in state.items() if not k.startswith('head.')}
     keys = torch.nn.functional.normalize(torch.randn(QUEUE_LEN, DIM))
     moco.update(queue=keys.T, queue_ptr=torch.tensor([3]))
-    checkpoint = dict(state_dict=moco)
+    averaged = {f'module.{k}': v for k, v in moco.items()}
+    averaged['steps'] = torch.tensor(5)
+    checkpoint = dict(state_dict=moco, ema_state_dict=averaged)
     runner = SimpleNamespace(model=model)
     QueueResumeHook().after_load_checkpoint(runner, checkpoint)
     model.load_state_dict(checkpoint['state_dict'])
+    ema = ExponentialMovingAverage(build_unimoco(seed=1))
+    ema.load_state_dict(checkpoint['ema_state_dict'])
+    assert torch.equal(ema.module.head.queue, keys) and ema.steps == 5
     assert torch.equal(model.head.queue, keys)
     assert (model.head.label_queue == -1).all()
     assert int(model.head.queue_ptr) == 3
     assert "mmpretrain's MoCo" in log.text
     assert 'no key has a label yet' in log.text
+
+
+@pytest.mark.parametrize('length', [40, 20])
+@pytest.mark.parametrize('kind', ['mmengine', 'mmpretrain'])
+def test_another_length_with_an_averaged_model(tmp_path, length, kind):
+    """EMAHook holds a queue of its own, and exchanges both on resume."""
+    hooks = [dict(type='QueueResumeHook'), dict(type=f'{kind}.EMAHook')]
+    noise_runner(tmp_path, hooks=hooks).train()
+    stored = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    newest = stored['state_dict']['head.queue'].roll(-16, dims=0)
+
+    model = unimoco_config(data_preprocessor={}, head=dict(queue_len=length))
+    runner = noise_runner(tmp_path, hooks=hooks, model=model, resume=True)
+    runner.call_hook('before_run')
+    runner.resume(str(tmp_path / 'epoch_1.pth'))
+    (ema,) = (hook for hook in runner.hooks if hasattr(hook, 'ema_model'))
+    kept = min(length, QUEUE_LEN)
+    for head in (runner.model.head, ema.ema_model.module.head):
+        assert torch.equal(head.queue[-kept:], newest[-kept:])
+        assert (head.label_queue >= 0).sum() == kept
+    averaged = ema.ema_model.module.neck.mlp[0].weight
+    assert torch.equal(averaged, stored['state_dict']['neck.mlp.0.weight'])
+    assert not torch.equal(averaged, runner.model.neck.mlp[0].weight)

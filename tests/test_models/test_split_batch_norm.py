@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from ddp_helpers import run_ddp
 from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.model import constant_init
+from mmengine.model.efficient_conv_bn_eval import (
+    turn_on_efficient_conv_bn_eval,
+)
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -278,3 +281,30 @@ def test_mmpretrain_neck_takes_it_for_vectors():
     torch.testing.assert_close(
         out.view(2, 2, 5).mean(1), torch.zeros(2, 5), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize('frozen', [False, True])
+def test_efficient_conv_bn_eval_of_mmengine(frozen):
+    """It traces by torch.fx, and fuses the layers that are in evaluation."""
+    model = nn.Sequential(resnet(NORM, norm_eval=frozen))
+    copied = copy.deepcopy(model)
+    turn_on_efficient_conv_bn_eval(copied, '0')
+    x = torch.randn(6, 3, 32, 32)
+    for training in (True, False):
+        outs = [m.train(training)(x)[-1] for m in (model, copied)]
+        torch.testing.assert_close(*outs, rtol=1e-4, atol=1e-5)
+    for wanted, buffer in zip(model.buffers(), copied.buffers(), strict=True):
+        assert torch.equal(wanted, buffer)
+
+
+def test_scripted_and_traced_layers_evaluate():
+    layer = a_layer(3, 2).eval()
+    x = torch.randn(5, 3, 4, 4).double()
+    scripted = torch.jit.script(layer)
+    for graph in (scripted, torch.jit.trace(layer, x)):
+        torch.testing.assert_close(graph(x), layer(x))
+    with pytest.raises(torch.jit.Error, match='only evaluates'):
+        scripted.train()(x)
+    bare = SplitBatchNorm(3, 2, affine=False, track_running_stats=False).eval()
+    x = x.float()
+    torch.testing.assert_close(torch.jit.script(bare)(x), bare(x))

@@ -240,6 +240,7 @@ def test_normalisation_is_found():
         (torch.zeros(2, 3, 8, 8).byte(), 'one tensor, not two views'),
         ([torch.zeros(2, 3, 8, 8).byte()], 'needs two views'),
         ([torch.zeros(3, 8, 8).byte()] * 2, 'default_collate'),
+        ([torch.zeros(2, 4, 8, 8).byte()] * 2, 'got images of 4 channels'),
     ],
 )
 def test_wrong_inputs(inputs, told):
@@ -257,6 +258,7 @@ def test_wrong_inputs(inputs, told):
         dict(blur_sigma=(2.0, 0.1)),
         dict(blur_sigma=(0.0, 1.0)),
         dict(dtype='float64'),
+        dict(mean=[1, 2, 3, 4], std=[1, 2, 3, 4]),
         dict(input_order='gbr'),
     ],
 )

@@ -136,6 +136,19 @@ def test_no_labels_is_info_nce():
         torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize('loss', [v for v, _ in LOSSES.values()])
+def test_classes_of_one_member_are_info_nce(loss):
+    """Labels that no other image has are worth as much as none."""
+    head, info_nce = (
+        build_head(loss=each) for each in (loss, dict(type='InfoNCELoss'))
+    )
+    for step in range(5):
+        query, key = unit_vectors(6), unit_vectors(6)
+        labels = torch.arange(6) + 6 * step
+        losses = [h.loss(query, key, labels)['loss'] for h in (head, info_nce)]
+        torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
+
+
 class PlainLoss(nn.Module):
     """A loss from outside, which knows only the contract."""
 

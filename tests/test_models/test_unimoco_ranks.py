@@ -1,14 +1,18 @@
 """W processes with N / W images each do what one process does with N."""
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 from ddp_helpers import run_ddp
 from mmengine.model import MMDistributedDataParallel
+from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from small_unimoco import SGD, build_unimoco, data_samples, draw_batches
 from torch import nn
+from torch.distributed import fsdp
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 QUEUES = ('queue', 'label_queue', 'index_queue', 'queue_ptr')
 
@@ -140,3 +144,42 @@ def test_queues_are_equal_from_the_start_whatever_the_seeds(tmp_path):
     for queue, other in zip(first, second, strict=True):
         assert torch.equal(queue, other)
     assert not torch.equal(first[0], first[1])
+
+
+def step_sharded(rank, world_size):
+    """Try a step with parameters sharded in three ways; the errors."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    def shard(model, **options):
+        return MMFullyShardedDataParallel(
+            model,
+            device_id=torch.device('cpu'),
+            use_orig_params=True,
+            **options,
+        )
+
+    mesh = init_device_mesh('cpu', (world_size,))
+    policy = partial(size_based_auto_wrap_policy, min_num_params=1000)
+    wrappers = [
+        shard,
+        partial(shard, auto_wrap_policy=policy),
+        partial(fsdp.fully_shard, mesh=mesh),
+    ]
+    errors = []
+    ((views, labels),) = draw_batches(steps=1)
+    for wrap in wrappers:
+        model = wrap(build_unimoco())
+        try:
+            model(views, data_samples(labels), mode='loss')
+        except ValueError as error:
+            errors.append(str(error))
+    return errors
+
+
+@pytest.mark.skipif(
+    not hasattr(fsdp, 'fully_shard'), reason='FSDP on a CPU needs torch 2.6'
+)
+def test_sharded_parameters_are_refused(tmp_path):
+    for errors in run_ddp(step_sharded, 2, tmp_path):
+        assert len(errors) == 3
+        assert all('sharded over processes' in error for error in errors)

@@ -28,7 +28,8 @@ shift 2
     fail 2 "the number of processes must be 1 or more, got '$PROCESSES'"
 [ -f "${TARGET[0]}" ] || fail 1 "config ${TARGET[0]} does not exist"
 CHECKPOINT=${TARGET[1]:-}
-[ "$TASK" = train ] || [[ $CHECKPOINT == *://* ]] || [ -f "$CHECKPOINT" ] ||
+[ "$TASK" = train ] || [[ $CHECKPOINT == *://* || $CHECKPOINT == none ]] ||
+    [ -f "$CHECKPOINT" ] ||
     fail 1 "checkpoint $CHECKPOINT does not exist"
 
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"

@@ -1,0 +1,166 @@
+"""Find misspelt fields of a config before they are silently ignored."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, HOOKS, LOOPS, MODELS, TRANSFORMS
+from torch.utils.data import DataLoader
+
+from mmunimoco.utils.config_errors import closest
+
+# What mmengine reads besides the arguments of Runner.
+_FIELDS = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('activation_checkpointing', 'compile', 'custom_imports'),
+    *('efficient_conv_bn_eval', 'find_unused_parameters', 'runner_type'),
+    *('model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'),
+} - {'self'}
+_TTA = {'tta_model', 'tta_pipeline'}  # test_pipeline is no misspelt one
+# Other names are variables of the config, unless they are this similar to a
+# field (a ratio of difflib).
+_SIMILAR = 0.85
+_LOADERS = {f'{split}_dataloader' for split in ('train', 'val', 'test')}
+_LOADER = {
+    *inspect.signature(DataLoader.__init__).parameters,
+    *('num_batch_per_epoch', 'dataset'),
+} - {'self'}
+# Sub-configs by the name of their field.
+_REGISTRIES = {
+    'model': MODELS,
+    'backbone': MODELS,
+    'neck': MODELS,
+    'head': MODELS,
+    'loss': MODELS,
+    'data_preprocessor': MODELS,
+    'dataset': DATASETS,
+    'datasets': DATASETS,
+    'pipeline': TRANSFORMS,
+    'transforms': TRANSFORMS,
+    'custom_hooks': HOOKS,
+    'train_cfg': LOOPS,
+    'val_cfg': LOOPS,
+    'test_cfg': LOOPS,
+}
+# Read by mmengine before the class is built.
+_OWN = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
+
+
+def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
+    """Refuse fields that nothing reads.
+
+    At the top level: a changed field that the config does not have, and a
+    name that resembles a field of mmengine's runner. Below: arguments that a
+    data loader, model, dataset, transform, hook or loop does not take.
+
+    Args:
+        cfg (Config): A whole config, before ``changes``.
+        changes (Mapping[str, Any]): Values by dotted names, as in
+            ``--cfg-options``.
+
+    Raises:
+        ValueError: If there is one; names the field and the nearest known.
+    """
+    for name, value in changes.items():
+        if isinstance(value, str) and value.startswith('dict('):
+            raise ValueError(
+                f'--cfg-options {name}={value}: the command line takes no '
+                f'dict(...). Give its items: {name}.type=... {name}.x=...'
+            )
+        first = name.partition('.')[0]
+        if first not in cfg and first not in _FIELDS:
+            paths = [
+                path
+                for path, _ in _walk('', cfg.to_dict())
+                if path.endswith(f'.{name}')
+            ]
+            hint = f'; did you mean {" or ".join(paths[:3])}?' * bool(paths)
+            raise ValueError(
+                f'--cfg-options {name}: the config has no field {first!r}'
+                + (hint or closest(first, {*cfg, *_FIELDS}))
+            )
+    for name in cfg:
+        alike = get_close_matches(name, _FIELDS - _TTA, 1, _SIMILAR)
+        if name not in _FIELDS and alike:
+            raise ValueError(
+                f'the config has a field {name!r}, which nothing reads; did '
+                f'you mean {alike[0]}?'
+            )
+
+
+def check_arguments(cfg: Config) -> None:
+    """Refuse arguments that a part of a config does not take.
+
+    Only of mmpretrain's configs, and parts whose class is known by the name
+    of their field and takes no arbitrary keywords.
+
+    Args:
+        cfg (Config): A whole config, all changes merged.
+
+    Raises:
+        ValueError: If there is one; names the field and the nearest known.
+    """
+    if cfg.get('default_scope', 'mmpretrain') != 'mmpretrain':
+        return
+    for path, node in _walk('', cfg.to_dict()):
+        names = [x for x in path.split('.') if not x.isdigit()]
+        if not isinstance(node, Mapping) or not names:
+            continue
+        if path in _LOADERS or names[-1] == 'bank_dataloader':
+            _refuse(path, node, 'a data loader', _LOADER)
+        elif names[-1] in _REGISTRIES and 'type' in node:
+            known = _arguments(node['type'], _REGISTRIES[names[-1]])
+            if known is not None:
+                _refuse(path, node, str(node['type']), known)
+
+
+def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:
+    for name in node:
+        if name in known | _OWN:
+            continue
+        raise ValueError(
+            f'{path}: {owner} takes no argument {name!r}'
+            f'{closest(name, known)}. It takes {", ".join(sorted(known))}. If '
+            'the argument is inherited from a base config of another type, '
+            f'replace the whole field: {path.rpartition(".")[2]}='
+            'dict(_delete_=True, type=...).'
+        )
+
+
+def _arguments(kind: Any, registry: Registry) -> set[str] | None:
+    """Arguments of a class; None if it is unknown or takes any keyword."""
+    if isinstance(kind, str):
+        kind = registry.get(kind)
+    if not isinstance(kind, type):
+        return None
+    known: set[str] = set()
+    for base in kind.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        known |= {
+            x.name
+            for x in parameters
+            if x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL)
+        }
+        # Keywords may go to the next class.
+        if all(x.kind != x.VAR_KEYWORD for x in parameters):
+            return known - {'self'}
+    return None
+
+
+def _walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all values in nested dictionaries and lists by dotted names."""
+    items: Iterable = ()
+    if isinstance(node, Mapping):
+        items = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    for key, value in items:
+        inner = f'{path}.{key}' if path else str(key)
+        yield inner, value
+        yield from _walk(inner, value)

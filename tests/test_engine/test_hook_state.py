@@ -1,0 +1,72 @@
+"""Hooks with state of their own, across a resume."""
+
+import pytest
+import torch
+from mmengine.hooks import EarlyStoppingHook, Hook
+from noise_runs import STEPS, noise_runner
+
+from mmunimoco.engine.hook_state import HookStates
+
+
+class Counting(Hook):
+    """Has state that nothing saves."""
+
+    def __init__(self):
+        self.steps, self.limit = 0, 7
+        self.seen = [torch.zeros(2)]
+
+    def after_train_iter(self, *_, **__):
+        self.steps += 1
+        self.seen[0] += 1
+
+
+class Carried(Counting):
+    def state_dict(self):
+        return dict(steps=self.steps, seen=self.seen)
+
+    def load_state_dict(self, state):
+        self.steps, self.seen = state['steps'], state['seen']
+
+
+def exact_runner(folder, hooks, **changes):
+    return noise_runner(
+        folder,
+        hooks=hooks,
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=2),
+        **changes,
+    )
+
+
+def test_state_is_carried_or_listed(tmp_path, log_of):
+    hooks = [Counting(), Carried(), Carried()]
+    exact_runner(tmp_path, hooks).train()
+    text = 'Hooks have changed values that are not in the checkpoint'
+    log = log_of(tmp_path)
+    assert log.count(text) == 1
+    assert 'differ: Counting.steps, Counting.seen. Methods' in log
+
+    again = [Counting(), Carried(), Carried()]
+    again[2].steps = 100
+    start = str(tmp_path / 'epoch_1.pth')
+    options = dict(load_from=start, resume=True)
+    exact_runner(tmp_path / 'again', again, **options).train()
+    assert [hook.steps for hook in again] == [STEPS, 2 * STEPS, 2 * STEPS]
+    assert again[1].seen[0].tolist() == [2 * STEPS] * 2
+    log = log_of(tmp_path / 'again')
+    assert 'which start anew: Counting.steps, Counting.seen\n' in log
+
+
+def test_early_stopping_of_mmengine_goes_on():
+    hook, other = (EarlyStoppingHook('accuracy', rule='greater') for _ in 'ab')
+    hook.wait_count, hook.best_score = 3, 71.5
+    HookStates([other]).restore(HookStates([hook]).collect())
+    assert (other.wait_count, other.best_score) == (3, 71.5)
+
+
+def test_state_that_safe_loading_refuses_is_named():
+    class Strange(Carried):
+        def state_dict(self):
+            return dict(values=[{1, 2}])
+
+    with pytest.raises(TypeError, match=r'Strange.state_dict\(\) holds a set'):
+        HookStates([Strange()]).collect()
