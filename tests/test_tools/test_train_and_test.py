@@ -174,6 +174,17 @@ def test_test_writes_predictions(config, trained):
     assert predictions[0]['pred_score'].shape == (3,)
 
 
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_waiting_threads_sleep(tool):
+    """As OpenMP, which torch has loaded by then, says itself."""
+    output = run(
+        *(sys.executable, TOOLS / tool, '--help'),
+        PYTHONPATH=str(ROOT),
+        OMP_DISPLAY_ENV='TRUE',
+    )
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in output
+
+
 def test_out_item_needs_out(config):
     with pytest.raises(ValueError, match='--out-item pred needs --out'):
         call(TOOLS / 'test.py', config, 'a.pth', '--out-item', 'pred')
