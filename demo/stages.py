@@ -32,7 +32,7 @@ from .settings import (
 from .training import ClockHook, Report, evaluate, latest_checkpoint, train
 
 # Raise it when results of an older version cannot be used any more.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 # Estimated seconds on two cores: an epoch of 6 000 images, and a kNN test.
 PRETRAIN_EPOCH, LINEAR_EPOCH, KNN = 7.0, 1.5, 5.0
 
@@ -161,7 +161,7 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
 
     def run(report: Report) -> dict:
         runner = train(cfg, folder, report, training / (training + KNN))
-        seconds = ClockHook.read(runner)
+        seconds, steps = ClockHook.read(runner), runner.iter
         metrics, runner = evaluate(
             cfg, folder / 'knn', latest_checkpoint(folder)
         )
@@ -170,6 +170,7 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
             label_ratio=label_ratio,
             knn_top1=round(metrics['knn/top1'], 2),
             epochs=epochs,
+            steps=steps,
             seconds=round(seconds, 1),
         )
 

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.pretrained_init import RandomWeightsHook
 
 from .interrupt import SafeInterrupt
 
@@ -54,8 +55,8 @@ def evaluate(
     Args:
         cfg (Config): Resolved config.
         work_dir (Path): Folder of logs.
-        checkpoint (Path, optional): Weights to load; None for newly
-            initialised ones.
+        checkpoint (Path, optional): Weights to load; None for those from
+            which a training with this seed starts.
 
     Returns:
         tuple[dict[str, float], Runner]: Metrics, and the runner.
@@ -67,7 +68,7 @@ def evaluate(
     cfg.load_from = None if checkpoint is None else str(checkpoint)
     runner = _build(cfg, work_dir)
     if checkpoint is None:
-        runner.model.init_weights()
+        runner.register_hook(RandomWeightsHook())
     with SafeInterrupt() as interrupt:
         runner.register_hook(ProgressHook(interrupt))
         return runner.test(), runner

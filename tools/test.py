@@ -21,6 +21,7 @@ from mmunimoco.engine.launch import (
     merge_test_options,
     parse_options,
 )
+from mmunimoco.engine.pretrained_init import NO_CHECKPOINT, RandomWeightsHook
 
 
 # The traceback of the process that failed first stands in torchrun's summary.
@@ -33,6 +34,8 @@ def main() -> None:
         )
     cfg = Config.fromfile(args.config)
     runner = build_runner(merge_test_options(cfg, args), args.verbose)
+    if args.checkpoint == NO_CHECKPOINT:
+        runner.register_hook(RandomWeightsHook())
     if args.out and args.out_item != 'metrics':
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     metrics = runner.test()

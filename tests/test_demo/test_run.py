@@ -20,7 +20,7 @@ from demo import __main__ as program
 from demo import settings as demo_settings
 from demo.display import Display
 from demo.embedding import embed, extract_features
-from demo.pool import StagePool
+from demo.pool import CONTEXT, StagePool
 from demo.report_stages import OUTPUT_FILES
 from demo.settings import (
     BACKBONES,
@@ -36,6 +36,7 @@ from demo.settings import (
     segmentation_config,
 )
 from demo.transfer import predictions_file, task_stage_name
+from mmunimoco.engine.work_folder import lock_folder
 from mmunimoco.evaluation.knn import knn_scores
 
 EPOCHS = 3
@@ -194,12 +195,18 @@ def test_a_run_writes_its_results(finished):
     summary = _summary(settings)
     for entry in summary['pretrain']:
         assert entry['epochs'] == EPOCHS
+        # 20 labeled images stand for 100: 280 images instead of 200.
+        repeated = entry['label_ratio'] == 0.1
+        assert entry['steps'] == EPOCHS * (14 if repeated else 10)
+        assert Path(entry['checkpoint']).is_file()
         epochs = list(range(1, EPOCHS + 1))
         knn = entry['curves'].pop('knn_top1')
         # Before training, and after each epoch.
         assert [epoch for epoch, _ in knn] == [0, *epochs]
         for curve in entry['curves'].values():
             assert [epoch for epoch, _ in curve] == epochs
+        # Random weights are those from which pre-training starts.
+        assert knn[0][1] == summary['random_init']['knn_top1']
         # The reported score is that of the last epoch.
         assert knn[-1][1] == entry['knn_top1']
     assert summary['versions']['torch'] == torch.__version__
@@ -279,7 +286,23 @@ def test_fresh_removes_results_and_nothing_else(copied, monkeypatch):
 
     monkeypatch.setattr(program, 'plan_stages', stop)
     assert _run(copied, fresh=True)[0] == program.INTERRUPTED
-    assert [path.name for path in copied.work_dir.iterdir()] == ['my notes']
+    kept = {path.name for path in copied.work_dir.iterdir()}
+    assert kept == {'my notes', 'run.lock'}
+
+
+def test_a_second_demo_in_the_folder_is_refused(copied):
+    lock = lock_folder(copied.work_dir)
+
+    def second():
+        status, output = _run(copied, fresh=True)
+        os._exit(10 * status + ('another --work-dir' in output))
+
+    process = CONTEXT.Process(target=second)
+    process.start()
+    process.join()
+    lock.close()
+    assert process.exitcode == 11
+    assert (copied.work_dir / 'report.html').is_file()
 
 
 def test_transfer_continues_a_finished_run(finished):
