@@ -39,6 +39,11 @@ def train(
     checkpoint = latest_checkpoint(work_dir)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)
+    else:
+        # A crash before the first checkpoint was recorded leaves it, and
+        # PreflightHook does not start a new run beside it.
+        for path in work_dir.glob('epoch_*.pth'):
+            path.unlink()
     runner = _build(cfg, work_dir)
     with SafeInterrupt() as interrupt:
         runner.register_hook(ClockHook())

@@ -35,6 +35,7 @@ from demo.settings import (
     pretrain_config,
     segmentation_config,
 )
+from demo.training import latest_checkpoint, train
 from demo.transfer import predictions_file, task_stage_name
 from mmunimoco.engine.work_folder import lock_folder
 from mmunimoco.evaluation.knn import knn_scores
@@ -275,6 +276,14 @@ def test_a_changed_config_repeats_what_depends_on_it(copied, tmp_path):
     assert changed == probes | {'report'}
     other = program.plan_stages(replace(copied, seed=1))
     assert {stage.state for stage in other} == {'changed'}
+
+
+def test_training_starts_over_if_no_checkpoint_was_recorded(tiny, tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'not in last_checkpoint')
+    cfg = pretrain_config(tiny, 0.0)
+    cfg.train_cfg.max_epochs = 1
+    train(cfg, tmp_path, lambda *progress: None)
+    assert latest_checkpoint(tmp_path) == tmp_path / 'epoch_1.pth'
 
 
 def test_fresh_removes_results_and_nothing_else(copied, monkeypatch):
