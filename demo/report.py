@@ -20,7 +20,9 @@ INTRODUCTION = (
     'for about the same number of steps. '
     'Each frozen backbone was then evaluated on 2 000 test images by a vote '
     'of the nearest training images (kNN) and by a linear classifier on its '
-    'features.'
+    'features. For comparison, the same network was trained by cross-entropy '
+    'on the labeled images alone, for as many steps; there, the linear '
+    'classifier is its own.'
 )
 TRANSFER_INTRODUCTION = (
     'Each backbone, including random weights, was then fine-tuned on {train} '
@@ -90,6 +92,7 @@ def _blocks(summary: dict) -> Iterator[Block]:
 def _setup_lines(summary: dict) -> list[str]:
     configs = [entry['config'] for entry in summary['pretrain']]
     configs.append(summary['linear_config'])
+    configs += [entry['config'] for entry in summary['supervised']]
     configs += summary.get('transfer', {}).get('configs', [])
     machine = summary['machine']
     return [

@@ -16,10 +16,12 @@ from .settings import (
     PRETRAIN_CONFIGS,
     ROOT,
     SEGMENTATION_CONFIG,
+    SUPERVISED_CONFIGS,
     DemoSettings,
     backbone_file,
     backbone_name,
     backbone_title,
+    supervised_name,
 )
 from .transfer import TASKS, task_stage_name
 
@@ -31,6 +33,8 @@ TRANSFER_METRICS = {
 }
 COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Steps', 'Time')
 TRANSFER_COLUMNS = ('Pre-training', *TRANSFER_METRICS)
+# How a training ran.
+RUN_KEYS = ('epochs', 'steps', 'seconds')
 # Runs with three seeds. The later one has no transfer, and newer scores.
 SEED_RECORDS = ('demo_seeds.json', 'demo_seeds_exact.json')
 QUICK_NOTE = (
@@ -67,8 +71,7 @@ def build_summary(
                 label_ratio=ratio,
                 **_scores(results, ratio),
                 **{
-                    key: results[backbone_name(ratio)][key]
-                    for key in ('epochs', 'steps', 'seconds')
+                    key: results[backbone_name(ratio)][key] for key in RUN_KEYS
                 },
                 config=f'configs/demo/{config}',
                 checkpoint=_from_root(backbone_file(settings, ratio)),
@@ -77,6 +80,17 @@ def build_summary(
             for ratio, config in PRETRAIN_CONFIGS.items()
         ],
         random_init=_scores(results, None),
+        supervised=[
+            dict(
+                label_ratio=ratio,
+                **{
+                    key: results[supervised_name(ratio)][key]
+                    for key in ('knn_top1', 'linear_top1', *RUN_KEYS)
+                },
+                config=f'configs/demo/{config}',
+            )
+            for ratio, config in SUPERVISED_CONFIGS.items()
+        ],
         total_seconds=_total_seconds(results),
         seed=settings.seed,
         seed_std=_seed_std(),
@@ -197,10 +211,11 @@ def row_name(label_ratio: float | None) -> str:
 def result_rows(summary: dict) -> list[tuple[str, ...]]:
     """Rows of the table of results, one text for each of ``COLUMNS``."""
     rows = [(row_name(None), *_percents(summary['random_init']), '-', '-')]
-    for entry in summary['pretrain']:
-        time = format_duration(entry['seconds'])
-        name = row_name(entry['label_ratio'])
-        rows.append((name, *_percents(entry), str(entry['steps']), time))
+    for kind, title in (('pretrain', ''), ('supervised', 'cross-entropy, ')):
+        for entry in summary[kind]:
+            time = format_duration(entry['seconds'])
+            name = title + row_name(entry['label_ratio'])
+            rows.append((name, *_percents(entry), str(entry['steps']), time))
     return rows
 
 

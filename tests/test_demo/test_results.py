@@ -66,6 +66,13 @@ def _summary(knn=None, transfer=None, seed=3, quick=False, epochs=3):
         results[f'{name}-segmentation'] = dict(
             mIoU=iou, seconds=0.0, ended=1000.0
         )
+    for name, top1 in (('supervised-10', 80.0), ('supervised-100', 88.0)):
+        results[name] = dict(
+            results['labels-10'],
+            label_ratio=int(name.split('-')[1]) / 100,
+            knn_top1=top1,
+            linear_top1=top1 + 1,
+        )
     curve = dict(
         loss=[[e, 10.0 - e] for e in range(1, epochs + 1)],
         knn_top1=[[e, 70.0 + e] for e in range(1, epochs + 1)],
@@ -144,6 +151,8 @@ def test_tables_and_findings_on_the_terminal(tmp_path):
     rows = result_rows(summary)
     assert rows[0] == ('none (random weights)', '70.0 %', '71.0 %', '-', '-')
     assert rows[3] == ('100 % labels', '82.0 %', '83.0 %', '93', '1 min 40 s')
+    cross_entropy = 'cross-entropy, 100 % labels'
+    assert rows[5] == (cross_entropy, '88.0 %', '89.0 %', '93', '1 min 40 s')
     out = io.StringIO()
     print_results(Console(file=out, width=80), summary, tmp_path)
     text = out.getvalue()

@@ -28,6 +28,7 @@ from demo.settings import (
     LINEAR_CONFIG,
     PRETRAIN_CONFIGS,
     SEGMENTATION_CONFIG,
+    SUPERVISED_CONFIGS,
     DemoSettings,
     backbone_file,
     detection_config,
@@ -87,6 +88,22 @@ test_cfg = dict(bank_dataloader=dict(dataset=dict(indices=200)))
 val_dataloader = dict(dataset=dict(indices=100))
 test_dataloader = dict(dataset=dict(indices=100))
 default_hooks = dict(logger=dict(interval=5))
+"""
+
+
+for ratio, name in SUPERVISED_CONFIGS.items():
+    dataset = 'indices=200'
+    for _ in range(4 if ratio == 0.1 else 3):  # the wrappers around it
+        dataset = f'dataset=dict({dataset})'
+    TINY[name] = f"""
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    head=dict(in_channels=64),
+)
+train_dataloader = dict(batch_size=20, {IN_PROCESS}, {dataset})
+val_dataloader = dict(dataset=dict(indices=100))
+test_dataloader = dict(dataset=dict(indices=100))
+train_cfg = dict(max_epochs=1, val_interval=1)
 """
 
 
@@ -189,7 +206,7 @@ def test_an_interrupted_run_continues_where_it_stopped(interrupted, finished):
 
 def test_a_run_writes_its_results(finished):
     settings, output = finished
-    assert '[13/13] Write the report: done' in output
+    assert '[15/15] Write the report: done' in output
     assert '100 % labels' in output
     for name in OUTPUT_FILES:
         assert (settings.work_dir / name).stat().st_size > 500, name
@@ -210,6 +227,10 @@ def test_a_run_writes_its_results(finished):
         assert knn[0][1] == summary['random_init']['knn_top1']
         # The reported score is that of the last epoch.
         assert knn[-1][1] == entry['knn_top1']
+    for entry in summary['supervised']:
+        # As many steps with 20 images, ten times an epoch, as with 200.
+        assert (entry['epochs'], entry['steps']) == (1, 10)
+        assert min(entry['knn_top1'], entry['linear_top1']) > 10
     assert summary['versions']['torch'] == torch.__version__
 
 
@@ -321,7 +342,7 @@ def test_transfer_continues_a_finished_run(finished):
             pytest.skip(f'needs {name}')
     settings = replace(finished[0], transfer=True)
     plan = {stage.name: stage for stage in program.plan_stages(settings)}
-    assert len(plan) == 22
+    assert len(plan) == 24
     unfinished = [s.name for s in plan.values() if s.state != 'finished']
     assert len(unfinished) == 10 and plan['report'].state == 'changed'
     ratios = dict(detection=0.1, segmentation=None)
