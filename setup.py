@@ -124,6 +124,11 @@ setup(
         'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
+    # For editable installs: makes setuptools put the repository on sys.path.
+    # Its default, an import hook behind sys.path, finds nothing where the
+    # current folder contains a clone named mmunimoco: the clone would be
+    # imported, as a namespace package without content.
+    package_dir={'': '.'},
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     include_package_data=False,
     python_requires='>=3.10',

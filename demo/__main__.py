@@ -4,9 +4,12 @@ import argparse
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
+
+from mmunimoco.engine.work_folder import lock_folder
 
 from .display import Display
 from .pool import StageError, StagePool
@@ -97,16 +100,30 @@ def run_demo(
             cores, at most 4.
 
     Returns:
-        int: Exit status: 1 if a stage failed, 130 after an interruption.
+        int: Exit status: 1 if a stage failed or another demo runs in the
+        folder, 130 after an interruption.
 
     Raises:
         ImportError: If a package that transfer needs is missing.
     """
     if settings.transfer:
         require_transfer()
+    display = Display(console)
+    try:
+        lock = lock_folder(settings.work_dir)
+    except RuntimeError as error:  # another demo has it
+        display.say(f'demo: {error}')
+        return 1
+    # Closed at the end, which lets others in.
+    with lock or nullcontext():
+        return _run_locked(settings, display, fresh, jobs)
+
+
+def _run_locked(
+    settings: DemoSettings, display: Display, fresh: bool, jobs: int | None
+) -> int:
     if fresh:
         _remove_results(settings)
-    display = Display(console)
     try:
         stages = plan_stages(settings)
         _print_state(stages, display)
@@ -121,7 +138,7 @@ def run_demo(
         display.say(f'demo: {error}')
         return 1
     summary = json.loads((settings.work_dir / 'summary.json').read_text())
-    print_results(console, summary, settings.work_dir)
+    print_results(display.console, summary, settings.work_dir)
     return 0
 
 

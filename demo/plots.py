@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .figures import STYLE, figure_png
-from .results import TRANSFER_METRICS
+from .results import TRANSFER_METRICS, row_name
 from .scenes import Scene
 from .settings import BACKBONES, backbone_title
 
@@ -37,13 +37,17 @@ ShownObject = tuple[int, Iterable[float], np.ndarray]
 
 @mpl.rc_context(STYLE)
 def plot_curves(summary: dict) -> bytes:
-    """Draw loss and kNN accuracy over the epochs."""
+    """Draw loss and kNN accuracy over the steps.
+
+    Not over the epochs, which are longer where images are repeated.
+    """
     figure = Figure(figsize=(9.6, 3.9), layout='constrained')
     loss, knn = figure.subplots(1, 2)
     for entry in summary['pretrain']:
         ratio = entry['label_ratio']
         for axes, key in ((loss, 'loss'), (knn, 'knn_top1')):
             points = np.array(entry['curves'][key]).reshape(-1, 2)
+            points = points * (entry['steps'] / entry['epochs'], 1)
             axes.plot(
                 *points.T,
                 label=backbone_title(ratio),
@@ -52,6 +56,13 @@ def plot_curves(summary: dict) -> bytes:
                 linewidth=1.8,
                 **STYLES[ratio],
             )
+        # Of the last score.
+        knn.errorbar(
+            *points[-1:].T,
+            yerr=summary['seed_std'][row_name(ratio)]['knn_top1'],
+            color=STYLES[ratio]['color'],
+            capsize=4,
+        )
     knn.axhline(
         summary['random_init']['knn_top1'],
         label=backbone_title(None),
@@ -59,12 +70,12 @@ def plot_curves(summary: dict) -> bytes:
     )
     loss.set(
         title='Training loss\n(not comparable between shares of labels)',
-        xlabel='epoch',
+        xlabel='step',
         ylabel='UniCon loss',
     )
     knn.set(
         title='kNN accuracy of the features\non the test images',
-        xlabel='epoch',
+        xlabel='step',
         ylabel='kNN top-1 in %',
     )
     for axes in (loss, knn):
@@ -124,11 +135,15 @@ def plot_transfer(summary: dict) -> bytes:
         panels, TRANSFER_METRICS.items(), strict=True
     ):
         values = [entry[key] for entry in summary[task]]
-        bars = axes.bar(names, values, color=colors, width=0.65)
+        errors = [summary['seed_std'][row_name(r)][key] for r in BACKBONES]
+        bars = axes.bar(
+            names, values, yerr=errors, color=colors, width=0.65, capsize=4
+        )
         axes.bar_label(bars, [f'{value:.1f}' for value in values], padding=2)
         axes.axhline(values[0], color=colors[0], linewidth=1, alpha=0.6)
         axes.grid(axis='x', visible=False)
-        axes.set_ylim(0, max(1.0, 1.15 * max(values)))
+        top = max(map(sum, zip(values, errors, strict=True)))
+        axes.set_ylim(0, max(1.0, 1.15 * top))
         axes.set_title(f'{name} in %')
     return figure_png(figure)
 

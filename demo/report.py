@@ -8,6 +8,7 @@ from .results import (
     COLUMNS,
     TRANSFER_COLUMNS,
     finding_lines,
+    next_commands,
     result_rows,
     transfer_rows,
 )
@@ -15,10 +16,13 @@ from .results import (
 TITLE = 'UniMoCo on Fashion-MNIST'
 INTRODUCTION = (
     'A narrow ResNet-18 was pre-trained with UniMoCo on 6 000 images of '
-    'Fashion-MNIST without labels, with 10 % and with 100 % of the labels. '
+    'Fashion-MNIST without labels, with 10 % and with 100 % of the labels, '
+    'for about the same number of steps. '
     'Each frozen backbone was then evaluated on 2 000 test images by a vote '
     'of the nearest training images (kNN) and by a linear classifier on its '
-    'features.'
+    'features. For comparison, the same network was trained by cross-entropy '
+    'on the labeled images alone, for as many steps; there, the linear '
+    'classifier is its own.'
 )
 TRANSFER_INTRODUCTION = (
     'Each backbone, including random weights, was then fine-tuned on {train} '
@@ -30,17 +34,20 @@ TRANSFER_INTRODUCTION = (
 CAPTIONS = {
     'curves.png': 'Left: mean training loss of each epoch. More labels mean '
     'more positives and a larger loss, so compare only the shapes of the '
-    'curves. Right: kNN accuracy during pre-training.',
+    'curves. Right: kNN accuracy during pre-training, with the standard '
+    'deviation over three recorded seeds.',
     'embedding.png': 't-SNE of the test images; near images have similar '
     'features. All panels use the same settings.',
     'transfer.png': 'Transfer from random weights and from each pre-training. '
-    'Gray line: random weights.',
+    'Gray line: random weights. Error bars: standard deviation over three '
+    'recorded seeds.',
     'predictions.png': 'The first validation scenes (not selected): ground '
     'truth, then the predictions from each backbone. Boxes: detections with a '
     'score of at least 0.5. Colors: classes.',
 }
 
-# Kind ('title', 'heading', 'text', 'list', 'table' or 'figure') and content.
+# Kind ('title', 'heading', 'text', 'list', 'table', 'figure' or 'code') and
+# content.
 Block = tuple[str, object]
 
 
@@ -71,6 +78,13 @@ def _blocks(summary: dict) -> Iterator[Block]:
         yield 'table', (TRANSFER_COLUMNS, *rows)
         yield 'figure', 'transfer.png'
         yield 'figure', 'predictions.png'
+    yield 'heading', 'Next'
+    yield (
+        'text',
+        'Checkpoints, from the folder of the repository: '
+        + ', '.join(entry['checkpoint'] for entry in summary['pretrain']),
+    )
+    yield 'code', next_commands(summary)
     yield 'heading', 'Setup'
     yield 'list', _setup_lines(summary)
 
@@ -78,6 +92,7 @@ def _blocks(summary: dict) -> Iterator[Block]:
 def _setup_lines(summary: dict) -> list[str]:
     configs = [entry['config'] for entry in summary['pretrain']]
     configs.append(summary['linear_config'])
+    configs += [entry['config'] for entry in summary['supervised']]
     configs += summary.get('transfer', {}).get('configs', [])
     machine = summary['machine']
     return [
@@ -105,6 +120,8 @@ def _markdown(block: Block) -> str:
             )
         case 'figure', name:
             return f'![{CAPTIONS[name]}]({name})\n\n{CAPTIONS[name]}'
+        case 'code', text:
+            return f'```shell\n{text}\n```'
         case _, text:
             return text
 
@@ -129,6 +146,8 @@ def _html(block: Block, pictures: dict[str, bytes]) -> str:
                 f'src="data:image/png;base64,{data}">'
                 f'<figcaption>{caption}</figcaption></figure>'
             )
+        case 'code', text:
+            return f'<pre>{escape(text)}</pre>'
         case _, text:
             return f'<p>{escape(text)}</p>'
 
@@ -149,9 +168,15 @@ body {{ font: 16px/1.55 system-ui, sans-serif; color: #222; background: #fff;
   max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }}
 h1 {{ font-size: 1.7rem; line-height: 1.2; }}
 h2 {{ font-size: 1.2rem; margin-top: 2.2rem; }}
+p, li {{ overflow-wrap: anywhere; }}
+/* On a narrow screen they scroll. */
+table, pre {{ display: block; max-width: 100%; overflow-x: auto; }}
 table {{ border-collapse: collapse; }}
+pre {{ background: #f5f5f5; padding: .8rem; font-size: .85rem; }}
 th, td {{ padding: .4rem .9rem; border-bottom: 1px solid #ddd;
-  text-align: right; font-variant-numeric: tabular-nums; }}
+  text-align: right; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }}
+@media (max-width: 40rem) {{ th, td {{ padding: .4rem; }} }}
 th:first-child, td:first-child {{ text-align: left; }}
 figure {{ margin: 2rem 0; }}
 figure img {{ max-width: 100%; height: auto; }}

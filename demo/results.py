@@ -1,6 +1,8 @@
 """The numbers of a run: summary, expectations and tables."""
 
+import json
 import os
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +14,14 @@ from .settings import (
     DETECTION_CONFIG,
     LINEAR_CONFIG,
     PRETRAIN_CONFIGS,
+    ROOT,
     SEGMENTATION_CONFIG,
+    SUPERVISED_CONFIGS,
     DemoSettings,
+    backbone_file,
     backbone_name,
     backbone_title,
+    supervised_name,
 )
 from .transfer import TASKS, task_stage_name
 
@@ -25,8 +31,12 @@ TRANSFER_METRICS = {
     'Mask AP': ('detection', 'segm_mAP'),
     'mIoU': ('segmentation', 'mIoU'),
 }
-COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Epochs', 'Time')
+COLUMNS = ('Pre-training', 'kNN top-1', 'Linear top-1', 'Steps', 'Time')
 TRANSFER_COLUMNS = ('Pre-training', *TRANSFER_METRICS)
+# How a training ran.
+RUN_KEYS = ('epochs', 'steps', 'seconds')
+# Runs with three seeds. The later one has no transfer, and newer scores.
+SEED_RECORDS = ('demo_seeds.json', 'demo_seeds_exact.json')
 QUICK_NOTE = (
     'Reduced run (--quick): it shows that everything works; its numbers mean '
     'nothing.'
@@ -60,16 +70,30 @@ def build_summary(
             dict(
                 label_ratio=ratio,
                 **_scores(results, ratio),
-                epochs=results[backbone_name(ratio)]['epochs'],
-                seconds=results[backbone_name(ratio)]['seconds'],
+                **{
+                    key: results[backbone_name(ratio)][key] for key in RUN_KEYS
+                },
                 config=f'configs/demo/{config}',
+                checkpoint=_from_root(backbone_file(settings, ratio)),
                 curves=curves[ratio],
             )
             for ratio, config in PRETRAIN_CONFIGS.items()
         ],
         random_init=_scores(results, None),
+        supervised=[
+            dict(
+                label_ratio=ratio,
+                **{
+                    key: results[supervised_name(ratio)][key]
+                    for key in ('knn_top1', 'linear_top1', *RUN_KEYS)
+                },
+                config=f'configs/demo/{config}',
+            )
+            for ratio, config in SUPERVISED_CONFIGS.items()
+        ],
         total_seconds=_total_seconds(results),
         seed=settings.seed,
+        seed_std=_seed_std(),
         quick=settings.quick,
         linear_config=f'configs/demo/{LINEAR_CONFIG}',
         versions=versions,
@@ -81,10 +105,13 @@ def build_summary(
 
 
 def expectations(summary: dict) -> list[tuple[str, bool]]:
-    """Sentences on what the method promises, and whether each is met."""
+    """Sentences on what the method promises, and whether each is met.
+
+    They compare numbers with the decimals that the tables show.
+    """
     knn = {e['label_ratio']: e['knn_top1'] for e in summary['pretrain']}
-    none, some, full = (knn[ratio] for ratio in sorted(knn))
-    random = summary['random_init']['knn_top1']
+    none, some, full = (round(knn[ratio], 1) for ratio in sorted(knn))
+    random = round(summary['random_init']['knn_top1'], 1)
     found = [
         (
             f'kNN without labels is {none - random:.1f} points above random '
@@ -94,7 +121,7 @@ def expectations(summary: dict) -> list[tuple[str, bool]]:
         (
             f'kNN with all labels is {full - none:.1f} points above no labels '
             '(expected: at least 5).',
-            full - none >= 5,
+            round(full - none, 1) >= 5,
         ),
         (
             f'kNN with 10 % of the labels is {some - none:.1f} points above '
@@ -105,7 +132,9 @@ def expectations(summary: dict) -> list[tuple[str, bool]]:
     ]
     for name, (task, key) in TRANSFER_METRICS.items():
         if task in summary:
-            random, *pretrained = (entry[key] for entry in summary[task])
+            random, *pretrained = (
+                round(entry[key], 1) for entry in summary[task]
+            )
             gains = [value - random for value in pretrained]
             text = ', '.join(f'{gain:+.1f}' for gain in gains)
             found.append(
@@ -120,13 +149,57 @@ def expectations(summary: dict) -> list[tuple[str, bool]]:
 
 
 def finding_lines(summary: dict) -> list[str]:
-    """One sentence for each expectation, with its outcome."""
+    """One sentence for each expectation with its outcome, then the scatter."""
     if summary['quick']:
         return [QUICK_NOTE]
     return [
-        f'{"as expected" if met else "NOT AS EXPECTED"}: {text}'
-        for text, met in expectations(summary)
+        *(
+            f'{"as expected" if met else "NOT AS EXPECTED"}: {text}'
+            for text, met in expectations(summary)
+        ),
+        _seed_line(summary),
     ]
+
+
+def next_commands(summary: dict) -> str:
+    """What to try next, as lines for a shell in the repository."""
+    full = summary['pretrain'][-1]
+    checkpoint = shlex.quote(full['checkpoint'])
+    seed = summary['seed'] + 1
+    return '\n'.join(
+        (
+            'source .venv/bin/activate',
+            f'# kNN of the backbone with {backbone_title(1.0)}',
+            f'python tools/test.py {full["config"]} {checkpoint}',
+            '# a linear probe of it',
+            f'python tools/train.py {summary["linear_config"]} --cfg-options '
+            f'model.backbone.init_cfg.checkpoint={checkpoint}',
+            '# the demo with another seed',
+            f'bash tools/demo.sh --seed {seed} --work-dir '
+            f'work_dirs/demo_seed{seed}',
+            '# images of your own: docs/own_data.md',
+        )
+    )
+
+
+def _seed_line(summary: dict) -> str:
+    """How far the scores of this report scatter, from the least to the most.
+
+    The scatter differs between backbones.
+    """
+    names = dict(zip(COLUMNS[1:3], ('knn_top1', 'linear_top1'), strict=True))
+    for name, (task, key) in TRANSFER_METRICS.items():
+        if task in summary:
+            names[name] = key
+    parts = []
+    for name, key in names.items():
+        values = [scores[key] for scores in summary['seed_std'].values()]
+        parts.append(f'{name} {min(values):.1f} to {max(values):.1f}')
+    return (
+        'This is one seed, and others give other numbers. Standard deviation '
+        f'in points over three recorded seeds: {", ".join(parts)}, depending '
+        'on the pre-training. Differences of that size mean nothing.'
+    )
 
 
 def row_name(label_ratio: float | None) -> str:
@@ -138,10 +211,11 @@ def row_name(label_ratio: float | None) -> str:
 def result_rows(summary: dict) -> list[tuple[str, ...]]:
     """Rows of the table of results, one text for each of ``COLUMNS``."""
     rows = [(row_name(None), *_percents(summary['random_init']), '-', '-')]
-    for entry in summary['pretrain']:
-        time = format_duration(entry['seconds'])
-        name = row_name(entry['label_ratio'])
-        rows.append((name, *_percents(entry), str(entry['epochs']), time))
+    for kind, title in (('pretrain', ''), ('supervised', 'cross-entropy, ')):
+        for entry in summary[kind]:
+            time = format_duration(entry['seconds'])
+            name = title + row_name(entry['label_ratio'])
+            rows.append((name, *_percents(entry), str(entry['steps']), time))
     return rows
 
 
@@ -173,6 +247,10 @@ def print_results(console: Console, summary: dict, work_dir: Path) -> None:
     for line in (
         *finding_lines(summary),
         f'Report: {report} (also report.md, summary.json)',
+        'Backbones: '
+        + ', '.join(entry['checkpoint'] for entry in summary['pretrain']),
+        'Next, in the folder of the repository:',
+        next_commands(summary),
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -198,6 +276,22 @@ def _scores(
         knn_top1=results[name]['knn_top1'],
         linear_top1=results[f'{name}-linear']['linear_top1'],
     )
+
+
+def _seed_std() -> dict[str, dict[str, float]]:
+    """Standard deviation of each score over recorded seeds, by row name."""
+    found: dict[str, dict[str, float]] = {}
+    for name in SEED_RECORDS:
+        path = ROOT / 'docs' / 'benchmarks' / name
+        for row, scores in json.loads(path.read_text())['std'].items():
+            found.setdefault(row, {}).update(scores)
+    return found
+
+
+def _from_root(path: Path) -> str:
+    """A path for commands in the folder of the repository."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _total_seconds(results: dict[str, dict]) -> float:

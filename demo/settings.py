@@ -13,6 +13,11 @@ PRETRAIN_CONFIGS = {
     0.1: 'unimoco_resnet18_fmnist-10pct.py',
     1.0: 'unimoco_resnet18_fmnist.py',
 }
+# The baseline by cross-entropy, for the same shares of labels.
+SUPERVISED_CONFIGS = {
+    0.1: 'resnet18_supervised_fmnist-10pct.py',
+    1.0: 'resnet18_supervised_fmnist.py',
+}
 LINEAR_CONFIG = 'resnet18_linear_fmnist.py'
 DETECTION_CONFIG = 'mask-rcnn_r18-fpn_scenes.py'
 SEGMENTATION_CONFIG = 'fcn_r18_scenes.py'
@@ -87,19 +92,23 @@ def backbone_file(settings: DemoSettings, label_ratio: float | None) -> Path:
     return settings.stages_dir / backbone_name(label_ratio) / 'final.pth'
 
 
+def supervised_name(label_ratio: float) -> str:
+    """Folder name of a baseline: 'supervised-10'."""
+    return f'supervised-{round(100 * label_ratio)}'
+
+
 def pretrain_config(settings: DemoSettings, label_ratio: float) -> Config:
     """Resolved config of a pre-training with this share of labels."""
-    cfg = _load_config(settings, PRETRAIN_CONFIGS[label_ratio])
-    partial_labels = cfg.train_dataloader.dataset
-    while partial_labels.type != 'PartialLabels':
-        partial_labels = partial_labels.dataset
-    partial_labels.seed = settings.seed
+    cfg = _load_partial(settings, PRETRAIN_CONFIGS[label_ratio])
     if settings.quick:
-        _shorten(cfg)
-        partial_labels.dataset.indices = QUICK_IMAGES
         for loop in (cfg.val_cfg, cfg.test_cfg):
             loop.bank_dataloader.dataset.indices = QUICK_IMAGES
     return cfg
+
+
+def supervised_config(settings: DemoSettings, label_ratio: float) -> Config:
+    """Resolved config of cross-entropy with this share of labels."""
+    return _load_partial(settings, SUPERVISED_CONFIGS[label_ratio])
 
 
 def linear_config(settings: DemoSettings, checkpoint: Path) -> Config:
@@ -147,6 +156,19 @@ def require_transfer() -> None:
 def _load_config(settings: DemoSettings, name: str) -> Config:
     cfg = Config.fromfile(settings.config_dir / name)
     cfg.randomness.seed = settings.seed
+    return cfg
+
+
+def _load_partial(settings: DemoSettings, name: str) -> Config:
+    """Load a config whose training data has partial labels."""
+    cfg = _load_config(settings, name)
+    partial_labels = cfg.train_dataloader.dataset
+    while partial_labels.type != 'PartialLabels':
+        partial_labels = partial_labels.dataset
+    partial_labels.seed = settings.seed
+    if settings.quick:
+        _shorten(cfg)
+        partial_labels.dataset.indices = QUICK_IMAGES
     return cfg
 
 

@@ -23,18 +23,21 @@ from .settings import (
     BACKBONES,
     PRETRAIN_CONFIGS,
     ROOT,
+    SUPERVISED_CONFIGS,
     DemoSettings,
     backbone_file,
     backbone_title,
     linear_config,
     pretrain_config,
+    supervised_config,
+    supervised_name,
 )
 from .training import ClockHook, Report, evaluate, latest_checkpoint, train
 
 # Raise it when results of an older version cannot be used any more.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 # Estimated seconds on two cores: an epoch of 6 000 images, and a kNN test.
-PRETRAIN_EPOCH, LINEAR_EPOCH, KNN = 7.0, 1.5, 5.0
+PRETRAIN_EPOCH, SUPERVISED_EPOCH, LINEAR_EPOCH, KNN = 7.0, 3.0, 1.5, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +121,19 @@ class Stage:
 
 
 def training_stages(settings: DemoSettings) -> list[Stage]:
-    """Random weights and every pre-training, each with its linear probe."""
+    """Random weights and every pre-training, each with its linear probe.
+
+    Then the baselines.
+    """
     backbones = [_random_init_stage(settings)]
     backbones += [_pretrain_stage(settings, r) for r in PRETRAIN_CONFIGS]
-    return backbones + [
-        _linear_stage(settings, ratio, stage)
-        for ratio, stage in zip(BACKBONES, backbones, strict=True)
+    return [
+        *backbones,
+        *(
+            _linear_stage(settings, ratio, stage)
+            for ratio, stage in zip(BACKBONES, backbones, strict=True)
+        ),
+        *(_supervised_stage(settings, r) for r in SUPERVISED_CONFIGS),
     ]
 
 
@@ -161,7 +171,7 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
 
     def run(report: Report) -> dict:
         runner = train(cfg, folder, report, training / (training + KNN))
-        seconds = ClockHook.read(runner)
+        seconds, steps = ClockHook.read(runner), runner.iter
         metrics, runner = evaluate(
             cfg, folder / 'knn', latest_checkpoint(folder)
         )
@@ -170,6 +180,7 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
             label_ratio=label_ratio,
             knn_top1=round(metrics['knn/top1'], 2),
             epochs=epochs,
+            steps=steps,
             seconds=round(seconds, 1),
         )
 
@@ -179,6 +190,40 @@ def _pretrain_stage(settings: DemoSettings, label_ratio: float) -> Stage:
         training + KNN,
         run,
         config_key(settings, cfg),
+        outputs=(target,),
+    )
+
+
+def _supervised_stage(settings: DemoSettings, label_ratio: float) -> Stage:
+    cfg = supervised_config(settings, label_ratio)
+    # Only the backbone counts for kNN, and the images that vote.
+    knn = pretrain_config(settings, 1.0)
+    folder = settings.stages_dir / supervised_name(label_ratio)
+    target = folder / 'final.pth'
+    epochs = cfg.train_cfg.max_epochs
+    training = SUPERVISED_EPOCH * epochs * _share_of_images(cfg)
+
+    def run(report: Report) -> dict:
+        runner = train(cfg, folder, report, training / (training + 2 * KNN))
+        seconds, steps = ClockHook.read(runner), runner.iter
+        own, runner = evaluate(cfg, folder / 'test', latest_checkpoint(folder))
+        _save_weights(runner, target)
+        metrics, _ = evaluate(knn, folder / 'knn', target)
+        return dict(
+            label_ratio=label_ratio,
+            knn_top1=round(metrics['knn/top1'], 2),
+            linear_top1=round(own['accuracy/top1'], 2),
+            epochs=epochs,
+            steps=steps,
+            seconds=round(seconds, 1),
+        )
+
+    return Stage(
+        folder,
+        f'Cross-entropy: {backbone_title(label_ratio)}',
+        training + 2 * KNN,
+        run,
+        [config_key(settings, cfg), config_key(settings, knn)],
         outputs=(target,),
     )
 

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.pretrained_init import RandomWeightsHook
 
 from .interrupt import SafeInterrupt
 
@@ -38,6 +39,11 @@ def train(
     checkpoint = latest_checkpoint(work_dir)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)
+    else:
+        # A crash before the first checkpoint was recorded leaves it, and
+        # PreflightHook does not start a new run beside it.
+        for path in work_dir.glob('epoch_*.pth'):
+            path.unlink()
     runner = _build(cfg, work_dir)
     with SafeInterrupt() as interrupt:
         runner.register_hook(ClockHook())
@@ -54,8 +60,8 @@ def evaluate(
     Args:
         cfg (Config): Resolved config.
         work_dir (Path): Folder of logs.
-        checkpoint (Path, optional): Weights to load; None for newly
-            initialised ones.
+        checkpoint (Path, optional): Weights to load; None for those from
+            which a training with this seed starts.
 
     Returns:
         tuple[dict[str, float], Runner]: Metrics, and the runner.
@@ -67,7 +73,7 @@ def evaluate(
     cfg.load_from = None if checkpoint is None else str(checkpoint)
     runner = _build(cfg, work_dir)
     if checkpoint is None:
-        runner.model.init_weights()
+        runner.register_hook(RandomWeightsHook())
     with SafeInterrupt() as interrupt:
         runner.register_hook(ProgressHook(interrupt))
         return runner.test(), runner

@@ -32,5 +32,7 @@ bash "$root/tools/install.sh" "${install_options[@]+"${install_options[@]}"}"
 # A demo.py in the current folder is not the demo: where Python knows
 # PYTHONSAFEPATH (3.11) it does not look there.
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+# Waiting threads sleep: see tools/train.py.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 # exec: Ctrl-C then reaches the demo alone, which stops cleanly.
 exec "$root/.venv/bin/python" -m demo "$@"

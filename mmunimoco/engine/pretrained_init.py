@@ -3,6 +3,7 @@
 import logging
 import os.path as osp
 
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model.weight_init import (
     ConstantInit,
@@ -10,6 +11,7 @@ from mmengine.model.weight_init import (
     PretrainedInit,
     update_init_info,
 )
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
@@ -168,6 +170,22 @@ class CheckedPretrainedInit(PretrainedInit):
         ]
         lines.append(f'unused: {", ".join(unused) or "none"}')
         return '\n    '.join(lines)
+
+
+class RandomWeightsHook(Hook):
+    """Initialise a model that is tested without a checkpoint.
+
+    mmengine does so only for training. The weights are those from which a
+    training with the same seed starts.
+    """
+
+    # After before_run of all hooks: with channels-last weights, other random
+    # numbers go into each of them.
+    priority = 'VERY_HIGH'
+
+    def before_test(self, runner: Runner) -> None:
+        """Initialise the weights."""
+        runner._init_model_weights()
 
 
 def _initialize_children(module: nn.Module) -> None:

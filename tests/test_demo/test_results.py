@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def _summary(knn=None, transfer=None, seed=3, quick=False, epochs=3):
         results[name] = dict(
             label_ratio=ratio,
             knn_top1=top1,
-            epochs=epochs,
+            epochs=max(1, epochs),
+            steps=31 * max(1, epochs),
             seconds=99.6,
             ended=200.0 + index,
         )
@@ -64,14 +66,25 @@ def _summary(knn=None, transfer=None, seed=3, quick=False, epochs=3):
         results[f'{name}-segmentation'] = dict(
             mIoU=iou, seconds=0.0, ended=1000.0
         )
+    for name, top1 in (('supervised-10', 80.0), ('supervised-100', 88.0)):
+        results[name] = dict(
+            results['labels-10'],
+            label_ratio=int(name.split('-')[1]) / 100,
+            knn_top1=top1,
+            linear_top1=top1 + 1,
+        )
     curve = dict(
         loss=[[e, 10.0 - e] for e in range(1, epochs + 1)],
         knn_top1=[[e, 70.0 + e] for e in range(1, epochs + 1)],
     )
+    settings = DemoSettings(
+        Path('/runs/a b'),
+        seed=seed,
+        quick=quick,
+        transfer=transfer is not None,
+    )
     return build_summary(
-        DemoSettings(
-            'unused', seed=seed, quick=quick, transfer=transfer is not None
-        ),
+        settings,
         results,
         dict.fromkeys(PRETRAIN_CONFIGS, curve),
         dict(python='3', torch='2'),
@@ -85,7 +98,8 @@ def test_summary():
     for entry in summary['pretrain']:
         assert entry['knn_top1'] == KNN[entry['label_ratio']]
         assert entry['linear_top1'] == KNN[entry['label_ratio']] + 1
-        assert (entry['epochs'], entry['seconds']) == (3, 99.6)
+        assert (entry['epochs'], entry['steps']) == (3, 93)
+        assert entry['seconds'] == 99.6
     assert summary['random_init'] == dict(knn_top1=70.0, linear_top1=71.0)
     assert summary['total_seconds'] == pytest.approx(99.6 + 3 + 2)
     assert 'detection' not in summary and transfer_rows(summary) == []
@@ -114,15 +128,31 @@ def test_six_expectations(knn, transfer, failed):
     met = [index not in failed for index in range(6)]
     assert [result for _, result in expectations(summary)] == met
     words = {True: 'as expected', False: 'NOT AS EXPECTED'}
-    for line, result in zip(finding_lines(summary), met, strict=True):
+    *lines, last = finding_lines(summary)
+    for line, result in zip(lines, met, strict=True):
         assert line.startswith(words[result])
+    # Of the records in docs/benchmarks.
+    assert 'kNN top-1 0.6 to 2.9, Linear top-1 0.2 to 5.7, Box AP 1.4' in last
+
+
+def test_differences_are_those_of_the_numbers_that_are_shown():
+    """79.94 is shown as 79.9 and 74.95 as 75.0."""
+    summary = _summary({None: 70.0, 0.0: 74.96, 1.0: 79.94})
+    (_, rise), (text, met) = expectations(summary)[:2]
+    assert rise and not met
+    assert 'all labels is 4.9 points above' in text
+    summary = _summary({None: 74.96, 0.0: 75.04})
+    text, met = expectations(summary)[0]
+    assert 'is 0.0 points above random' in text and not met
 
 
 def test_tables_and_findings_on_the_terminal(tmp_path):
     summary = _summary(transfer={})
     rows = result_rows(summary)
     assert rows[0] == ('none (random weights)', '70.0 %', '71.0 %', '-', '-')
-    assert rows[3] == ('100 % labels', '82.0 %', '83.0 %', '3', '1 min 40 s')
+    assert rows[3] == ('100 % labels', '82.0 %', '83.0 %', '93', '1 min 40 s')
+    cross_entropy = 'cross-entropy, 100 % labels'
+    assert rows[5] == (cross_entropy, '88.0 %', '89.0 %', '93', '1 min 40 s')
     out = io.StringIO()
     print_results(Console(file=out, width=80), summary, tmp_path)
     text = out.getvalue()
@@ -131,6 +161,10 @@ def test_tables_and_findings_on_the_terminal(tmp_path):
     assert 'all labels is 7.0 points above no labels' in text
     assert 'random weights: +2.0, +3.0, +5.0 points' in text
     assert 'report.html' in text
+    assert (
+        "test.py configs/demo/unimoco_resnet18_fmnist.py '/runs/a b/stages/"
+        in text
+    )
     (line,) = finding_lines(_summary(quick=True))
     assert '--quick' in line
 
@@ -142,7 +176,7 @@ def test_report_has_tables_and_pictures(transfer):
     if transfer is not None:
         names += ['transfer.png', 'predictions.png']
     text = markdown_report(summary)
-    assert '| 10 % labels | 78.0 % | 79.0 % | 3 | 1 min 40 s |' in text
+    assert '| 10 % labels | 78.0 % | 79.0 % | 93 | 1 min 40 s |' in text
     assert re.findall(r'\]\((.*?)\)', text) == names
     assert ('| 10 % labels | 23.0 % |' in text) == (transfer is not None)
     text = html_report(summary, dict.fromkeys(names, b'picture'))

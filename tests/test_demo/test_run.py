@@ -20,7 +20,7 @@ from demo import __main__ as program
 from demo import settings as demo_settings
 from demo.display import Display
 from demo.embedding import embed, extract_features
-from demo.pool import StagePool
+from demo.pool import CONTEXT, StagePool
 from demo.report_stages import OUTPUT_FILES
 from demo.settings import (
     BACKBONES,
@@ -28,6 +28,7 @@ from demo.settings import (
     LINEAR_CONFIG,
     PRETRAIN_CONFIGS,
     SEGMENTATION_CONFIG,
+    SUPERVISED_CONFIGS,
     DemoSettings,
     backbone_file,
     detection_config,
@@ -35,7 +36,9 @@ from demo.settings import (
     pretrain_config,
     segmentation_config,
 )
+from demo.training import latest_checkpoint, train
 from demo.transfer import predictions_file, task_stage_name
+from mmunimoco.engine.work_folder import lock_folder
 from mmunimoco.evaluation.knn import knn_scores
 
 EPOCHS = 3
@@ -85,6 +88,22 @@ test_cfg = dict(bank_dataloader=dict(dataset=dict(indices=200)))
 val_dataloader = dict(dataset=dict(indices=100))
 test_dataloader = dict(dataset=dict(indices=100))
 default_hooks = dict(logger=dict(interval=5))
+"""
+
+
+for ratio, name in SUPERVISED_CONFIGS.items():
+    dataset = 'indices=200'
+    for _ in range(4 if ratio == 0.1 else 3):  # the wrappers around it
+        dataset = f'dataset=dict({dataset})'
+    TINY[name] = f"""
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    head=dict(in_channels=64),
+)
+train_dataloader = dict(batch_size=20, {IN_PROCESS}, {dataset})
+val_dataloader = dict(dataset=dict(indices=100))
+test_dataloader = dict(dataset=dict(indices=100))
+train_cfg = dict(max_epochs=1, val_interval=1)
 """
 
 
@@ -187,21 +206,31 @@ def test_an_interrupted_run_continues_where_it_stopped(interrupted, finished):
 
 def test_a_run_writes_its_results(finished):
     settings, output = finished
-    assert '[13/13] Write the report: done' in output
+    assert '[15/15] Write the report: done' in output
     assert '100 % labels' in output
     for name in OUTPUT_FILES:
         assert (settings.work_dir / name).stat().st_size > 500, name
     summary = _summary(settings)
     for entry in summary['pretrain']:
         assert entry['epochs'] == EPOCHS
+        # 20 labeled images stand for 100: 280 images instead of 200.
+        repeated = entry['label_ratio'] == 0.1
+        assert entry['steps'] == EPOCHS * (14 if repeated else 10)
+        assert Path(entry['checkpoint']).is_file()
         epochs = list(range(1, EPOCHS + 1))
         knn = entry['curves'].pop('knn_top1')
         # Before training, and after each epoch.
         assert [epoch for epoch, _ in knn] == [0, *epochs]
         for curve in entry['curves'].values():
             assert [epoch for epoch, _ in curve] == epochs
+        # Random weights are those from which pre-training starts.
+        assert knn[0][1] == summary['random_init']['knn_top1']
         # The reported score is that of the last epoch.
         assert knn[-1][1] == entry['knn_top1']
+    for entry in summary['supervised']:
+        # As many steps with 20 images, ten times an epoch, as with 200.
+        assert (entry['epochs'], entry['steps']) == (1, 10)
+        assert min(entry['knn_top1'], entry['linear_top1']) > 10
     assert summary['versions']['torch'] == torch.__version__
 
 
@@ -270,6 +299,14 @@ def test_a_changed_config_repeats_what_depends_on_it(copied, tmp_path):
     assert {stage.state for stage in other} == {'changed'}
 
 
+def test_training_starts_over_if_no_checkpoint_was_recorded(tiny, tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'not in last_checkpoint')
+    cfg = pretrain_config(tiny, 0.0)
+    cfg.train_cfg.max_epochs = 1
+    train(cfg, tmp_path, lambda *progress: None)
+    assert latest_checkpoint(tmp_path) == tmp_path / 'epoch_1.pth'
+
+
 def test_fresh_removes_results_and_nothing_else(copied, monkeypatch):
     (copied.work_dir / 'my notes').touch()
     (copied.work_dir / 'transfer.png').touch()
@@ -279,7 +316,23 @@ def test_fresh_removes_results_and_nothing_else(copied, monkeypatch):
 
     monkeypatch.setattr(program, 'plan_stages', stop)
     assert _run(copied, fresh=True)[0] == program.INTERRUPTED
-    assert [path.name for path in copied.work_dir.iterdir()] == ['my notes']
+    kept = {path.name for path in copied.work_dir.iterdir()}
+    assert kept == {'my notes', 'run.lock'}
+
+
+def test_a_second_demo_in_the_folder_is_refused(copied):
+    lock = lock_folder(copied.work_dir)
+
+    def second():
+        status, output = _run(copied, fresh=True)
+        os._exit(10 * status + ('another --work-dir' in output))
+
+    process = CONTEXT.Process(target=second)
+    process.start()
+    process.join()
+    lock.close()
+    assert process.exitcode == 11
+    assert (copied.work_dir / 'report.html').is_file()
 
 
 def test_transfer_continues_a_finished_run(finished):
@@ -289,7 +342,7 @@ def test_transfer_continues_a_finished_run(finished):
             pytest.skip(f'needs {name}')
     settings = replace(finished[0], transfer=True)
     plan = {stage.name: stage for stage in program.plan_stages(settings)}
-    assert len(plan) == 22
+    assert len(plan) == 24
     unfinished = [s.name for s in plan.values() if s.state != 'finished']
     assert len(unfinished) == 10 and plan['report'].state == 'changed'
     ratios = dict(detection=0.1, segmentation=None)

@@ -1,5 +1,6 @@
 """Contents of a wheel, a source archive and an editable install."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of the repository: a build leaves files in its sources."""
-    target = tmp_path / 'checkout'
+    target = tmp_path / 'mmunimoco'  # as `git clone` names it
     ignore = shutil.ignore_patterns('__pycache__', '.mim', '*.egg-info')
     for name in FOLDERS:
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
@@ -101,6 +102,21 @@ def test_editable_install_links_the_checkout(checkout, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         text = b''.join(map(archive.read, archive.namelist())).decode()
     assert str(checkout) in text
+    # The folder beside which a clone stands is no empty package mmunimoco.
+    installed = tmp_path / 'installed'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    code = (
+        f'import importlib.util, site; site.addsitedir({str(installed)!r}); '
+        'print(importlib.util.find_spec("mmunimoco").origin)'
+    )
+    # -S: without what is installed here.
+    command = [sys.executable, '-S', '-c', code]
+    environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    found = subprocess.check_output(
+        command, cwd=tmp_path, env=environment, text=True
+    )
+    assert found.strip() == str(checkout / 'mmunimoco/__init__.py')
     # Links still work when the checkout has been moved.
     checkout = checkout.rename(tmp_path / 'moved')
     mim = checkout / 'mmunimoco/.mim'

@@ -14,6 +14,7 @@ import pytest
 import torch
 from image_folders import FEATURES, NARROW_RESNET, write_image_folder
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,7 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.03, momentum=0.9))
 train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=1)
 default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, save_best='knn/top1'))
+custom_hooks = [dict(type='StepOptionsHook', channels_last=True)]
 env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
                dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)
@@ -161,6 +163,31 @@ def test_test_repeats_the_last_validation(config, trained, tools):
     assert knn(json.loads(out.read_text())) == pytest.approx(logged[-1])
 
 
+def test_none_is_the_model_before_its_training(config, monkeypatch):
+    states = []
+    initialise = Runner._init_model_weights
+
+    def record(runner):
+        initialise(runner)
+        state = runner.model.state_dict()
+        states.append({key: value.clone() for key, value in state.items()})
+
+    monkeypatch.setattr(Runner, '_init_model_weights', record)
+    folder = config.parent
+    call(
+        *(TOOLS / 'train.py', config, '--no-validate'),
+        *('--work-dir', folder / 'one_epoch'),
+        *('--cfg-options', 'train_cfg.max_epochs=1'),
+    )
+    call(
+        *(TOOLS / 'test.py', config, 'none'),
+        *('--work-dir', folder / 'untrained'),
+    )
+    trained, tested = states
+    for key, value in trained.items():
+        assert torch.equal(value, tested[key]), key
+
+
 def test_test_writes_predictions(config, trained):
     out = config.parent / 'predictions.pkl'
     call(
@@ -172,6 +199,17 @@ def test_test_writes_predictions(config, trained):
     predictions = mmengine.load(out)
     assert len(predictions) == 15
     assert predictions[0]['pred_score'].shape == (3,)
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_waiting_threads_sleep(tool):
+    """As OpenMP, which torch has loaded by then, says itself."""
+    output = run(
+        *(sys.executable, TOOLS / tool, '--help'),
+        PYTHONPATH=str(ROOT),
+        OMP_DISPLAY_ENV='TRUE',
+    )
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in output
 
 
 def test_out_item_needs_out(config):

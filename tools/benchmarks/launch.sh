@@ -90,6 +90,8 @@ fi
 if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     [ "$GPUS" -eq 1 ] && [ "${NNODES:-1}" -eq 1 ] ||
         fail 1 "no CUDA device found; on a CPU use 1 process"
+    # Waiting threads sleep: see tools/train.py.
+    export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
     exec python "${COMMAND[@]}" --launcher none
 fi
 exec python -m torch.distributed.run \
