@@ -101,9 +101,9 @@ def test_schedule_of_another_length(schedule, found):
         train_dataloader=dict(batch_size=50),
         param_scheduler=schedule,
     )
-    advices = list(check_schedule(cfg, Sizes(1000, processes=2)))
-    assert len(advices) == (found is not None)
-    for advice in advices:
+    advice = list(check_schedule(cfg, Sizes(1000, processes=2)))
+    assert len(advice) == (found is not None)
+    for advice in advice:
         assert re.search(found, advice.text)
 
 
