@@ -42,7 +42,6 @@ from .data_checks import (
     check_labels,
     warn_of_folders,
 )
-from .extend_schedule import ExtendScheduleHook
 from .iteration_schedule import SCALED, as_text, scaled_options
 from .knn_loop import KNNLoopMixin, KNNTestLoop, KNNValLoop
 from .mask_checks import (
@@ -52,7 +51,7 @@ from .mask_checks import (
 )
 from .pretrained_init import NO_CHECKPOINT
 from .process_state import on_main_process
-from .resume_changes import LENGTHS, changed_fields, describe, without_effect
+from .resume_changes import check_resumed_config
 from .work_folder import lock_folder, refuse_checkpoints
 
 _TRAIN = 'train_dataloader.dataset'
@@ -321,59 +320,6 @@ def fit_topk_to_head(runner: Runner, stage: str) -> None:
     head = getattr(getattr(model, 'module', model), 'head', None)
     num_classes = getattr(head, 'num_classes', None)
     fit_topk(loop.evaluator.metrics, num_classes, f'{stage}_evaluator')
-
-
-def check_resumed_config(runner: Runner, meta: Mapping) -> None:
-    """Compare the config of a resumed run with that of its checkpoint.
-
-    Args:
-        runner (Runner): The runner, before it has resumed.
-        meta (Mapping): ``meta`` of the checkpoint.
-
-    Raises:
-        ValueError: If a change would have no effect, or leave the learning
-            rate at the end of its schedule.
-    """
-    if not isinstance(meta.get('cfg'), str):
-        return  # not written by mmengine; others report that
-    changes = changed_fields(meta['cfg'], runner.cfg.pretty_text)
-    extends = any(isinstance(x, ExtendScheduleHook) for x in runner.hooks)
-    useless = without_effect(changes)
-    if extends:
-        useless = [x for x in useless if not x.startswith('param_scheduler')]
-    if useless:
-        raise ValueError(
-            'the config has changed since the checkpoint to resume from, but '
-            'optimizer and schedule are restored from there, so this would '
-            f'have no effect:{describe({x: changes[x] for x in useless})}\n'
-            'Resume with the old values, or start a new run from the weights '
-            '(load_from without --resume, another --work-dir). To train '
-            'longer, leave the config as it was and give --extend-to.'
-        )
-    for field in LENGTHS:
-        old, new = changes.get(field, (0, 0))
-        longer = isinstance(old, int) and isinstance(new, int) and new > old
-        if longer and not extends:
-            raise ValueError(
-                f'{field} is {new}, but the run to resume was meant for {old},'
-                ' and its schedule ends there. To train longer, leave the '
-                f'config as it was and give --resume --extend-to {new}, which '
-                'stretches the schedule.'
-            )
-    if changes:
-        runner.logger.warning(
-            'The config has changed since the checkpoint; from here on:'
-            + describe(changes)
-        )
-    loop, done = runner.train_loop, meta.get('iter', 0)
-    if done >= loop.max_iters:
-        total = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
-        length = f'{total} epochs' if total else f'{loop.max_iters} iterations'
-        runner.logger.warning(
-            f'This run is finished: the checkpoint is at the end of its '
-            f'{length}, nothing is trained. To train longer: --resume '
-            '--extend-to N.'
-        )
 
 
 def _init_checkpoints(model: nn.Module) -> list[str]:

@@ -3,7 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.runner import Runner
+
 from mmunimoco.utils.config_text import config_literal
+
+from .extend_schedule import ExtendScheduleHook
 
 # Where a change may alter what is learned.
 _FIELDS = (
@@ -23,8 +27,61 @@ _RESTORED = (
     'optim_wrapper.paramwise_cfg',
     'param_scheduler',
 )
-LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
-ABSENT = 'not set'
+_LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
+_ABSENT = 'not set'
+
+
+def check_resumed_config(runner: Runner, meta: Mapping) -> None:
+    """Compare the config of a resumed run with that of its checkpoint.
+
+    Args:
+        runner (Runner): The runner, before it has resumed.
+        meta (Mapping): ``meta`` of the checkpoint.
+
+    Raises:
+        ValueError: If a change would have no effect, or leave the learning
+            rate at the end of its schedule.
+    """
+    if not isinstance(meta.get('cfg'), str):
+        return  # not written by mmengine; others report that
+    changes = changed_fields(meta['cfg'], runner.cfg.pretty_text)
+    extends = any(isinstance(x, ExtendScheduleHook) for x in runner.hooks)
+    useless = without_effect(changes)
+    if extends:
+        useless = [x for x in useless if not x.startswith('param_scheduler')]
+    if useless:
+        raise ValueError(
+            'the config has changed since the checkpoint to resume from, but '
+            'optimizer and schedule are restored from there, so this would '
+            f'have no effect:{_describe({x: changes[x] for x in useless})}\n'
+            'Resume with the old values, or start a new run from the weights '
+            '(load_from without --resume, another --work-dir). To train '
+            'longer, leave the config as it was and give --extend-to.'
+        )
+    for field in _LENGTHS:
+        old, new = changes.get(field, (0, 0))
+        longer = isinstance(old, int) and isinstance(new, int) and new > old
+        if longer and not extends:
+            raise ValueError(
+                f'{field} is {new}, but the run to resume was meant for {old},'
+                ' and its schedule ends there. To train longer, leave the '
+                f'config as it was and give --resume --extend-to {new}, which '
+                'stretches the schedule.'
+            )
+    if changes:
+        runner.logger.warning(
+            'The config has changed since the checkpoint; from here on:'
+            + _describe(changes)
+        )
+    loop, done = runner.train_loop, meta.get('iter', 0)
+    if done >= loop.max_iters:
+        total = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+        length = f'{total} epochs' if total else f'{loop.max_iters} iterations'
+        runner.logger.warning(
+            f'This run is finished: the checkpoint is at the end of its '
+            f'{length}, nothing is trained. To train longer: --resume '
+            '--extend-to N.'
+        )
 
 
 def changed_fields(before: str, now: str) -> dict[str, tuple[Any, Any]]:
@@ -48,7 +105,7 @@ def changed_fields(before: str, now: str) -> dict[str, tuple[Any, Any]]:
             for text in (before, now)
         )
         for name in dict.fromkeys([*old, *new]):
-            pair = old.get(name, ABSENT), new.get(name, ABSENT)
+            pair = old.get(name, _ABSENT), new.get(name, _ABSENT)
             if pair[0] != pair[1]:
                 changes[name] = pair
     return changes
@@ -59,7 +116,7 @@ def without_effect(changes: Mapping[str, Any]) -> list[str]:
     return [name for name in changes if name.startswith(_RESTORED)]
 
 
-def describe(changes: Mapping[str, tuple[Any, Any]]) -> str:
+def _describe(changes: Mapping[str, tuple[Any, Any]]) -> str:
     """One line for each change, such as ``a.b: 1 -> 2``."""
     return ''.join(
         f'\n    {name}: {old!r} -> {new!r}'

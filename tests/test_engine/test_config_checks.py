@@ -101,10 +101,10 @@ def test_schedule_of_another_length(schedule, found):
         train_dataloader=dict(batch_size=50),
         param_scheduler=schedule,
     )
-    advice = list(check_schedule(cfg, Sizes(1000, processes=2)))
-    assert len(advice) == (found is not None)
-    for advice in advice:
-        assert re.search(found, advice.text)
+    notes = list(check_schedule(cfg, Sizes(1000, processes=2)))
+    assert len(notes) == (found is not None)
+    for note in notes:
+        assert re.search(found, note.text)
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)

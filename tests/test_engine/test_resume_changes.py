@@ -7,9 +7,12 @@ import pytest
 from exact_runs import TRAIN, newest_log, run, write_config
 from mmengine.config import Config
 
-from mmunimoco.engine.checks import check_resumed_config
 from mmunimoco.engine.extend_schedule import extend_config
-from mmunimoco.engine.resume_changes import changed_fields, without_effect
+from mmunimoco.engine.resume_changes import (
+    changed_fields,
+    check_resumed_config,
+    without_effect,
+)
 
 
 @pytest.fixture(scope='module')
