@@ -16,7 +16,7 @@ from mmunimoco.models.split_batch_norm import SplitBatchNorm
 from mmunimoco.models.unimoco import UniMoCo
 
 from .iteration_schedule import schedulers
-from .memory_checks import Advice, Sizes, check_memory, knn_memory
+from .memory_checks import Advice, Sizes, check_memory, knn_memory, part
 
 # Kinds of advice.
 ADVICE = ('queue', 'learning rate', 'batch norm', 'memory', 'schedule')
@@ -47,7 +47,7 @@ def advise(cfg: Mapping, model: nn.Module, sizes: Sizes) -> list[Advice]:
 
 def check_queue(cfg: Mapping, images: int) -> Advice | None:
     """Older keys of an image are negatives of the image itself."""
-    head = (cfg.get('model') or {}).get('head') or {}
+    head = part(cfg, 'model', 'head')
     length = head.get('queue_len')
     if not length or length < images or head.get('exclude_own_keys'):
         return None
@@ -66,14 +66,14 @@ def check_batch(cfg: Mapping, processes: int) -> Advice | None:
 
     Schedules that count iterations are compared by ``PreflightHook``.
     """
-    scale = cfg.get('auto_scale_lr') or {}
+    scale = part(cfg, 'auto_scale_lr')
     base, total = scale.get('base_batch_size'), images_per_step(cfg, processes)
-    counts_epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    counts_epochs = part(cfg, 'train_cfg').get('max_epochs')
     if not base or not total or scale.get('enable') or not counts_epochs:
         return None
     if base / 2 < total < base * 2:
         return None
-    lr = (cfg.get('optim_wrapper') or {}).get('optimizer', {}).get('lr')
+    lr = part(cfg, 'optim_wrapper', 'optimizer').get('lr')
     return Advice(
         'learning rate',
         f'an optimizer step sees {total} images ({processes} process(es)), '
@@ -86,13 +86,13 @@ def check_batch(cfg: Mapping, processes: int) -> Advice | None:
 
 def images_per_step(cfg: Mapping, processes: int) -> int:
     """Images of an optimizer step, 0 if a batch sampler decides."""
-    loader = cfg.get('train_dataloader') or {}
+    loader = part(cfg, 'train_dataloader')
     return processes * (loader.get('batch_size') or 0) * accumulation(cfg)
 
 
 def accumulation(cfg: Mapping) -> int:
     """Batches whose gradients are added up for an optimizer step."""
-    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
+    return part(cfg, 'optim_wrapper').get('accumulative_counts') or 1
 
 
 def check_accumulation(cfg: Mapping, scaled_by: Mapping) -> Advice | None:
@@ -102,7 +102,7 @@ def check_accumulation(cfg: Mapping, scaled_by: Mapping) -> Advice | None:
         cfg (Mapping): The config.
         scaled_by (Mapping): ``auto_scale_lr`` of the runner.
     """
-    counts, scale = accumulation(cfg), cfg.get('auto_scale_lr') or {}
+    counts, scale = accumulation(cfg), part(cfg, 'auto_scale_lr')
     base = scale.get('base_batch_size')
     if counts == 1 or not scale.get('enable'):
         return None
@@ -131,7 +131,7 @@ def check_batch_norm(
     )
     if not plain or getattr(backbone, 'norm_eval', False):
         return None
-    batch_size = (cfg.get('train_dataloader') or {}).get('batch_size') or 64
+    batch_size = part(cfg, 'train_dataloader').get('batch_size') or 64
     splits = max(2, min(8, batch_size // 8))
     norm = 'model.backbone.norm_cfg'
     return Advice(
@@ -146,10 +146,13 @@ def check_batch_norm(
 
 def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
     """Schedules that end before the run, or milestones that it never meets."""
-    hooks = str([x.get('type') for x in cfg.get('custom_hooks') or []])
-    if 'ExtendScheduleHook' in hooks:  # stretches the schedule
+    if 'ExtendScheduleHook' in str(cfg.get('custom_hooks')):  # stretches it
         return
-    found = schedulers(cfg)
+    found = {
+        field: scheduler
+        for field, scheduler in schedulers(cfg).items()
+        if isinstance(scheduler, Mapping) and 'type' in scheduler
+    }
     for field, scheduler in found.items():
         length = _length(cfg, sizes, scheduler)
         if length is None:
@@ -180,14 +183,12 @@ def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
 
 def _length(cfg: Mapping, sizes: Sizes, scheduler: Mapping) -> int | None:
     """Length of the run in the unit of a scheduler; None if unknown."""
-    loop = cfg.get('train_cfg') or {}
+    loop = part(cfg, 'train_cfg')
     epochs, iterations = loop.get('max_epochs'), loop.get('max_iters')
-    if 'type' not in scheduler:
-        return None
     if scheduler.get('by_epoch', True):
         return epochs
     batch_size = sizes.processes * (
-        (cfg.get('train_dataloader') or {}).get('batch_size') or 0
+        part(cfg, 'train_dataloader').get('batch_size') or 0
     )
     if epochs and batch_size:
         return epochs * max(1, sizes.images // batch_size)

@@ -31,11 +31,19 @@ class Sizes:
     queries: int = 0
 
 
+def part(cfg: Mapping, *names: str) -> Mapping:
+    """A dictionary in a config; an empty one if it is absent or a list."""
+    for name in names:
+        cfg = cfg.get(name)
+        if not isinstance(cfg, Mapping):
+            return {}
+    return cfg
+
+
 def knn_memory(cfg: Mapping, sizes: Sizes) -> dict[str, float]:
     """Bytes that kNN validation keeps, by what they are for."""
-    val_cfg = cfg.get('val_cfg') or {}
-    neck = (cfg.get('model') or {}).get('neck') or {}
-    dim = neck.get('in_channels')
+    val_cfg = part(cfg, 'val_cfg')
+    dim = part(cfg, 'model', 'neck').get('in_channels')
     if not sizes.bank or not isinstance(dim, int):
         return {}
     width = 2 if val_cfg.get('bank_dtype') == 'float16' else 4

@@ -13,6 +13,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mmunimoco.engine.config_checks import (
+    advise,
     check_batch,
     check_batch_norm,
     check_queue,
@@ -60,6 +61,20 @@ def test_top_k_of_a_config():
     assert check_topk(cfg, 5) == check_topk(cfg, 0) == check_topk({}, 2) == []
 
 
+def test_configs_of_other_packages_have_other_parts():
+    cfg = dict(
+        model=dict(neck=[dict(type='FPN'), dict(type='BFP')], head=[dict()]),
+        train_dataloader=dict(batch_sampler=dict(type='X')),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=None),
+        train_cfg=dict(max_epochs=1),
+        auto_scale_lr=dict(base_batch_size=16),
+        param_scheduler=dict(generator=[dict(type='ConstantLR')]),
+        custom_hooks=None,
+        val_cfg=None,
+    )
+    assert advise(cfg, nn.Linear(1, 1), Sizes(10, 1, 5, 5)) == []
+
+
 def test_queue_as_long_as_the_dataset():
     def check(**head):
         return check_queue(dict(model=dict(head=head)), 200)
@@ -101,10 +116,10 @@ def test_schedule_of_another_length(schedule, found):
         train_dataloader=dict(batch_size=50),
         param_scheduler=schedule,
     )
-    notes = list(check_schedule(cfg, Sizes(1000, processes=2)))
-    assert len(notes) == (found is not None)
-    for note in notes:
-        assert re.search(found, note.text)
+    found_advice = list(check_schedule(cfg, Sizes(1000, processes=2)))
+    assert len(found_advice) == (found is not None)
+    for advice in found_advice:
+        assert re.search(found, advice.text)
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)

@@ -62,5 +62,5 @@ test_dataloader = val_dataloader
 
 val_cfg = dict()
 test_cfg = dict()
-val_evaluator = dict(type='Accuracy', topk=(1, 5))
+val_evaluator = dict(type='Accuracy', topk=(1,))
 test_evaluator = val_evaluator

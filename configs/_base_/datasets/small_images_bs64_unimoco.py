@@ -78,6 +78,5 @@ val_cfg = dict(
     temperature=0.07,  # a neighbour's vote weighs exp(cosine / temperature)
 )
 test_cfg = dict(val_cfg, type='KNNTestLoop')
-# Top-5 is left out where there are fewer classes.
-val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')
+val_evaluator = dict(type='Accuracy', topk=(1,), prefix='knn')
 test_evaluator = val_evaluator
