@@ -131,13 +131,18 @@ def _is_python(path: str | None) -> bool:
     return path is not None and path.endswith('.py') and Path(path).is_file()
 
 
+def _is_of_mmpretrain(cfg: Config) -> bool:
+    return cfg.get('default_scope', 'mmpretrain') == 'mmpretrain'
+
+
 def _check_file(cfg: Config) -> None:
     """Refuse variables of the file that were meant to be a field.
 
     That is one with the name of a field further down that has another value,
-    in a file that inherits another and does not read the variable.
+    in a file that inherits another and does not read the variable. Some
+    configs that mmdet and mmseg ship have such variables.
     """
-    if not _is_python(cfg.filename):
+    if not _is_python(cfg.filename) or not _is_of_mmpretrain(cfg):
         return
     try:
         tree = ast.parse(Path(cfg.filename).read_text(encoding='utf-8'))
@@ -178,7 +183,7 @@ def check_arguments(cfg: Config) -> None:
     Raises:
         ValueError: If there is one; names the field and the nearest known.
     """
-    if cfg.get('default_scope', 'mmpretrain') != 'mmpretrain':
+    if not _is_of_mmpretrain(cfg):
         return
     for path, node in _walk('', cfg.to_dict()):
         names = [x for x in path.split('.') if not x.isdigit()]
