@@ -125,7 +125,7 @@ class _LossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict
     ) -> None:
-        self.loss = float(outputs['loss'])
+        self.loss = outputs['loss'].item()
 
 
 @contextmanager
