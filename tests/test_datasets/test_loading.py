@@ -81,6 +81,10 @@ READ = {
     'moving.gif': (animate('GIF'), None),
     'plain.bmp': (encode(PICTURE, 'BMP'), NOISE),
     'wrong_name.jpg': (encode(PICTURE, 'PNG'), NOISE),
+    # A video or a second image after the end, and bytes of an editor.
+    'motion.jpg': (JPEG + b'\0\0\0\x18ftypmp42' + 50 * b'\xff\xd1a', None),
+    'two_images.jpg': (JPEG + JPEG[: len(JPEG) // 2], None),
+    'odd_end.jpg': (JPEG + b'\xff\xd9\0\0\r\n', None),
 }
 
 

@@ -86,7 +86,10 @@ def folders(tmp_path):
             data_root=str(tmp_path),
             data_prefix=dict(img_path='images', seg_map_path='masks'),
             metainfo=dict(classes=classes),
-            pipeline=[dict(load, with_label=False)],
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(load, with_label=False),
+            ],
         )
 
     return build

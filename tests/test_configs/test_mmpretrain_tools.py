@@ -1,0 +1,66 @@
+"""mmpretrain's own tools and API work on runs of this project."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mmpretrain
+import pytest
+import torch
+from exact_runs import TRAIN, run, write_config
+from mmengine.config import Config
+from mmpretrain.apis import FeatureExtractor, get_model
+
+from mmunimoco.evaluation.features import pool
+
+pytestmark = pytest.mark.slow
+
+TOOLS = Path(mmpretrain.__file__).parent / '.mim/tools'
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """Config and work folder of a run of two epochs."""
+    folder = tmp_path_factory.mktemp('run')
+    config = write_config(folder, 0, 'interval=1')
+    assert run(TRAIN, config, '--work-dir', folder / 'work') == 0
+    return config, folder / 'work'
+
+
+def call(tool, *arguments):
+    command = [sys.executable, TOOLS / tool, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_complexity_logs_and_embedding(finished, tmp_path):
+    config, work_dir = finished
+    assert 'Flops' in call('analysis_tools/get_flops.py', config)
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    figure = tmp_path / 'loss.png'
+    call(
+        'analysis_tools/analyze_logs.py',
+        *('plot_curve', log, '--keys', 'loss', '--out', figure),
+    )
+    assert figure.stat().st_size > 1000
+    call(
+        'visualization/vis_tsne.py',
+        *(config, '--checkpoint', work_dir / 'epoch_2.pth'),
+        *('--work-dir', tmp_path),
+        *('--perplexity', 5, '--n-iter', 250, '--max-num-samples', 5),
+    )
+    assert list(tmp_path.rglob('*.png')) != [figure]
+
+
+def test_feature_extractor_gives_the_features_of_knn(finished):
+    config, work_dir = finished
+    cfg = Config.fromfile(config)
+    model = get_model(cfg, str(work_dir / 'epoch_2.pth'), device='cpu')
+    image = torch.randint(256, (28, 28, 3), dtype=torch.uint8).numpy()
+    extract = FeatureExtractor(model, device='cpu')
+    (features,) = extract(image)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        expected = pool(model.backbone((batch - 73) / 90))[0]
+    torch.testing.assert_close(pool(features[-1][None])[0], expected)
