@@ -406,8 +406,8 @@ def _import_fused_pass() -> ModuleType:
         from . import fused_pass
     except ImportError as error:
         raise ValueError(
-            'UniMoCoHead.fused=True needs Triton, which torch for CPUs does '
-            f'not install ({error}); set model.head.fused=False'
+            'UniMoCoHead.fused=True needs Triton 3, which torch from 2.4 on '
+            f'installs for GPUs ({error}); set model.head.fused=False'
         ) from error
     return fused_pass
 

@@ -59,7 +59,7 @@ def head_step(head, query, key, labels, indices=None):
 def test_six_steps_equal_the_slow_head(name, fused, device):
     """With a wrap-around, and with sample indices that come back."""
     if fused:
-        pytest.importorskip('triton')
+        pytest.importorskip('triton', minversion='3.0')
     head = build_head(fused=fused, **OPTIONS[name])
     slow = SlowHead(deepcopy(head).double(), ref.unicon)
     exact = deepcopy(head).double()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-triton = pytest.importorskip('triton')
+triton = pytest.importorskip('triton', minversion='3.0')
 
 TESTS = Path(__file__).parents[1]
 KINDS = dict(
