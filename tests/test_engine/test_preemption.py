@@ -2,12 +2,15 @@
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
+from noise_runs import noise_runner
 
 from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
+from mmunimoco.utils.safe_load import read_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +68,16 @@ def test_without_the_checkpoint_hook_nothing_is_handled(log):
     hook.before_val(None)
     hook.after_train_iter(None)
     assert 'nothing is saved on SIGTERM' in log.text
+
+
+def test_runners_in_threads_train_side_by_side(tmp_path):
+    """Signals are for the main thread; these runs just do not listen."""
+    hooks = [dict(type='PreemptionHook'), dict(type='PreflightHook')]
+
+    def train(name):
+        noise_runner(tmp_path / name, hooks=hooks).train()
+        return read_checkpoint(str(tmp_path / name / 'epoch_1.pth'))
+
+    with ThreadPoolExecutor(2) as pool:
+        states = [x['state_dict'] for x in pool.map(train, 'ab')]
+    assert all(int(state['head.queue_ptr']) == 48 % 32 for state in states)
