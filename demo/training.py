@@ -47,7 +47,7 @@ def train(
     runner = _build(cfg, work_dir)
     with SafeInterrupt() as interrupt:
         runner.register_hook(ClockHook())
-        runner.register_hook(ProgressHook(interrupt, report, share))
+        runner.register_hook(StageHook(interrupt, report, share))
         runner.train()
     return runner
 
@@ -75,7 +75,7 @@ def evaluate(
     if checkpoint is None:
         runner.register_hook(RandomWeightsHook())
     with SafeInterrupt() as interrupt:
-        runner.register_hook(ProgressHook(interrupt))
+        runner.register_hook(StageHook(interrupt))
         return runner.test(), runner
 
 
@@ -149,7 +149,7 @@ class ClockHook(Hook):
         return runner.message_hub.runtime_info.get(cls.KEY, 0.0)
 
 
-class ProgressHook(Hook):
+class StageHook(Hook):
     """Report progress, and stop between two steps after a signal.
 
     Args:

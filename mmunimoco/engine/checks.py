@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
 from torch import nn
 
+from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.pipelines import check_loaders
 from mmunimoco.utils.checkpoint import (
     bare_model,
@@ -38,7 +39,6 @@ from .config_checks import (
 from .config_fields import check_merged_fields
 from .data_checks import (
     check_class_names,
-    check_classes_agree,
     check_labels,
     warn_of_folders,
 )

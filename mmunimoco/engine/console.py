@@ -7,7 +7,7 @@ import time
 from typing import Any, TextIO
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -20,8 +20,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-
-from .runtime_info import is_logged
 
 # Hundreds of lines before the first step; the log file has them.
 _LONG = ('System environment:', 'Config:\n', 'Hooks will be executed')
@@ -81,7 +79,8 @@ class ProgressHook(Hook):
         self._bar: Progress | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Show the bar."""
+        """Start counting the time, and show the bar."""
+        self._last = time.monotonic()
         if not is_main_process() or not sys.stdout.isatty():
             return
         self._bar = Progress(
@@ -104,10 +103,6 @@ class ProgressHook(Hook):
             _print_to(runner.logger, sys.stdout)
             self._bar = None
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Start counting the time."""
-        self._last = time.monotonic()
-
     def after_train_iter(
         self,
         runner: Runner,
@@ -123,7 +118,7 @@ class ProgressHook(Hook):
                 description=_describe(runner),
             )
         now = time.monotonic()
-        if is_logged(self, runner, batch_idx):
+        if self._is_printed(runner, batch_idx):
             self._last = now
         elif now - self._last >= self.seconds:
             self._last = now
@@ -131,6 +126,19 @@ class ProgressHook(Hook):
                 runner, batch_idx, 'train'
             )
             runner.logger.info(text)
+
+    def _is_printed(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether a ``LoggerHook`` prints this step."""
+        loader = runner.train_dataloader
+        return any(
+            self.every_n_inner_iters(batch_idx, hook.interval)
+            or (
+                self.end_of_epoch(loader, batch_idx)
+                and (not hook.ignore_last or len(loader) <= hook.interval)
+            )
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        )
 
 
 def _describe(runner: Runner) -> str:

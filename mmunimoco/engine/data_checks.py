@@ -11,15 +11,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmunimoco.datasets.annotations import children_of, leaves_of
-from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.folder_report import describe_folder
-
-__all__ = [
-    'check_class_names',
-    'check_classes_agree',
-    'check_labels',
-    'warn_of_folders',
-]
 
 
 def check_labels(model: nn.Module, dataset: Any) -> None:

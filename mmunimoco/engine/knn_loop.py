@@ -7,7 +7,6 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, TestLoop, ValLoop
-from mmpretrain.evaluation import Accuracy
 from mmpretrain.registry import LOOPS
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -30,6 +29,7 @@ from mmunimoco.evaluation.features import (
     not_finite_text,
 )
 from mmunimoco.evaluation.knn import check_k, knn_neighbours, vote
+from mmunimoco.evaluation.knn_metrics import process_scores
 from mmunimoco.utils.config_errors import named_field
 
 from .config_checks import fit_topk
@@ -284,7 +284,7 @@ class KNNLoopMixin:
                     num_classes,
                     self.temperature,
                 )
-                _process(self.evaluator, samples[window], scores.cpu())
+                process_scores(self.evaluator, samples[window], scores.cpu())
             results = self.evaluator.evaluate(len(self.dataloader.dataset))
             suffix = '' if k == self.k[0] else f'_k{k}'
             results = {name + suffix: v for name, v in results.items()}
@@ -333,47 +333,6 @@ def _check_hooks(runner: Runner) -> None:
                 'evaluate_on_origin=False, and test the original weights '
                 'afterwards, or evaluate_on_ema=False'
             )
-
-
-def _process(
-    evaluator: Evaluator, samples: list[DataSample], scores: Tensor
-) -> None:
-    """Hand queries and their (n, C) scores to the metrics."""
-    others = []
-    for metric in evaluator.metrics:
-        if type(metric) is Accuracy:
-            metric.process(None, _best_only(samples, scores, max(metric.topk)))
-        else:
-            others.append(metric)
-    if not others:
-        return
-    for sample, score in zip(samples, scores, strict=True):
-        # A view would pickle the scores of all when the samples of all
-        # processes are collected.
-        sample.set_pred_score(score.clone()).set_pred_label(score.argmax())
-    predicted = [sample.to_dict() for sample in samples]
-    for metric in others:
-        metric.process(None, predicted)
-    for sample in samples:
-        sample.pop('pred_score')  # what a metric needs of it, it has kept
-
-
-def _best_only(
-    samples: list[DataSample], scores: Tensor, topk: int
-) -> list[dict]:
-    """Samples among whose classes are only the best ones, by rank.
-
-    mmpretrain's ``Accuracy`` keeps the scores of all samples and looks only
-    for the rank of the label, which is the same among the best classes.
-    """
-    best, classes = scores.topk(min(topk, scores.shape[1]), dim=1)
-    hits = classes == labels_of(samples)[:, None]
-    # Beyond the best there is one rank, which no prediction has.
-    ranks = torch.where(hits.any(1), hits.int().argmax(1), best.shape[1])
-    return [
-        dict(pred_score=score.clone(), gt_label=rank)
-        for score, rank in zip(best, ranks[:, None], strict=True)
-    ]
 
 
 def _build_bank(runner: Runner, dataloader: DataLoader | dict) -> DataLoader:

@@ -1,15 +1,17 @@
 """What a run prints."""
 
 import io
+import itertools
 import re
 import subprocess
 import sys
 
 import pytest
 from exact_runs import TRAIN, write_config
+from mmengine.hooks import LoggerHook
 from noise_runs import noise_runner
 
-from mmunimoco.engine import ProgressHook
+from mmunimoco.engine import ProgressHook, console
 
 
 class Terminal(io.StringIO):
@@ -26,6 +28,24 @@ def test_a_line_if_nothing_was_logged_for_a_while(tmp_path, log_of):
 
     assert lines('a', 1000) == ['4', '8', '12']
     assert lines('b', 1e-9) == [str(i) for i in range(1, 13)]
+
+
+def test_no_step_that_nothing_prints_restarts_the_clock(
+    tmp_path, log_of, monkeypatch
+):
+    """Ten seconds a step; LoggerHook prints the tenth of 12 steps alone."""
+    clock = itertools.count(step=10)
+    monkeypatch.setattr(console.time, 'monotonic', lambda: next(clock))
+    hooks = [dict(type='ProgressHook', seconds=40)]
+    runner = noise_runner(tmp_path, hooks=hooks, log_level='INFO', epochs=3)
+    (logger,) = [x for x in runner.hooks if isinstance(x, LoggerHook)]
+    logger.interval = 10
+    runner.train()
+    pattern = r'Epoch\(train\) *\[(\d)\]\[ *(\d+)/12\]'
+    found = re.findall(pattern, log_of(tmp_path))
+    steps = [12 * (int(epoch) - 1) + int(step) for epoch, step in found]
+    gaps = [b - a for a, b in itertools.pairwise([0, *steps, 36])]
+    assert max(gaps) <= 4
 
 
 def test_a_bar_in_a_terminal(tmp_path, monkeypatch):

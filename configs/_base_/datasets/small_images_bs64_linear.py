@@ -1,5 +1,7 @@
 # Small images of your own for a classifier, trained with random crops and
 # flips; OWN_IMAGES and OWN_IMAGES_SIZE as in small_images_bs64_unimoco.py.
+_base_ = 'small_images_val.py'
+
 __size = int('{{$OWN_IMAGES_SIZE:32}}')
 
 data_preprocessor = dict(
@@ -40,25 +42,6 @@ train_dataloader = dict(
         ),
     ),
 )
-val_dataloader = dict(
-    batch_size=256,
-    num_workers=2,
-    persistent_workers=False,
-    pin_memory=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CustomDataset',
-        data_prefix='{{$OWN_IMAGES:data/mine}}/val',
-        pipeline=[
-            dict(type='CheckedLoadImageFromFile'),
-            dict(type='ResizeEdge', scale=__size, edge='short'),
-            dict(type='CenterCrop', crop_size=__size),
-            dict(type='PackInputs'),
-        ],
-    ),
-)
-test_dataloader = val_dataloader
 
 val_cfg = dict()
 test_cfg = dict()

@@ -4,6 +4,8 @@
 #
 # `export OWN_IMAGES=...` names the folder with train/ and val/, and
 # `export OWN_IMAGES_SIZE=...` the size of the images in pixels.
+_base_ = 'small_images_val.py'
+
 __size = int('{{$OWN_IMAGES_SIZE:32}}')
 
 # Files are read as BGR, gray ones in three channels; all colour operations and
@@ -44,33 +46,14 @@ train_dataloader = dict(
     ),
 )
 
-val_dataloader = dict(
-    batch_size=256,
-    num_workers=2,
-    persistent_workers=False,
-    pin_memory=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CustomDataset',
-        data_prefix='{{$OWN_IMAGES:data/mine}}/val',
-        pipeline=[
-            dict(type='CheckedLoadImageFromFile'),
-            dict(type='ResizeEdge', scale=__size, edge='short'),
-            dict(type='CenterCrop', crop_size=__size),
-            dict(type='PackInputs'),
-        ],
-    ),
-)
-test_dataloader = val_dataloader
 
 val_cfg = dict(
     type='KNNValLoop',
     # The neighbours: every training image, with its label.
     bank_dataloader=dict(
-        val_dataloader,
+        _base_.val_dataloader,
         dataset=dict(
-            val_dataloader['dataset'],
+            _base_.val_dataloader.dataset,
             data_prefix='{{$OWN_IMAGES:data/mine}}/train',
         ),
     ),

@@ -1,0 +1,58 @@
+"""Hand the scores of kNN to metrics, without keeping those of all samples."""
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from .features import labels_of
+
+
+def process_scores(
+    evaluator: Evaluator, samples: list[DataSample], scores: Tensor
+) -> None:
+    """Let the metrics process queries and their scores.
+
+    mmpretrain's ``Accuracy`` gets the scores of the best classes alone.
+
+    Args:
+        evaluator (Evaluator): With the metrics.
+        samples (list[DataSample]): n queries with ``gt_label``.
+        scores (Tensor): Of all classes, shape (n, C), on the CPU.
+    """
+    others = []
+    for metric in evaluator.metrics:
+        if type(metric) is Accuracy:
+            metric.process(None, _best_only(samples, scores, max(metric.topk)))
+        else:
+            others.append(metric)
+    if not others:
+        return
+    for sample, score in zip(samples, scores, strict=True):
+        # A view would pickle the scores of all when the samples of all
+        # processes are collected.
+        sample.set_pred_score(score.clone()).set_pred_label(score.argmax())
+    predicted = [sample.to_dict() for sample in samples]
+    for metric in others:
+        metric.process(None, predicted)
+    for sample in samples:
+        sample.pop('pred_score')  # what a metric needs of it, it has kept
+
+
+def _best_only(
+    samples: list[DataSample], scores: Tensor, topk: int
+) -> list[dict]:
+    """Samples among whose classes are only the best ones, by rank.
+
+    mmpretrain's ``Accuracy`` keeps the scores of all samples and looks only
+    for the rank of the label, which is the same among the best classes.
+    """
+    best, classes = scores.topk(min(topk, scores.shape[1]), dim=1)
+    hits = classes == labels_of(samples)[:, None]
+    # Beyond the best there is one rank, which no prediction has.
+    ranks = torch.where(hits.any(1), hits.int().argmax(1), best.shape[1])
+    return [
+        dict(pred_score=score.clone(), gt_label=rank)
+        for score, rank in zip(best, ranks[:, None], strict=True)
+    ]
