@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmunimoco.engine.work_folder import lock_folder
+from mmunimoco.engine.checks.work_folder import lock_folder
 
 from .display import Display
 from .pool import StageError, StagePool

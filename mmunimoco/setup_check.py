@@ -23,13 +23,13 @@ from mmpretrain.registry import DATASETS
 from mmunimoco.datasets.annotations import find_leaves, read_samples
 from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
-from mmunimoco.engine.config_checks import (
+from mmunimoco.engine.checks.config_fields import check_arguments, check_fields
+from mmunimoco.engine.checks.config_values import (
     advise,
     check_topk,
     images_per_step,
 )
-from mmunimoco.engine.config_fields import check_arguments, check_fields
-from mmunimoco.engine.memory_checks import (
+from mmunimoco.engine.checks.memory import (
     Advice,
     Sizes,
 )

@@ -17,14 +17,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.autograd.graph import saved_tensors_hooks
 
-from mmunimoco.engine.launch import build_runner
-from mmunimoco.engine.memory_checks import (
+from mmunimoco.engine.checks.memory import (
     SavedTensors,
     Sizes,
     available_memory,
     check_memory,
     knn_memory,
 )
+from mmunimoco.engine.launch import build_runner
 from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import read_checkpoint
 

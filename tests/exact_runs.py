@@ -165,7 +165,7 @@ def _kill_at(point: str, passes: int, number: int) -> None:
     The points are functions; the signal comes before they do anything.
     """
     import mmunimoco.utils.atomic as atomic
-    from mmunimoco.engine.exact_loops import ExactLoop
+    from mmunimoco.engine.exact.loops import ExactLoop
     from mmunimoco.engine.knn_loop import KNNValLoop
 
     owner, name = {

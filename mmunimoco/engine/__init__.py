@@ -1,18 +1,17 @@
 """Hooks, loops and the launching of runs, registered with mmpretrain."""
 
 from .broken_images import BrokenImagesHook
-from .checks import PreflightHook
+from .checks.preflight import PreflightHook
 from .collapse import CollapseHook
-from .console import BriefRunner, ProgressHook
-from .exact_checkpoint import ExactCheckpointHook
-from .exact_loops import ExactEpochLoop, ExactIterLoop
-from .extend_schedule import ExtendScheduleHook
+from .exact.checkpoint import ExactCheckpointHook
+from .exact.loops import ExactEpochLoop, ExactIterLoop
+from .exact.queue_resume import QueueResumeHook
 from .knn_loop import KNNTestLoop, KNNValLoop
+from .logs import BriefRunner, DelayedRuntimeInfoHook, ProgressHook
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
 from .pretrained_init import CheckedPretrainedInit
-from .queue_resume import QueueResumeHook
-from .runtime_info import DelayedRuntimeInfoHook
+from .schedules import ExtendScheduleHook
 from .step_options import FusedOptimWrapperConstructor, StepOptionsHook
 
 __all__ = [

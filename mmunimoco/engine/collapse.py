@@ -12,9 +12,9 @@ from torch import Tensor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
+from .exact.process_state import preserved_random_state
 from .knn_loop import KNNValLoop
-from .process_state import preserved_random_state
-from .runtime_info import is_logged
+from .logs import is_logged
 
 _BASELINE = 'knn_before_training'  # in the message hub
 

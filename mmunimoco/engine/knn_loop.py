@@ -29,10 +29,8 @@ from mmunimoco.evaluation.features import (
     not_finite_text,
 )
 from mmunimoco.evaluation.knn import check_k, knn_neighbours, vote
-from mmunimoco.evaluation.knn_metrics import process_scores
+from mmunimoco.evaluation.metrics import fit_topk, process_scores
 from mmunimoco.utils.config_errors import named_field
-
-from .config_checks import fit_topk
 
 _SCORES_AT_ONCE = 2**24  # 64 MB
 

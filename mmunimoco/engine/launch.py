@@ -19,11 +19,11 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from .config_checks import accumulation
-from .config_fields import check_arguments, check_fields
-from .console import BriefRunner
-from .extend_schedule import extend_config
+from .checks.config_fields import check_arguments, check_fields
+from .checks.config_values import accumulation
+from .logs import BriefRunner
 from .pretrained_init import NO_CHECKPOINT
+from .schedules import extend_config
 
 
 def parse_options(tool: str, arguments: Sequence[str]) -> Namespace:

@@ -17,7 +17,7 @@ from mmpretrain.registry import HOOKS
 
 from mmunimoco.models.collectives import new_gloo_group
 
-from .exact_checkpoint import ExactCheckpointHook
+from .exact.checkpoint import ExactCheckpointHook
 
 # EX_TEMPFAIL of sysexits.h: a temporary failure, worth another try.
 REQUEUE = 75

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 from small_configs import dicts_in, skip_init
 
-from mmunimoco.engine.config_fields import check_fields
+from mmunimoco.engine.checks.config_fields import check_fields
 
 ROOT = Path(__file__).parents[2]
 ALL = sorted(ROOT.glob('configs/**/*.py'))

@@ -8,7 +8,7 @@ import pytest
 from image_folders import NARROW_RESNET, write_image_folder
 
 from mmunimoco import setup_check, setup_step
-from mmunimoco.engine import memory_checks
+from mmunimoco.engine.checks import memory
 from mmunimoco.setup_check import verify_setup
 
 ROOT = Path(__file__).parents[2]
@@ -176,9 +176,7 @@ def test_validation(config, monkeypatch):
     assert 'there are 3 classes; only (1,)' in found['top-k'].text
     assert found['memory'].text.startswith('needed: a step 0.0 GB, kNN 0.0 GB')
     activations = 4 * 32 * 32 * 8 * 4  # at least the stem's
-    monkeypatch.setattr(
-        memory_checks, 'available_memory', lambda: float(activations)
-    )
+    monkeypatch.setattr(memory, 'available_memory', lambda: float(activations))
     found = check(config)
     assert problems(found) == ['memory']
     assert 'activations of 4 images' in found['memory'].text

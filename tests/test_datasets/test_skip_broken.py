@@ -16,7 +16,7 @@ from mmunimoco.datasets.skip_broken import (
     broken_files,
     skip_limit,
 )
-from mmunimoco.engine.exact_loader import exact_loader
+from mmunimoco.engine.exact.loader import exact_loader
 from mmunimoco.utils.config_errors import named_field
 
 PUBLISHED = [

@@ -38,7 +38,7 @@ from demo.settings import (
 )
 from demo.training import latest_checkpoint, train
 from demo.transfer import predictions_file, task_stage_name
-from mmunimoco.engine.work_folder import lock_folder
+from mmunimoco.engine.checks.work_folder import lock_folder
 from mmunimoco.evaluation.knn import knn_scores
 
 EPOCHS = 3

@@ -13,7 +13,7 @@ def main(argv: list[str]) -> None:
     config, processes, *arguments = argv
     # Messages printed by imports are not options.
     with redirect_stdout(sys.stderr):
-        from mmunimoco.engine.iteration_schedule import (
+        from mmunimoco.engine.schedules import (
             as_text,
             options_of_command,
         )

@@ -7,8 +7,8 @@ from ddp_helpers import run_ddp
 from mmengine.dataset import DefaultSampler
 from torch.utils.data import DataLoader
 
-from mmunimoco.engine.exact_loops import ExactEpochLoop
-from mmunimoco.engine.position import Layout, Position, translate
+from mmunimoco.engine.exact.loops import ExactEpochLoop
+from mmunimoco.engine.exact.position import Layout, Position, translate
 
 SAVED = Layout(batches=10, batch_size=4, processes=2, samples=80)
 

@@ -1,7 +1,12 @@
-"""Hand the scores of kNN to metrics, without keeping those of all samples."""
+"""Fit metrics to the classes there are, and hand them the scores of kNN."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmpretrain.evaluation import Accuracy
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -56,3 +61,30 @@ def _best_only(
         dict(pred_score=score.clone(), gt_label=rank)
         for score, rank in zip(best, ranks[:, None], strict=True)
     ]
+
+
+def fit_topk(owners: Iterable[Any], num_classes: Any, field: str) -> None:
+    """Leave out top-k accuracies of more classes than there are.
+
+    mmpretrain's ``Accuracy`` stops at the first validation otherwise. Top-1 is
+    always kept.
+
+    Args:
+        owners (Iterable): Metrics, or a head; only those with a sequence
+            ``topk`` count, which is changed in place.
+        num_classes (Any): Number of classes; other than an int is ignored.
+        field (str): Their field in the config.
+    """
+    if not isinstance(num_classes, int):
+        return
+    for owner in owners:
+        topk = getattr(owner, 'topk', None)
+        if not isinstance(topk, tuple | list) or max(topk) <= num_classes:
+            continue
+        owner.topk = tuple(k for k in topk if k <= num_classes) or (1,)
+        print_log(
+            f'{field}: there are {num_classes} classes, so of topk='
+            f'{tuple(topk)} only {owner.topk} is computed.',
+            logger='current',
+            level=logging.WARNING,
+        )

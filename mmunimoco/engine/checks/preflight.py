@@ -13,6 +13,7 @@ from torch import nn
 
 from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.pipelines import check_loaders
+from mmunimoco.evaluation.metrics import fit_topk
 from mmunimoco.utils.checkpoint import (
     bare_model,
     check_complete,
@@ -28,29 +29,28 @@ from mmunimoco.utils.normalization import (
 )
 from mmunimoco.utils.safe_load import read_checkpoint
 
+from ..exact.process_state import on_main_process
+from ..knn_loop import KNNLoopMixin, KNNTestLoop, KNNValLoop
+from ..pretrained_init import NO_CHECKPOINT
+from ..schedules import SCALED, as_text, scaled_options
 from .channel_order import warn_of_channel_order
-from .config_checks import (
-    ADVICE,
-    Sizes,
-    advise,
-    check_accumulation,
-    fit_topk,
-)
-from .config_fields import check_merged_fields
-from .data_checks import (
+from .classes import (
     check_class_names,
     check_labels,
     warn_of_folders,
 )
-from .iteration_schedule import SCALED, as_text, scaled_options
-from .knn_loop import KNNLoopMixin, KNNTestLoop, KNNValLoop
-from .mask_checks import (
+from .config_fields import check_merged_fields
+from .config_values import (
+    ADVICE,
+    Sizes,
+    advise,
+    check_accumulation,
+)
+from .masks import (
     check_mask_values,
     check_masks,
     check_segmentation_heads,
 )
-from .pretrained_init import NO_CHECKPOINT
-from .process_state import on_main_process
 from .resume_changes import check_resumed_config
 from .work_folder import lock_folder, refuse_checkpoints
 

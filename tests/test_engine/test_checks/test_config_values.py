@@ -12,24 +12,24 @@ from mmpretrain.registry import MODELS
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from mmunimoco.engine.config_checks import (
+from mmunimoco.engine.checks.config_values import (
     advise,
     check_batch,
     check_batch_norm,
     check_queue,
     check_schedule,
     check_topk,
-    fit_topk,
 )
-from mmunimoco.engine.memory_checks import (
+from mmunimoco.engine.checks.memory import (
     SavedTensors,
     Sizes,
     available_memory,
     check_memory,
     knn_memory,
 )
+from mmunimoco.evaluation.metrics import fit_topk
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHIPPED = sorted(
     path
     for path in ROOT.glob('configs/**/*.py')

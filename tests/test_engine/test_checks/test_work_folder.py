@@ -6,12 +6,12 @@ import sys
 import pytest
 from noise_runs import noise_runner
 
-from mmunimoco.engine.work_folder import lock_folder
+from mmunimoco.engine.checks.work_folder import lock_folder
 
 HOLD = """
 import sys
 from pathlib import Path
-from mmunimoco.engine.work_folder import lock_folder
+from mmunimoco.engine.checks.work_folder import lock_folder
 lock = lock_folder(Path(sys.argv[1]))
 print('locked', flush=True)
 sys.stdin.read()

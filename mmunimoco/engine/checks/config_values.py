@@ -4,19 +4,17 @@
 it when training starts.
 """
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmunimoco.models.split_batch_norm import SplitBatchNorm
 from mmunimoco.models.unimoco import UniMoCo
 
-from .iteration_schedule import schedulers
-from .memory_checks import Advice, Sizes, check_memory, knn_memory, part
+from ..schedules import schedulers
+from .memory import Advice, Sizes, check_memory, knn_memory, part
 
 # Kinds of advice.
 ADVICE = ('queue', 'learning rate', 'batch norm', 'memory', 'schedule')
@@ -244,30 +242,3 @@ def check_topk(cfg: Mapping, num_classes: int) -> list[Advice]:
                 )
             )
     return found
-
-
-def fit_topk(owners: Iterable[Any], num_classes: Any, field: str) -> None:
-    """Leave out top-k accuracies of more classes than there are.
-
-    mmpretrain's ``Accuracy`` stops at the first validation otherwise. Top-1 is
-    always kept.
-
-    Args:
-        owners (Iterable): Metrics, or a head; only those with a sequence
-            ``topk`` count, which is changed in place.
-        num_classes (Any): Number of classes; other than an int is ignored.
-        field (str): Their field in the config.
-    """
-    if not isinstance(num_classes, int):
-        return
-    for owner in owners:
-        topk = getattr(owner, 'topk', None)
-        if not isinstance(topk, tuple | list) or max(topk) <= num_classes:
-            continue
-        owner.topk = tuple(k for k in topk if k <= num_classes) or (1,)
-        print_log(
-            f'{field}: there are {num_classes} classes, so of topk='
-            f'{tuple(topk)} only {owner.topk} is computed.',
-            logger='current',
-            level=logging.WARNING,
-        )

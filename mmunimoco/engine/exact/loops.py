@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mmunimoco.utils.config_errors import named_field
 
-from .exact_loader import SeededBatches, exact_loader
+from .loader import SeededBatches, exact_loader
 from .position import Layout, Position, check_equal, how_to_keep, translate
 from .process_state import preserved_random_state, restore_random_state
 

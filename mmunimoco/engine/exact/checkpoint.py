@@ -19,8 +19,8 @@ from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import check_content
 
 from .checkpoint_files import ATOMIC, LAST, find_readable
-from .exact_loops import ExactLoop
 from .hook_state import HookStates
+from .loops import ExactLoop
 from .process_state import (
     collect_process_states,
     on_main_process,

@@ -13,7 +13,7 @@ from toy_dataset import toy
 
 from mmunimoco.datasets import MaskFolders
 from mmunimoco.engine import PreflightHook
-from mmunimoco.engine.mask_checks import MASKS_READ
+from mmunimoco.engine.checks.masks import MASKS_READ
 
 
 def train(dataset, model, val_dataset=None):
@@ -134,7 +134,7 @@ def test_few_masks_are_read_and_none_of_benchmarks(folders, monkeypatch, log):
 
     read = []
     monkeypatch.setattr(
-        'mmunimoco.engine.mask_checks._values_of_mask',
+        'mmunimoco.engine.checks.masks._values_of_mask',
         lambda loader, info: read.append(info['seg_map_path']) or {0},
     )
     many = folders(*[[0]] * (MASKS_READ + 5))

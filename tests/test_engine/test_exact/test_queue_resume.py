@@ -8,7 +8,7 @@ from mmengine.model import ExponentialMovingAverage
 from noise_runs import noise_runner
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
 
-from mmunimoco.engine.queue_resume import QueueResumeHook, fit_queues
+from mmunimoco.engine.exact.queue_resume import QueueResumeHook, fit_queues
 
 
 def queues(length, pointer=0, labels=True):

@@ -6,7 +6,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from mmunimoco.engine.iteration_schedule import (
+from mmunimoco.engine.schedules import (
     as_text,
     options_of_command,
     scaled_options,

@@ -7,12 +7,12 @@ import pytest
 from exact_runs import TRAIN, newest_log, run, write_config
 from mmengine.config import Config
 
-from mmunimoco.engine.extend_schedule import extend_config
-from mmunimoco.engine.resume_changes import (
+from mmunimoco.engine.checks.resume_changes import (
     changed_fields,
     check_resumed_config,
     without_effect,
 )
+from mmunimoco.engine.schedules import extend_config
 
 
 @pytest.fixture(scope='module')

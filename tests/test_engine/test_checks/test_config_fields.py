@@ -4,7 +4,7 @@ import pytest
 from exact_runs import ROOT
 from mmengine.config import Config
 
-from mmunimoco.engine.config_fields import (
+from mmunimoco.engine.checks.config_fields import (
     check_arguments,
     check_fields,
     check_merged_fields,

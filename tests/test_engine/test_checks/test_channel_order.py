@@ -8,9 +8,9 @@ from mmpretrain.datasets import CIFAR10
 from mmpretrain.registry import MODELS
 from toy_dataset import toy
 
-from mmunimoco.engine.channel_order import warn_of_channel_order
+from mmunimoco.engine.checks.channel_order import warn_of_channel_order
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[3] / 'configs'
 CIFAR = 'unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10.py'
 LOADER = [dict(type='LoadTwoCrops', scale=32)]
 

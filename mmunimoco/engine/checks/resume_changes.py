@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from mmunimoco.utils.config_text import config_literal
 
-from .extend_schedule import ExtendScheduleHook
+from ..schedules import ExtendScheduleHook
 
 # Where a change may alter what is learned.
 _FIELDS = (

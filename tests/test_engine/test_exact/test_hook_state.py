@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import EarlyStoppingHook, Hook
 from noise_runs import STEPS, noise_runner
 
-from mmunimoco.engine.hook_state import HookStates
+from mmunimoco.engine.exact.hook_state import HookStates
 
 
 class Counting(Hook):

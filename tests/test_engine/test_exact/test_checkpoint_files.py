@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmunimoco.engine import ExactCheckpointHook
-from mmunimoco.engine.checkpoint_files import find_readable
+from mmunimoco.engine.exact.checkpoint_files import find_readable
 
 
 @pytest.fixture

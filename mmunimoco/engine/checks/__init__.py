@@ -1,0 +1,1 @@
+"""What stops a run, or warns of it, before it starts."""

@@ -1,0 +1,1 @@
+"""Checkpoints and loops from which a run resumes exactly."""
