@@ -112,6 +112,8 @@ def parse(monkeypatch):
 def as_python(words):
     """Return script and arguments of a command; those of a launcher inside."""
     program, script, *arguments = words
+    if program == 'mmunimoco':
+        return ROOT / 'mmunimoco/__main__.py', words[1:]
     if program == 'python' and script == '-m':
         module, *arguments = arguments
         return ROOT / (module.replace('.', '/') + '.py'), arguments
@@ -137,7 +139,7 @@ def as_python(words):
 )
 def test_command_is_understood(words, parse, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert words[0] in ('python', 'bash'), words
+    assert words[0] in ('python', 'bash', 'mmunimoco'), words
     script, arguments = as_python(words)
     assert script.is_file(), script
     for word in words[1:]:
