@@ -12,6 +12,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ PLACEHOLDERS = dict(
 # Files that the reader writes.
 OWN = ('configs/mine/', 'configs/own_data/my_data.py')
 # Not commands of this project.
-FOREIGN = {'git', 'cd', 'export', 'source', 'pip'}
+FOREIGN = {'git', 'cd', 'export', 'source', 'pip', 'pre-commit'}
+FOREIGN |= {'sphinx-build'}  # test_docs
 LAUNCHERS = {'dist_train.sh': 'train', 'dist_test.sh': 'test'}
 
 
@@ -309,6 +311,18 @@ def same(one, other):
     )
 
 
+def test_example_of_a_loss():
+    (example,) = python_blocks('docs/contributing.md')
+    with MODELS.switch_scope_and_registry('mmpretrain'):
+        exec(textwrap.dedent(example), {})
+        loss = MODELS.build(dict(type='MarginUniConLoss', margin=0.5))
+    logits = torch.tensor([[1.0, 0.5, -1.0]])
+    positives = torch.tensor([[True, False, False]])
+    negatives = logits[0, 1:].exp().sum()
+    expected = (1 + negatives * (0.5 - logits[0, 0]).exp()).log()
+    torch.testing.assert_close(loss(logits, positives), expected)
+
+
 def test_every_python_block_is_tested():
     """Pages with code, and how many blocks their tests know."""
     counts = {page.name: len(blocks(page, 'python')) for page in PAGES}
@@ -318,6 +332,7 @@ def test_every_python_block_is_tested():
         'README.md': 1,  # test_own_data_docs.py
         'checkpoints.md': 5,
         'configs.md': 2,
+        'contributing.md': 1,
         'evaluation.md': 2,
         'reliability.md': 1,
         'transfer.md': 4,  # test_own_data_transfer.py
