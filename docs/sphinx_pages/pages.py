@@ -67,7 +67,7 @@ def _zoo(root: Path) -> str:
     """All models of the metafiles, with their results."""
     index = yaml.safe_load((root / 'model-index.yml').read_text())
     text = (
-        '# Models\n\n'
+        '<!-- from model-index.yml -->\n# Models\n\n'
         'Generated from `model-index.yml` and the metafiles it imports. A '
         'result stands here only if this project has produced it, with its '
         'log; published numbers are in the pages of the configs, marked as '

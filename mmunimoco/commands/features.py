@@ -26,14 +26,18 @@ from mmunimoco.evaluation.features import (
 )
 from mmunimoco.utils.atomic import write_whole
 from mmunimoco.utils.config_text import config_literal
+from mmunimoco.utils.installed import find_weights
 from mmunimoco.utils.safe_load import read_checkpoint
 
 from .image_folder import read_folder
 
+OWN_MODELS = 'mmunimoco://'
+CHECKPOINT = 'checkpoint of a pre-training run, or mmunimoco://<config>'
+
 
 def add_eval_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of ``eval``."""
-    parser.add_argument('checkpoint', help='checkpoint of a pre-training run')
+    parser.add_argument('checkpoint', help=CHECKPOINT)
     parser.add_argument(
         '--config',
         help='config with a kNN test (default: the one in the checkpoint)',
@@ -54,7 +58,10 @@ def evaluate(args: Namespace) -> None:
             'config with test_dataloader and test_cfg of a kNN test'
         )
     cfg.load_from, cfg.resume = args.checkpoint, False
-    cfg.work_dir = str(Path(args.checkpoint).resolve().parent / 'eval')
+    folder = Path(args.checkpoint).resolve().parent
+    if args.checkpoint.startswith(OWN_MODELS):
+        folder = Path('work_dirs') / args.checkpoint.removeprefix(OWN_MODELS)
+    cfg.work_dir = str(folder / 'eval')
     knn = build_runner(cfg.copy(), verbose=False).test()
     probe = probe_checkpoint(cfg, args.checkpoint)
     print()
@@ -65,7 +72,7 @@ def evaluate(args: Namespace) -> None:
 
 def add_embed_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of ``embed``."""
-    parser.add_argument('checkpoint', help='checkpoint of a pre-training run')
+    parser.add_argument('checkpoint', help=CHECKPOINT)
     parser.add_argument('folder', type=Path, help='folder of images')
     parser.add_argument(
         '--out', type=Path, default=Path('features.npz'), help='file to write'
@@ -188,6 +195,10 @@ def _config(checkpoint: str, path: str | None) -> Config:
     """The given config, or the one that the checkpoint bears."""
     if path is not None:
         return Config.fromfile(path)
+    if checkpoint.startswith(OWN_MODELS):
+        weights = find_weights(checkpoint.removeprefix(OWN_MODELS))
+        name = f'{checkpoint.removeprefix(OWN_MODELS)}.py'
+        return Config.fromfile(weights.parents[1] / name)
     meta = read_checkpoint(checkpoint).get('meta') or {}
     # Read, not executed: a checkpoint may be anybody's.
     content = config_literal(meta.get('cfg'))

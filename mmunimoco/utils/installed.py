@@ -22,3 +22,25 @@ def configs_dir() -> Path:
         f'mmunimoco was installed without its configs ({installed} is '
         'missing): install it by pip from its wheel or its repository'
     )
+
+
+def find_weights(name: str) -> Path:
+    """Return the file of a model that comes with this project.
+
+    Args:
+        name (str): Name of its config, as in the metafiles.
+
+    Returns:
+        Path: A ``.safetensors`` file with the backbone, in half precision.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    files = sorted(configs_dir().glob('**/weights/*.safetensors'))
+    # The name of a file ends with a part of its MD5.
+    known = {path.stem.rpartition('-')[0]: path for path in files}
+    if name not in known:
+        raise ValueError(
+            f'mmunimoco has no weights of {name!r}, only of {", ".join(known)}'
+        )
+    return known[name]
