@@ -98,3 +98,23 @@ def test_another_length_with_an_averaged_model(tmp_path, length, kind):
     averaged = ema.ema_model.module.neck.mlp[0].weight
     assert torch.equal(averaged, stored['state_dict']['neck.mlp.0.weight'])
     assert not torch.equal(averaged, runner.model.neck.mlp[0].weight)
+
+
+def test_options_with_buffers_join_a_run_that_had_none(tmp_path, log):
+    hook = [dict(type='QueueResumeHook')]
+    noise_runner(tmp_path, hooks=hook).train()
+    head = dict(label_warmup=100, propagate_labels={})
+    model = unimoco_config(data_preprocessor={}, head=head)
+    runner = noise_runner(tmp_path, hooks=hook, model=model)
+    runner.load_checkpoint(str(tmp_path / 'epoch_1.pth'))
+    # 12 steps of the momentum encoder are done.
+    assert runner.model.head.step_count() == 12
+    assert (runner.model.head.propagated_queue == -1).all()
+
+
+def test_propagated_labels_move_with_their_keys():
+    stored = queues(6, 4) | dict(propagated_queue=queues(6, 4)['label_queue'])
+    own = queues(8) | dict(propagated_queue=torch.full((8,), -1))
+    fitted, _ = fit_queues(stored, own)
+    wanted = [-1, -1, 100, 101, 102, 103, 104, 105]
+    assert fitted['propagated_queue'].tolist() == wanted
