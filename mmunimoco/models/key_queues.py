@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn import functional
 
-from .labels import UNLABELED, SampleLabels
+from .labels import UNLABELED, SampleLabels, mark_older
 
 
 class KeyQueues(BaseModule):
@@ -86,6 +86,37 @@ class KeyQueues(BaseModule):
         if self._host_steps is None:
             self._host_steps = int(self.steps)
         return self._host_steps
+
+    def key_labels(
+        self, use_propagated: str | None, max_positives: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the labels of the keys, propagated ones among them.
+
+        Args:
+            use_propagated (str, optional): 'positive' or 'ignore', see
+                ``LabelPropagation``; None if there are none.
+            max_positives (int, optional): Keys of a class that are positives.
+
+        Returns:
+            tuple[Tensor, Tensor | None]: Labels as in ``label_queue``; and
+            the keys that are left out where they would be positives, shape
+            (K,), bool, or None.
+        """
+        labels, never_positive = self.label_queue, None
+        if use_propagated is not None:
+            unlabeled = labels == UNLABELED
+            labels = torch.where(unlabeled, self.propagated_queue, labels)
+            if use_propagated == 'ignore':
+                never_positive = unlabeled
+        if max_positives is not None:
+            counted = labels
+            if never_positive is not None:
+                counted = labels.masked_fill(never_positive, UNLABELED)
+            older = mark_older(counted, self.queue_ptr, max_positives)
+            if never_positive is not None:
+                older = older | never_positive
+            never_positive = older
+        return labels, never_positive
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, samples: SampleLabels) -> None:

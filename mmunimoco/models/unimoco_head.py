@@ -25,7 +25,6 @@ from .labels import (
     collect_indices,
     collect_labels,
     draw_labeled,
-    mark_older,
 )
 from .log_values import log_values
 from .losses import ContrastiveLoss
@@ -320,20 +319,9 @@ class UniMoCoHead(KeyQueues):
 
     def _queue_block(self, samples: SampleLabels) -> KeyBlock:
         """Return the keys of the queue."""
-        labels, never_positive = self.label_queue, None
-        if self.propagation is not None:
-            unlabeled = labels == UNLABELED
-            labels = torch.where(unlabeled, self.propagated_queue, labels)
-            if self.propagation.use == 'ignore':
-                never_positive = unlabeled
-        if self.max_positives is not None:
-            counted = labels
-            if never_positive is not None:
-                counted = labels.masked_fill(never_positive, UNLABELED)
-            older = mark_older(counted, self.queue_ptr, self.max_positives)
-            never_positive = (
-                older if never_positive is None else older | never_positive
-            )
+        labels, never_positive = self.key_labels(
+            self.propagation and self.propagation.use, self.max_positives
+        )
         indices = self.index_queue if self.exclude_own_keys else None
         return KeyBlock(
             self.queue,

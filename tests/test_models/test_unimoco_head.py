@@ -553,3 +553,39 @@ def test_collapsed_loss_is_that_of_equal_features(loss, formula, streamed):
     head.queue[:] = feature
     actual = head.loss(feature, feature, head.label_queue.clone())['loss']
     assert actual.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sizes'),
+    [
+        # Of three keys of class 0 the third is left out.
+        (
+            dict(max_positives=2),
+            [(3, 4)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+        # One of the unlabeled keys is taken for class 0.
+        (
+            dict(propagate_labels=dict(use='positive')),
+            [(5, 3)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+        (
+            dict(propagate_labels=dict(use='ignore')),
+            [(4, 3)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+    ],
+)
+def test_collapsed_loss_follows_the_options(options, sizes):
+    head = build_head(queue_len=7, **options)
+    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1])
+    if head.propagation is not None:
+        head.propagated_queue[5] = 0
+    wanted = sum(math.log(1 + p * n) for p, n in sizes) / 7
+    assert head.collapsed_loss().item() == pytest.approx(wanted)
+
+
+def test_collapsed_loss_is_mixed_during_the_warmup():
+    head = build_head(queue_len=7, label_warmup=4)
+    head.label_queue[:] = 0
+    head.steps.fill_(1)
+    # A quarter of the queries use their label, but there are no negatives.
+    assert head.collapsed_loss().item() == pytest.approx(0.75 * math.log(8))

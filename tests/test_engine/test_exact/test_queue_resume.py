@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
-from noise_runs import noise_runner
+from noise_runs import Noise, noise_runner
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
 
 from mmunimoco.engine.exact.queue_resume import QueueResumeHook, fit_queues
@@ -118,3 +118,53 @@ def test_propagated_labels_move_with_their_keys():
     fitted, _ = fit_queues(stored, own)
     wanted = [-1, -1, 100, 101, 102, 103, 104, 105]
     assert fitted['propagated_queue'].tolist() == wanted
+
+
+class HalfLabeled(Noise):
+    """Of two images one is unlabeled."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        if index % 2:
+            item['data_samples'].pop('gt_label')
+        return item
+
+
+def test_options_of_the_head_resume_exactly(tmp_path):
+    """Within the warm-ups, and after labels began to propagate."""
+    model = unimoco_config(
+        data_preprocessor={},
+        start_momentum=0.5,
+        momentum_warmup=20,
+        head=dict(
+            label_warmup=20,
+            max_positives=3,
+            propagate_labels=dict(k=1, start=6, use='positive'),
+            loss=dict(type='UniConLoss', own_key_weight=2),
+        ),
+    )
+
+    def train(folder, **options):
+        runner = noise_runner(
+            folder,
+            model=model,
+            train_cfg=dict(type='ExactEpochLoop', max_epochs=2),
+            train_dataloader=dict(
+                dataset=HalfLabeled(),
+                sampler=dict(type='DefaultSampler', shuffle=True),
+                batch_size=4,
+                num_workers=0,
+                collate_fn=dict(type='default_collate'),
+            ),
+            **options,
+        )
+        runner.train()
+        return runner.model.state_dict()
+
+    whole = train(tmp_path / 'whole')
+    start = str(tmp_path / 'whole/epoch_1.pth')
+    again = train(tmp_path / 'again', load_from=start, resume=True)
+    for name, value in whole.items():
+        assert torch.equal(value, again[name]), name
+    assert whole['head.steps'] == 24
+    assert (whole['head.propagated_queue'] >= 0).any()
