@@ -126,7 +126,7 @@ class FeatureMonitorHook(_HeadObserver):
                 self.head.label_queue
             )
         if 'loss' in outputs:
-            collapsed = self.head.collapsed_loss()
+            collapsed = self.head.collapsed_loss(num_steps=1)
             values['collapse_gain'] = collapsed - outputs['loss']
         return values
 

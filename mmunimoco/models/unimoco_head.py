@@ -242,7 +242,9 @@ class UniMoCoHead(KeyQueues):
         return dict(loss=loss, **values)
 
     @torch.no_grad()
-    def collapsed_loss(self, num_queries: int = 256) -> Tensor:
+    def collapsed_loss(
+        self, num_queries: int = 256, num_steps: int = 0
+    ) -> Tensor:
         """Return the loss if all features were the same.
 
         For UniCon that is log(1 + |N| |P|). A loss near this value means that
@@ -253,6 +255,8 @@ class UniMoCoHead(KeyQueues):
         Args:
             num_queries (int): Keys, spread over the queue, whose labels serve
                 as those of queries. Defaults to 256.
+            num_steps (int): If ``label_warmup`` is going on, the mean over
+                so many of the last steps. Defaults to 0, the next step.
 
         Returns:
             Tensor: Scalar.
@@ -275,16 +279,18 @@ class UniMoCoHead(KeyQueues):
 
         if not getattr(self.loss_module, 'uses_labels', True):
             return loss(False)
-        share = self._label_share()
+        shares = [self._label_share(i) for i in range(1, num_steps + 1)]
+        share = sum(shares) / num_steps if shares else self._label_share()
         if share >= 1:
             return loss(True)
         return torch.lerp(loss(False), loss(True), share)
 
-    def _label_share(self) -> float:
+    def _label_share(self, steps_ago: int = 0) -> float:
         """The share of labeled queries that use their label."""
         if not self.label_warmup:
             return 1.0
-        return min(self.step_count() / self.label_warmup, 1.0)
+        step = max(self.step_count() - steps_ago, 0)
+        return min(step / self.label_warmup, 1.0)
 
     def _key_blocks(
         self,

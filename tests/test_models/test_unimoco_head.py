@@ -589,3 +589,19 @@ def test_collapsed_loss_is_mixed_during_the_warmup():
     head.steps.fill_(1)
     # A quarter of the queries use their label, but there are no negatives.
     assert head.collapsed_loss().item() == pytest.approx(0.75 * math.log(8))
+
+
+@pytest.mark.parametrize('steps', [2, 4, 10, 20])
+def test_collapsed_loss_of_a_stuck_run_is_its_mean_loss(steps):
+    """Over the last steps, of which each had its share of labels."""
+    head, losses = build_head(queue_len=10, label_warmup=8), []
+    feature = functional.normalize(torch.ones(500, DIM).double(), dim=1)
+    head.queue[:] = feature[:10]
+    labels = torch.arange(500) % 2
+    head.label_queue[:] = labels[:10]
+    for _ in range(steps):
+        losses.append(head.loss(feature, feature, labels)['loss'].item())
+    head.label_queue[:] = labels[:10]
+    last = losses[-min(steps, 4) :]
+    found = head.collapsed_loss(num_steps=len(last)).item()
+    assert found == pytest.approx(sum(last) / len(last), rel=0.02)
