@@ -54,6 +54,39 @@ def supcon_in(scores, positives):
     return -np.log(sum(np.exp(s) / everything for s in pos) / len(pos))
 
 
+def _own_weights(positives, weight):
+    """Weights of the positives, of mean 1; the own key comes first."""
+    count = sum(map(bool, positives))
+    weights = [NUMBER(weight)] + [NUMBER(1)] * (count - 1)
+    return [w * count / sum(weights) for w in weights]
+
+
+def own_weighted(kind, weight):
+    """A reference with a weight for the own key.
+
+    Args:
+        kind (str): 'unicon', 'unicon-mean', 'supcon-out' or 'supcon-in'.
+        weight (float): Relative to each other positive.
+    """
+
+    def reference(scores, positives):
+        pos, neg = _split(scores, positives)
+        weights = _own_weights(positives, weight)
+        weighted = list(zip(weights, pos, strict=True))
+        if kind.startswith('unicon'):
+            a = sum((np.exp(s) for s in neg), NUMBER(0))
+            b = sum(w * np.exp(-s) for w, s in weighted)
+            return np.log1p(a * b / (len(pos) if 'mean' in kind else 1))
+        everything = sum(np.exp(s) for s in pos + neg)
+        if kind == 'supcon-out':
+            logs = (w * np.log(np.exp(s) / everything) for w, s in weighted)
+            return -sum(logs) / len(pos)
+        inside = sum(w * np.exp(s) / everything for w, s in weighted)
+        return -np.log(inside / len(pos))
+
+    return reference
+
+
 def info_nce(scores, positives):
     """-log softmax of column 0, whatever else is positive."""
     everything = sum(np.exp(NUMBER(s)) for s in scores)

@@ -13,6 +13,12 @@ HEADS = {
         exclude_own_keys=True,
         positive_temperature=0.5,
     ),
+    'slow-start': dict(
+        label_warmup=100,
+        max_positives=2,
+        propagate_labels=dict(k=3, use='positive'),
+        loss=dict(type='UniConLoss', own_key_weight=2.0),
+    ),
     'unicon-mean': dict(
         loss=dict(type='UniConLoss', positive_reduction='mean')
     ),

@@ -8,6 +8,7 @@ from .exact.loops import ExactEpochLoop, ExactIterLoop
 from .exact.queue_resume import QueueResumeHook
 from .knn_loop import KNNTestLoop, KNNValLoop
 from .logs import BriefRunner, DelayedRuntimeInfoHook, ProgressHook
+from .monitors import FeatureMonitorHook, OnlineProbeHook
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
 from .pretrained_init import CheckedPretrainedInit
@@ -24,10 +25,12 @@ __all__ = [
     'ExactEpochLoop',
     'ExactIterLoop',
     'ExtendScheduleHook',
+    'FeatureMonitorHook',
     'FusedOptimWrapperConstructor',
     'KNNTestLoop',
     'KNNValLoop',
     'NonFiniteLossHook',
+    'OnlineProbeHook',
     'PreemptionHook',
     'PreflightHook',
     'ProgressHook',

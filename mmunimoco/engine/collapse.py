@@ -147,7 +147,7 @@ class CollapseHook(Hook):
         }
         if 'loss' not in means:
             return
-        collapsed = head.collapsed_loss().item()
+        collapsed = head.collapsed_loss(num_steps=steps).item()
         level, text = verdict(
             means,
             collapsed,

@@ -33,6 +33,7 @@ def supports(query: Tensor, blocks: Sequence[KeyBlock]) -> bool:
         and query.shape[1] <= _MAX_DIM
         and len(blocks) > 0
         and all(block.query_labels.labels.dim() == 1 for block in blocks)
+        and all(block.never_positive is None for block in blocks)
     )
 
 

@@ -6,12 +6,14 @@ negative, unlabeled keys included.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
+
+from .collectives import upload
 
 UNLABELED = -1
 
@@ -26,6 +28,9 @@ class SampleLabels:
         indices (Tensor, optional): Identity of each image in the data set,
             shape (N,), int64, -1 for unknown. Needed by
             ``exclude_own_keys`` only.
+        propagated (Tensor, optional): Labels of unlabeled keys from their
+            neighbours, shape (N,), int64, -1 for none. Needed by
+            ``propagate_labels`` only.
         has_labels (bool): False if the host knows that no sample is labeled.
         has_unlabeled (bool): False if the host knows that all are.
     """
@@ -34,6 +39,7 @@ class SampleLabels:
     indices: Tensor | None = None
     has_labels: bool = True
     has_unlabeled: bool = True
+    propagated: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,6 +67,8 @@ class KeyBlock:
         own_start (int, optional): Given for the keys of the current batch:
             row ``own_start + i`` is query i's own key. Of such a block, keys
             of the query's label are positives, all others are left out.
+        never_positive (Tensor, optional): Keys, shape (M,), bool, that are
+            left out where they would be positives.
     """
 
     keys: Tensor
@@ -69,6 +77,7 @@ class KeyBlock:
     ignore_unlabeled: bool = False
     exclude_own: bool = False
     own_start: int | None = None
+    never_positive: Tensor | None = None
 
     def masks(self, chunk: slice) -> tuple[Tensor | None, Tensor | None]:
         """Mark the positives, and the keys left out, of a chunk of the keys.
@@ -87,6 +96,10 @@ class KeyBlock:
             if self.ignore_unlabeled and queries.has_labels:
                 unlabeled = ~SampleLabels(keys.labels[chunk]).known
                 ignored = queries.known.unsqueeze(1) & unlabeled
+            if self.never_positive is not None:
+                left_out = positives & self.never_positive[chunk]
+                positives = positives & ~left_out
+                ignored = left_out if ignored is None else ignored | left_out
         if self.exclude_own:
             own = same_image(queries.indices, keys.indices[chunk])
             positives = None if positives is None else positives & ~own
@@ -119,6 +132,58 @@ def same_class(query_labels: Tensor, key_labels: Tensor) -> Tensor:
         # Number of shared classes; float32 counts up to 2**24 exactly.
         return query_labels.float() @ key_labels.float().T > 0
     return _match_known(query_labels, key_labels)
+
+
+def draw_labeled(
+    samples: SampleLabels, share: float, step: int, first: int, total: int
+) -> SampleLabels:
+    """Hide the labels of samples that are drawn at random.
+
+    The draw depends on the step and on the place in the batch of all ranks
+    alone, so it is the same after a restart and in any number of processes.
+
+    Args:
+        samples (SampleLabels): Of N samples.
+        share (float): Probability that a sample keeps its label.
+        step (int): Seed of the draw.
+        first (int): Place of the first sample in the batch of all ranks.
+        total (int): Size of the batch of all ranks.
+
+    Returns:
+        SampleLabels: The rest unlabeled.
+    """
+    if share <= 0:
+        return replace(samples, has_labels=False)
+    generator = torch.Generator().manual_seed(step)
+    draws = torch.rand(total, generator=generator, device='cpu')
+    hidden = draws[first : first + len(samples)] >= share
+    hidden = upload(hidden, samples.labels.device)
+    if samples.labels.dim() == 2:
+        labels = samples.labels & ~hidden.unsqueeze(1)
+    else:
+        labels = samples.labels.masked_fill(hidden, UNLABELED)
+    return replace(samples, labels=labels)
+
+
+def mark_older(labels: Tensor, pointer: Tensor, newest: int) -> Tensor:
+    """Mark the keys of a queue but the newest ones of each class.
+
+    Args:
+        labels (Tensor): Shape (K,), int64, -1 for unlabeled.
+        pointer (Tensor): Row of the oldest key, shape (1,).
+        newest (int): Number of keys of each class that are not marked.
+
+    Returns:
+        Tensor: Shape (K,), bool; unlabeled keys may be marked too.
+    """
+    ages = torch.arange(len(labels), device=labels.device)
+    rows = (pointer - 1 - ages) % len(labels)  # from the newest
+    grouped, order = labels[rows].sort(stable=True)
+    # A key's place in its class is its distance from the class's first.
+    places = ages - torch.searchsorted(grouped, grouped)
+    older = torch.empty_like(labels, dtype=torch.bool)
+    older[rows[order]] = places >= newest
+    return older
 
 
 def same_image(query_indices: Tensor, key_indices: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ it is written once and serves both the matrix of logits and the streamed loop
 over the queue.
 """
 
+import math
 from abc import ABCMeta, abstractmethod
+from numbers import Real
 
 import torch
 from mmpretrain.registry import MODELS
@@ -22,14 +24,44 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
             that :meth:`from_statistics` reads; no others are computed.
         uses_labels (bool): False if the query's own key is the only positive,
             whatever the labels.
+        own_key_weight (float): Weight of the own key relative to each other
+            positive, in losses that have it as an argument.
     """
 
     statistics: tuple[str, ...] = ()
     uses_labels: bool = True
+    own_key_weight: float = 1.0
 
     @abstractmethod
     def from_statistics(self, statistics: PairStatistics) -> Tensor:
         """Return the loss of each query, shape (N,)."""
+
+    def _set_own_key_weight(self, weight: float) -> None:
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise ValueError(
+                f'{type(self).__name__}.own_key_weight must be a number > 0, '
+                f'but got {weight!r}; change model.head.loss.own_key_weight'
+            )
+        self.own_key_weight = float(weight)
+        if weight != 1:
+            self.statistics = (*self.statistics, 'own')
+
+    def _weighted(self, log_sum: Tensor, own: Tensor, count: Tensor) -> Tensor:
+        """Weight the own key's term in a log-sum over the positives.
+
+        Args:
+            log_sum (Tensor): Log of the sum of e^x over P, shape (N,).
+            own (Tensor): x of the own key, shape (N,).
+            count (Tensor): Size of P, shape (N,).
+
+        Returns:
+            Tensor: The same with weights of mean 1, shape (N,).
+        """
+        extra = self.own_key_weight - 1
+        # The own key's share of the sum; rounding may take it above 1.
+        share = (own - log_sum).clamp(max=0).exp()
+        return log_sum + (extra * share).log1p() - (1 + extra / count).log()
 
     def forward(self, logits: Tensor, positives: Tensor) -> Tensor:
         """Compute the loss from the whole matrix of logits.
@@ -78,14 +110,21 @@ class UniConLoss(ContrastiveLoss):
     Args:
         positive_reduction (str): 'sum' as published, or 'mean', which divides
             the sum over the positives by their number. Defaults to 'sum'.
+        own_key_weight (float): Weight of :math:`e^{-s_0}`, the own key's,
+            in the sum over the positives, relative to each other positive.
+            The weights are scaled to a mean of 1, so a query without other
+            positives has the same loss with any weight. Defaults to 1.
 
     Raises:
-        ValueError: If ``positive_reduction`` is neither.
+        ValueError: If ``positive_reduction`` is neither, or the weight is
+            not a number > 0.
     """
 
     statistics = ('inverse_positive',)
 
-    def __init__(self, positive_reduction: str = 'sum') -> None:
+    def __init__(
+        self, positive_reduction: str = 'sum', own_key_weight: float = 1.0
+    ) -> None:
         super().__init__()
         if positive_reduction not in ('sum', 'mean'):
             raise ValueError(
@@ -94,10 +133,16 @@ class UniConLoss(ContrastiveLoss):
                 'model.head.loss.positive_reduction'
             )
         self.positive_reduction = positive_reduction
+        self._set_own_key_weight(own_key_weight)
 
     def from_statistics(self, statistics: PairStatistics) -> Tensor:
         """Return the loss of each query, shape (N,)."""
-        exponent = statistics.negative + statistics.inverse_positive
+        inverse = statistics.inverse_positive
+        if self.own_key_weight != 1:
+            inverse = self._weighted(
+                inverse, -statistics.own, statistics.num_positives
+            )
+        exponent = statistics.negative + inverse
         if self.positive_reduction == 'mean':
             exponent = exponent - statistics.num_positives.log()
         return _softplus(exponent)
@@ -121,12 +166,18 @@ class SupConLoss(ContrastiveLoss):
     Args:
         reduction_position (str): Where the mean over the positives stands
             relative to the log: 'out' or 'in'. Defaults to 'out'.
+        own_key_weight (float): Weight of the own key in the mean over the
+            positives, relative to each other positive. The sum over A is not
+            weighted. Defaults to 1.
 
     Raises:
-        ValueError: If ``reduction_position`` is neither.
+        ValueError: If ``reduction_position`` is neither, or the weight is
+            not a number > 0.
     """
 
-    def __init__(self, reduction_position: str = 'out') -> None:
+    def __init__(
+        self, reduction_position: str = 'out', own_key_weight: float = 1.0
+    ) -> None:
         super().__init__()
         if reduction_position not in ('out', 'in'):
             raise ValueError(
@@ -138,14 +189,21 @@ class SupConLoss(ContrastiveLoss):
         self.statistics = ('positive',)
         if reduction_position == 'out':
             self.statistics += ('positive_mean',)
+        self._set_own_key_weight(own_key_weight)
 
     def from_statistics(self, statistics: PairStatistics) -> Tensor:
         """Return the loss of each query, shape (N,)."""
-        positive = statistics.positive
+        positive, count = statistics.positive, statistics.num_positives
         if self.reduction_position == 'out':
             mean = statistics.positive_mean
+            if self.own_key_weight != 1:
+                extra = self.own_key_weight - 1
+                mean = mean + (statistics.own - mean) * extra / (count + extra)
         else:
-            mean = positive - statistics.num_positives.log()
+            mean = positive
+            if self.own_key_weight != 1:
+                mean = self._weighted(mean, statistics.own, count)
+            mean = mean - count.log()
         # log sum over A - mean over P, split so that one positive gives
         # InfoNCE to the last digit.
         return _softplus(statistics.negative - positive) + (positive - mean)

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from copy import deepcopy
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -28,6 +28,22 @@ def _checked_momentum(name: str, value: Any) -> float:
     return float(value)
 
 
+def _checked_warmup(steps: Any, start: Any) -> int:
+    """Return the length of the warm-up, or say which field is wrong."""
+    if not isinstance(steps, Integral) or isinstance(steps, bool) or steps < 0:
+        raise ValueError(
+            f'`momentum_warmup` must be an integer >= 0, got {steps!r} '
+            '(model.momentum_warmup of the config).'
+        )
+    if (start is None) == bool(steps):
+        raise ValueError(
+            '`start_momentum` and `momentum_warmup` need each other, got '
+            f'{start!r} and {steps!r}: set both model.start_momentum and '
+            'model.momentum_warmup, or neither.'
+        )
+    return int(steps)
+
+
 class MomentumEncoder(nn.Module):
     r"""Exponential moving average of an encoder (He et al., MoCo, eq. 2).
 
@@ -43,7 +59,9 @@ class MomentumEncoder(nn.Module):
                 \cdot \tfrac{1}{2}\left(\cos\frac{\pi t}{T} + 1\right)
 
     where :math:`t` is the number of updates done before this one (clamped to
-    :math:`T`) and :math:`T` the ``max_iters`` of the run.
+    :math:`T`) and :math:`T` the ``max_iters`` of the run. With
+    ``momentum_warmup`` = W, the first W updates go linearly from
+    ``start_momentum`` to that value: keys that follow faster at first.
 
     Only parameters are averaged. Buffers are not: the key encoder sees other
     images than the query encoder and keeps its own BN statistics.
@@ -63,6 +81,10 @@ class MomentumEncoder(nn.Module):
             in [0, 1]. Defaults to 0.001.
         end_momentum (float, optional): Where the cosine ends, in [0, 1].
             None keeps ``momentum`` constant. Defaults to None.
+        start_momentum (float, optional): Where the warm-up starts, in [0, 1].
+            Needs ``momentum_warmup``. Defaults to None.
+        momentum_warmup (int): Updates until ``momentum`` is reached.
+            Defaults to 0.
 
     Attributes:
         module (nn.Module): The averaged encoder.
@@ -70,7 +92,8 @@ class MomentumEncoder(nn.Module):
 
     Raises:
         TypeError: If a momentum is not a number.
-        ValueError: If a momentum is outside [0, 1].
+        ValueError: If a momentum is outside [0, 1], or only one of
+            ``start_momentum`` and ``momentum_warmup`` is given.
     """
 
     steps: Tensor
@@ -80,14 +103,18 @@ class MomentumEncoder(nn.Module):
         module: nn.Module,
         momentum: float = 0.001,
         end_momentum: float | None = None,
+        start_momentum: float | None = None,
+        momentum_warmup: int = 0,
     ) -> None:
         super().__init__()
         self.momentum = _checked_momentum('momentum', momentum)
-        self.end_momentum = (
-            None
-            if end_momentum is None
-            else _checked_momentum('end_momentum', end_momentum)
+        self.end_momentum, self.start_momentum = (
+            None if value is None else _checked_momentum(name, value)
+            for name, value in dict(
+                end_momentum=end_momentum, start_momentum=start_momentum
+            ).items()
         )
+        self.momentum_warmup = _checked_warmup(momentum_warmup, start_momentum)
         self.module = deepcopy(module).requires_grad_(False)
         self.register_buffer('steps', torch.tensor(0, dtype=torch.long))
         # Copy of `steps` on the host; None until it is read.
@@ -132,12 +159,19 @@ class MomentumEncoder(nn.Module):
             ValueError: If ``end_momentum`` is set and the length of the run
                 is not known.
         """
-        if self.end_momentum is None:
+        if self.end_momentum is None and not self.momentum_warmup:
             return self.momentum
         steps = self.steps if self._host_steps is None else self._host_steps
-        progress = min(int(steps) / _max_iters(), 1.0)
-        cosine = (math.cos(math.pi * progress) + 1) / 2
-        return self.end_momentum + (self.momentum - self.end_momentum) * cosine
+        steps, momentum = int(steps), self.momentum
+        if self.end_momentum is not None:
+            progress = min(steps / _max_iters(), 1.0)
+            cosine = (math.cos(math.pi * progress) + 1) / 2
+            drop = self.momentum - self.end_momentum
+            momentum = self.end_momentum + drop * cosine
+        if steps < self.momentum_warmup:
+            rest = 1 - steps / self.momentum_warmup
+            momentum += (self.start_momentum - momentum) * rest
+        return momentum
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # The checkpoint has its own count; read it at the next update.
@@ -145,7 +179,8 @@ class MomentumEncoder(nn.Module):
         self._host_steps = None
 
     def extra_repr(self) -> str:
-        return f'momentum={self.momentum}, end_momentum={self.end_momentum}'
+        names = 'momentum', 'end_momentum', 'start_momentum', 'momentum_warmup'
+        return ', '.join(f'{name}={getattr(self, name)}' for name in names)
 
 
 def check_whole(model: nn.Module) -> None:

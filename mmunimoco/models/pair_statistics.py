@@ -43,6 +43,8 @@ class PairStatistics:
         inverse_positive (Tensor, optional):
             :math:`\log \sum_{p \in P} e^{-s_p}`.
         positive_mean (Tensor, optional): Mean of :math:`s_p` over P.
+        own (Tensor, optional): :math:`s_0` of the own key. With the streamed
+            loop the head computes it.
     """
 
     negative: Tensor
@@ -50,6 +52,7 @@ class PairStatistics:
     positive: Tensor | None = None
     inverse_positive: Tensor | None = None
     positive_mean: Tensor | None = None
+    own: Tensor | None = None
 
 
 @dataclass
@@ -90,6 +93,7 @@ def dense_statistics(logits: Tensor, positives: Tensor) -> PairStatistics:
         inverse_positive=_masked_logsumexp(-logits, positives),
         positive_mean=logits.masked_fill(~positives, 0).sum(1) / count,
         num_positives=count,
+        own=logits[:, 0],
     )
 
 

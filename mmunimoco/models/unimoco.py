@@ -39,6 +39,9 @@ class UniMoCo(BaseSelfSupervisor):
             Defaults to 0.001.
         end_momentum (float, optional): If given, ``momentum`` follows half a
             cosine to this value over the run. Defaults to None.
+        start_momentum (float, optional): If given, ``momentum`` starts here
+            and is reached after ``momentum_warmup`` steps. Defaults to None.
+        momentum_warmup (int): Steps of this warm-up. Defaults to 0.
         shuffle_bn (bool): Whether to shuffle the key images, over all ranks
             or among the groups of :class:`SplitBatchNorm`, so batch
             statistics cannot reveal which key belongs to a query.
@@ -52,8 +55,8 @@ class UniMoCo(BaseSelfSupervisor):
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
-        ValueError: If a momentum is outside [0, 1], the type of a part is
-            unknown, or feature dimensions do not match. Those of backbone
+        ValueError: If a momentum or its warm-up is invalid, the type of a part
+            is unknown, or feature dimensions do not match. Those of backbone
             and neck are known at build time for a ResNet, for others in the
             first step.
     """
@@ -65,6 +68,8 @@ class UniMoCo(BaseSelfSupervisor):
         head: dict,
         momentum: float = 0.001,
         end_momentum: float | None = None,
+        start_momentum: float | None = None,
+        momentum_warmup: int = 0,
         shuffle_bn: bool = True,
         pretrained: str | None = None,
         data_preprocessor: dict | None = None,
@@ -83,7 +88,10 @@ class UniMoCo(BaseSelfSupervisor):
         )
         self._check_widths(neck)
         encoder = nn.Sequential(self.backbone, self.neck)
-        self.encoder_k = MomentumEncoder(encoder, momentum, end_momentum)
+        self.encoder_k = MomentumEncoder(
+            *(encoder, momentum, end_momentum),
+            *(start_momentum, momentum_warmup),
+        )
         self.shuffle_bn = shuffle_bn
         self._is_checked = False
         self._splits_batch = any(

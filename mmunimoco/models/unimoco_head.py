@@ -1,21 +1,22 @@
 """The head of UniMoCo: key and label queues, loss and log values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from types import ModuleType
 
 import torch
 from mmengine.dist import get_rank
-from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
-from torch.nn import functional
 
 from mmunimoco.utils.config_errors import check_type
 
 from .collectives import exchange_integers, gather_tensors, upload
+from .dense_pairs import dense_pairs
+from .key_queues import KeyQueues
+from .label_propagation import LabelPropagation
 from .labels import (
     UNLABELED,
     KeyBlock,
@@ -23,13 +24,15 @@ from .labels import (
     check_labels,
     collect_indices,
     collect_labels,
+    draw_labeled,
 )
+from .log_values import log_values
 from .losses import ContrastiveLoss
-from .pair_statistics import PairMonitor, dense_monitor, streamed_statistics
+from .pair_statistics import PairMonitor, streamed_statistics
 
 
 @MODELS.register_module()
-class UniMoCoHead(BaseModule):
+class UniMoCoHead(KeyQueues):
     """Contrast queries with a queue of labeled and unlabeled keys.
 
     Beside the queue of keys there is a label queue; comparing labels gives
@@ -40,7 +43,9 @@ class UniMoCoHead(BaseModule):
     Buffers, all in the checkpoint: ``queue`` (K, C), L2-normalised rows;
     ``label_queue`` (K,) int64, -1 for unlabeled, or (K, num_classes) bool
     with ``multi_label``; ``queue_ptr`` (1,) int64, the next row to write;
-    with ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown.
+    with ``exclude_own_keys`` also ``index_queue`` (K,) int64, -1 for unknown;
+    with ``propagate_labels`` ``propagated_queue`` (K,) int64, -1 for none,
+    and with that or ``label_warmup`` ``steps``, the number of batches so far.
     They start with random unlabeled keys that do not depend on the seed. In
     distributed training every rank enqueues the keys of all ranks, in rank
     order.
@@ -67,6 +72,16 @@ class UniMoCoHead(BaseModule):
             labeled queries. Defaults to False.
         exclude_own_keys (bool): Whether older keys of the query's own image
             are left out. Defaults to False.
+        max_positives (int, optional): Only the newest so many queue keys of
+            a class are positives of its queries, the older ones are left
+            out. Not with ``multi_label``. Defaults to None, all.
+        label_warmup (int): Batches over which the share of labeled queries
+            that use their label rises linearly from 0 to 1. The others, drawn
+            anew for each batch, are treated as unlabeled. Defaults to 0.
+        propagate_labels (dict, optional): Arguments of
+            :class:`LabelPropagation`: unlabeled keys get labels from their
+            neighbours in the queue. Queries do not, nor do keys of the same
+            batch. Not with ``multi_label``. Defaults to None.
         streamed (bool): Whether to compute chunk by chunk over the queue, in
             memory that does not grow with K; False builds the (N, 1+K) matrix
             of logits, with the same result. Defaults to True.
@@ -92,11 +107,13 @@ class UniMoCoHead(BaseModule):
         in_batch_positives: bool = False,
         ignore_unlabeled_keys: bool = False,
         exclude_own_keys: bool = False,
+        max_positives: int | None = None,
+        label_warmup: int = 0,
+        propagate_labels: dict | None = None,
         streamed: bool = True,
         fused: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         if positive_temperature is None:
             positive_temperature = temperature
         _check_positive('feat_dim', feat_dim, Integral)
@@ -105,11 +122,33 @@ class UniMoCoHead(BaseModule):
         _check_positive('positive_temperature', positive_temperature, Real)
         if num_classes is not None:
             _check_positive('num_classes', num_classes, Integral)
+        if max_positives is not None:
+            _check_positive('max_positives', max_positives, Integral)
+        if label_warmup != 0:
+            _check_positive('label_warmup', label_warmup, Integral)
+        propagation = LabelPropagation.from_config(propagate_labels)
+        for name, value in dict(
+            max_positives=max_positives, propagate_labels=propagation
+        ).items():
+            if multi_label and value is not None:
+                raise ValueError(
+                    f'UniMoCoHead.{name} needs one label a sample; set '
+                    f'model.head.{name}=None or model.head.multi_label=False'
+                )
         if multi_label and num_classes is None:
             raise ValueError(
                 'UniMoCoHead.multi_label=True needs num_classes, the width of '
                 'the multi-hot label queue'
             )
+        super().__init__(
+            feat_dim,
+            queue_len,
+            num_classes if multi_label else None,
+            with_indices=exclude_own_keys,
+            with_propagated=propagation is not None,
+            with_steps=bool(label_warmup) or propagation is not None,
+            init_cfg=init_cfg,
+        )
         loss = loss or dict(type='UniConLoss')
         check_type('model.head.loss', loss, MODELS)
         self.loss_module = MODELS.build(loss)
@@ -120,39 +159,15 @@ class UniMoCoHead(BaseModule):
         self.in_batch_positives = in_batch_positives
         self.ignore_unlabeled_keys = ignore_unlabeled_keys
         self.exclude_own_keys = exclude_own_keys
+        self.max_positives = max_positives
+        self.label_warmup = label_warmup
+        self.propagation = propagation
         self.streamed = streamed
         self.fused = fused
         if fused:
             _import_fused_pass()
-        self._create_queues(queue_len, feat_dim)
-
-    def _create_queues(self, queue_len: int, feat_dim: int) -> None:
-        # Its own generator, because all ranks must start with the same queue
-        # whatever their seeds.
-        generator = torch.Generator().manual_seed(0)
-        keys = torch.randn(
-            queue_len, feat_dim, generator=generator, device='cpu'
-        )
-        keys = functional.normalize(keys, dim=1)
-        labels = torch.full((queue_len,), UNLABELED)
-        if self.multi_label:
-            labels = torch.zeros(queue_len, self.num_classes).bool()
-        self.register_buffer('queue', keys.to(labels.device))
-        self.register_buffer('label_queue', labels)
-        self.register_buffer('queue_ptr', torch.zeros(1, dtype=torch.int64))
-        if self.exclude_own_keys:
-            indices = torch.full((queue_len,), UNLABELED)
-            self.register_buffer('index_queue', indices)
-
-    @property
-    def feat_dim(self) -> int:
-        """Dimension C of the keys."""
-        return self.queue.shape[1]
-
-    @property
-    def queue_len(self) -> int:
-        """Number of keys K in the queue."""
-        return len(self.queue)
+        # Called in each step with queries, keys and their SampleLabels.
+        self.observers: list[Callable] = []
 
     def collect(self, data_samples: Sequence[DataSample]) -> SampleLabels:
         """Collect from a batch what this head needs, and check it.
@@ -203,8 +218,9 @@ class UniMoCoHead(BaseModule):
             nearest key is a positive, in percent;
             ``positives_per_labeled_query``, own key included;
             ``positive_similarity`` and ``negative_similarity``, means over
-            pairs; ``labeled_queue_share`` in percent. Values about labeled
-            or unlabeled queries are missing if the batch has none.
+            pairs; ``labeled_queue_share`` in percent, and with
+            ``propagate_labels`` ``propagated_queue_share``. Values about
+            labeled or unlabeled queries are missing if the batch has none.
 
         Raises:
             ValueError: If a shape does not fit, a label is out of range, or
@@ -214,13 +230,21 @@ class UniMoCoHead(BaseModule):
         batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
         loss, monitor = self._compute_loss(query, key.detach(), blocks)
-        log_values = _log_values(monitor, samples)
-        self._enqueue(batch_key, batch)
+        values = log_values(monitor, samples)
+        self.enqueue(batch_key, batch)
+        for observe in self.observers:
+            observe(query.detach(), key.detach(), samples)
         share = SampleLabels(self.label_queue).known.float().mean()
-        return dict(loss=loss, labeled_queue_share=100 * share, **log_values)
+        values['labeled_queue_share'] = 100 * share
+        if self.propagation is not None:
+            share = (self.propagated_queue != UNLABELED).float().mean()
+            values['propagated_queue_share'] = 100 * share
+        return dict(loss=loss, **values)
 
     @torch.no_grad()
-    def collapsed_loss(self, num_queries: int = 256) -> Tensor:
+    def collapsed_loss(
+        self, num_queries: int = 256, num_steps: int = 0
+    ) -> Tensor:
         """Return the loss if all features were the same.
 
         For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
@@ -231,6 +255,8 @@ class UniMoCoHead(BaseModule):
         Args:
             num_queries (int): Keys, spread over the queue, whose labels serve
                 as those of queries. Defaults to 256.
+            num_steps (int): If ``label_warmup`` is going on, the mean over
+                so many of the last steps. Defaults to 0, the next step.
 
         Returns:
             Tensor: Scalar.
@@ -240,15 +266,31 @@ class UniMoCoHead(BaseModule):
         rows = rows * self.queue_len // count
         feature = torch.zeros_like(self.queue[:1])
         feature[:, 0] = 1
-        uses_labels = getattr(self.loss_module, 'uses_labels', True)
-        block = KeyBlock(
-            feature.expand_as(self.queue),
-            SampleLabels(self.label_queue),
-            SampleLabels(self.label_queue[rows], has_labels=uses_labels),
-            ignore_unlabeled=self.ignore_unlabeled_keys,
-        )
         features = feature.expand(count, -1)
-        return self._compute_loss(features, features, [block])[0]
+
+        def loss(uses_labels: bool) -> Tensor:
+            labels = SampleLabels(self.label_queue[rows], None, uses_labels)
+            block = replace(
+                self._queue_block(labels),
+                keys=feature.expand_as(self.queue),
+                exclude_own=False,
+            )
+            return self._compute_loss(features, features, [block])[0]
+
+        if not getattr(self.loss_module, 'uses_labels', True):
+            return loss(False)
+        shares = [self._label_share(i) for i in range(1, num_steps + 1)]
+        share = sum(shares) / num_steps if shares else self._label_share()
+        if share >= 1:
+            return loss(True)
+        return torch.lerp(loss(False), loss(True), share)
+
+    def _label_share(self, steps_ago: int = 0) -> float:
+        """The share of labeled queries that use their label."""
+        if not self.label_warmup:
+            return 1.0
+        step = max(self.step_count() - steps_ago, 0)
+        return min(step / self.label_warmup, 1.0)
 
     def _key_blocks(
         self,
@@ -258,22 +300,43 @@ class UniMoCoHead(BaseModule):
         batch_sizes: list[int],
     ) -> list[KeyBlock]:
         """Return all keys but the own ones."""
+        own_start = sum(batch_sizes[: get_rank()])
         if not getattr(self.loss_module, 'uses_labels', True):
             samples = replace(samples, has_labels=False)
+        elif self._label_share() < 1:
+            samples = draw_labeled(
+                samples,
+                self._label_share(),
+                self.step_count(),
+                own_start,
+                sum(batch_sizes),
+            )
+        queue = self._queue_block(samples)
+        if not (self.in_batch_positives and samples.has_labels):
+            return [queue]
+        in_batch = replace(
+            queue,
+            keys=batch_key,
+            key_labels=batch,
+            own_start=own_start,
+            never_positive=None,
+        )
+        return [queue, in_batch]
+
+    def _queue_block(self, samples: SampleLabels) -> KeyBlock:
+        """Return the keys of the queue."""
+        labels, never_positive = self.key_labels(
+            self.propagation and self.propagation.use, self.max_positives
+        )
         indices = self.index_queue if self.exclude_own_keys else None
-        options = dict(
-            query_labels=samples,
+        return KeyBlock(
+            self.queue,
+            SampleLabels(labels, indices),
+            samples,
             ignore_unlabeled=self.ignore_unlabeled_keys,
             exclude_own=self.exclude_own_keys,
+            never_positive=never_positive,
         )
-        queue_labels = SampleLabels(self.label_queue, indices)
-        blocks = [KeyBlock(self.queue, queue_labels, **options)]
-        if self.in_batch_positives and samples.has_labels:
-            own_start = sum(batch_sizes[: get_rank()])
-            blocks.append(
-                KeyBlock(batch_key, batch, own_start=own_start, **options)
-            )
-        return blocks
 
     def _compute_loss(
         self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
@@ -301,35 +364,20 @@ class UniMoCoHead(BaseModule):
             self.positive_temperature,
             self.loss_module.statistics,
         )
+        if 'own' in self.loss_module.statistics:
+            dtype = torch.promote_types(query.dtype, torch.float32)
+            similarity = (query.to(dtype) * key).sum(dim=1)
+            statistics.own = similarity / self.positive_temperature
         return self.loss_module.from_statistics(statistics).mean(), monitor
 
     def _dense_loss(
         self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
     ) -> tuple[Tensor, PairMonitor]:
-        dtype = torch.promote_types(query.dtype, torch.float32)
+        logits, positives, monitor = dense_pairs(
+            query, key, blocks, self.temperature, self.positive_temperature
+        )
         with torch.autocast(device_type=query.device.type, enabled=False):
-            query, key = query.to(dtype), key.to(dtype)
-            similarity = [(query * key).sum(dim=1, keepdim=True)]
-            positives = [torch.ones_like(similarity[0], dtype=torch.bool)]
-            ignored = [~positives[0]]
-            for block in blocks:
-                # A copy: the queue is written to before the backward pass.
-                keys = block.keys.to(dtype, copy=True)
-                similarity.append(query @ keys.T)
-                empty = torch.zeros_like(similarity[-1], dtype=torch.bool)
-                positive, left_out = block.masks(slice(0, len(keys)))
-                positives.append(empty if positive is None else positive)
-                ignored.append(empty if left_out is None else left_out)
-            similarity = torch.cat(similarity, dim=1)
-            positives = torch.cat(positives, dim=1)
-            ignored = torch.cat(ignored, dim=1)
-            logits = torch.where(
-                positives,
-                similarity / self.positive_temperature,
-                similarity / self.temperature,
-            ).masked_fill(ignored, float('-inf'))
-            loss = self.loss_module(logits, positives)
-        return loss, dense_monitor(similarity, positives, ignored)
+            return self.loss_module(logits, positives), monitor
 
     def _gather(
         self,
@@ -338,33 +386,27 @@ class UniMoCoHead(BaseModule):
         batch_sizes: list[int] | None,
     ) -> tuple[Tensor, SampleLabels, list[int]]:
         """Return keys and labels of all ranks, from one collective."""
-        tensors = [key.detach().to(self.queue.dtype), samples.labels]
-        if self.exclude_own_keys:
-            tensors.append(samples.indices)
+        key = key.detach().to(self.queue.dtype)
+        if self.propagation is not None:
+            samples = replace(
+                samples, propagated=self._propagate(key, samples)
+            )
+        kept = {name: getattr(samples, name) for name in self._queues}
         if batch_sizes is None:
             batch_sizes = [n for (n,) in exchange_integers([len(key)])]
-        batch_key, *rest = gather_tensors(tensors, batch_sizes)
-        return batch_key, SampleLabels(*rest), batch_sizes
+        batch_key, *rest = gather_tensors([key, *kept.values()], batch_sizes)
+        batch = SampleLabels(**dict(zip(kept, rest, strict=True)))
+        return batch_key, batch, batch_sizes
 
-    @torch.no_grad()
-    def _enqueue(self, keys: Tensor, samples: SampleLabels) -> None:
-        """Write the batch over the oldest keys, wrapping around.
-
-        A key that is not finite is dropped and the old one stays: as a
-        negative of every query it would spoil all losses until overwritten.
-        """
-        rows = torch.arange(len(keys), device=keys.device) + self.queue_ptr
-        rows = rows[-self.queue_len :] % self.queue_len
-        written = [(self.queue, keys), (self.label_queue, samples.labels)]
-        if self.exclude_own_keys:
-            written.append((self.index_queue, samples.indices))
-        finite = keys[-self.queue_len :].isfinite().all(dim=1)
-        for queue, new in written:
-            new = new[-self.queue_len :]
-            mask = finite.reshape(-1, *[1] * (new.dim() - 1))
-            queue[rows] = torch.where(mask, new, queue[rows])
-        self.queue_ptr += len(keys)
-        self.queue_ptr %= self.queue_len
+    def _propagate(self, key: Tensor, samples: SampleLabels) -> Tensor:
+        """Return labels of unlabeled keys from the queue, shape (N,)."""
+        if not samples.has_unlabeled or (
+            self.step_count() < self.propagation.start
+        ):
+            return torch.full_like(samples.labels, UNLABELED)
+        return self.propagation(
+            key, samples.labels, self.queue, self.label_queue
+        )
 
     def _check_inputs(
         self, query: Tensor, key: Tensor, labels: Tensor | SampleLabels
@@ -410,34 +452,6 @@ def _import_fused_pass() -> ModuleType:
             f'installs for GPUs ({error}); set model.head.fused=False'
         ) from error
     return fused_pass
-
-
-def _log_values(
-    monitor: PairMonitor, samples: SampleLabels
-) -> dict[str, Tensor]:
-    """Average over the batch; see :meth:`UniMoCoHead.loss`."""
-    # The nearest key is a positive if no negative is as near.
-    hits = 100.0 * (monitor.nearest > monitor.nearest_negative)
-    known, values = samples.known, {}
-    # Zeros for absent queries would enter the mean over the steps of a log
-    # line. What the batch holds is known to the host, so nothing waits.
-    if samples.has_labels:
-        values['positives_per_labeled_query'] = _masked_mean(
-            monitor.num_positives, known
-        )
-        values['top1_labeled'] = _masked_mean(hits, known)
-    if samples.has_unlabeled:
-        values['top1_unlabeled'] = _masked_mean(hits, ~known)
-    positives = monitor.positive_sum.sum() / monitor.num_positives.sum()
-    num_negatives = monitor.num_negatives.sum().clamp(min=1)
-    values['positive_similarity'] = positives
-    values['negative_similarity'] = monitor.negative_sum.sum() / num_negatives
-    return values
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    mask = mask.to(values.dtype)
-    return (values * mask).sum() / mask.sum()
 
 
 def _check_positive(name: str, value: object, kind: type) -> None:

@@ -109,6 +109,20 @@ BROKEN = {
     'momentum-high': (['model.momentum=1.5'], 'model.momentum', '[0, 1]'),
     'momentum-word': (['model.momentum=fast'], 'model.momentum', 'number'),
     'momentum-end': (['model.end_momentum=2'], 'model.end_momentum', '[0, 1]'),
+    'momentum-start': (
+        ['model.start_momentum=0.1'],
+        'model.momentum_warmup',
+        'need each other',
+    ),
+    'warmup-word': (
+        ['model.head.label_warmup=long'],
+        'model.head.label_warmup',
+    ),
+    'propagation-name': (
+        ['model.head.propagate_labels.neighbours=5'],
+        'model.head.propagate_labels',
+        'k, threshold',
+    ),
     'dim-of-head': (
         ['model.head.feat_dim=16'],
         'model.neck.out_channels is 8',

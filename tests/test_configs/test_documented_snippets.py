@@ -105,6 +105,8 @@ def parse(monkeypatch):
             if script.parent.parent == ROOT and script.parent.name != 'tools':
                 module = f'{script.parent.name}.{script.stem}'
                 runpy.run_module(module, run_name='__main__')
+            # As python does: scripts of a folder may share a module.
+            monkeypatch.syspath_prepend(str(script.parent))
             runpy.run_path(str(script), run_name='__main__')
         return parsed.value.args[0]
 
@@ -249,7 +251,8 @@ def test_example_of_a_config(tmp_path):
 
 
 def test_examples_of_evaluation(tmp_path):
-    knn, start = python_blocks('docs/evaluation.md')
+    # The second, of monitors, has a test of its own (test_monitors.py).
+    knn, _, start = python_blocks('docs/evaluation.md')
     scope = {}
     exec(knn.replace('...', ''), scope)
     base = Config.fromfile(BASE)

@@ -21,6 +21,12 @@ OPTIONS = {
     'exclude-own': dict(exclude_own_keys=True),
     'two-temperatures': dict(positive_temperature=0.7),
     'multi-label': dict(multi_label=True, num_classes=3),
+    'slow-start': dict(
+        label_warmup=4,
+        max_positives=2,
+        propagate_labels=dict(k=3, threshold=0.6, use='positive'),
+        exclude_own_keys=True,
+    ),
     'everything': dict(
         in_batch_positives=True,
         ignore_unlabeled_keys=True,

@@ -20,6 +20,22 @@ LOSSES = {
         ref.supcon_in,
     ),
     'info-nce': (dict(type='InfoNCELoss'), ref.info_nce),
+    'unicon-own-half': (
+        dict(type='UniConLoss', own_key_weight=0.5),
+        ref.own_weighted('unicon', 0.5),
+    ),
+    'unicon-mean-own-7': (
+        dict(type='UniConLoss', positive_reduction='mean', own_key_weight=7),
+        ref.own_weighted('unicon-mean', 7),
+    ),
+    'supcon-out-own-7': (
+        dict(type='SupConLoss', own_key_weight=7),
+        ref.own_weighted('supcon-out', 7),
+    ),
+    'supcon-in-own-tenth': (
+        dict(type='SupConLoss', reduction_position='in', own_key_weight=0.1),
+        ref.own_weighted('supcon-in', 0.1),
+    ),
 }
 
 
@@ -186,3 +202,10 @@ def test_wrong_options_are_named():
         MODELS.build(dict(type='UniConLoss', positive_reduction='max'))
     with pytest.raises(ValueError, match='reduction_position'):
         MODELS.build(dict(type='SupConLoss', reduction_position='middle'))
+
+
+@pytest.mark.parametrize('weight', [0, -1, True, '2', None, float('nan')])
+@pytest.mark.parametrize('kind', ['UniConLoss', 'SupConLoss'])
+def test_wrong_weight_is_named(kind, weight):
+    with pytest.raises(ValueError, match=rf'{kind}\.own_key_weight'):
+        MODELS.build(dict(type=kind, own_key_weight=weight))

@@ -178,11 +178,59 @@ def test_ends_of_the_range(momentum):
     assert torch.equal(key.module.weight, expected)
 
 
-@pytest.mark.parametrize('field', ['momentum', 'end_momentum'])
+@pytest.mark.parametrize(
+    'field', ['momentum', 'end_momentum', 'start_momentum']
+)
 @pytest.mark.parametrize('value', [-0.1, 1.5, math.nan, math.inf])
 def test_momentum_outside_the_range_is_named(field, value):
     with pytest.raises(ValueError, match=rf'`{field}` must lie in \[0, 1\]'):
         MomentumEncoder(nn.Linear(1, 1), **{field: value})
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(start_momentum=0.1), 'need each other, got 0.1 and 0'),
+        (dict(momentum_warmup=5), 'need each other, got None and 5'),
+        (dict(momentum_warmup=-1), 'integer >= 0, got -1'),
+        (dict(start_momentum=0.1, momentum_warmup=2.5), 'got 2.5'),
+    ],
+)
+def test_incomplete_warmup_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        MomentumEncoder(nn.Linear(1, 1), **options)
+
+
+def test_warmup_is_linear_and_resumes():
+    query = nn.Linear(2, 2)
+    options = dict(momentum=0.1, start_momentum=0.5, momentum_warmup=4)
+    key, found, weight = MomentumEncoder(query, **options), [], None
+    for step in range(6):
+        found.append(key.current_momentum())
+        if step == 3:  # a new process
+            state = copy.deepcopy(key.state_dict())
+            key = MomentumEncoder(query, **options)
+            key.load_state_dict(state)
+        new = query.weight.detach().clone()
+        weight = new if step == 0 else torch.lerp(weight, new, found[-1])
+        key.update(query)
+        torch.testing.assert_close(key.module.weight.data, weight)
+        wander(query, step)
+    assert found == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
+
+
+def test_warmup_leads_onto_the_cosine(max_iters):
+    max_iters(8)
+    query, values = nn.Linear(1, 1), {}
+    for warmup in (dict(start_momentum=0.5, momentum_warmup=4), {}):
+        key = MomentumEncoder(query, momentum=0.1, end_momentum=0.0, **warmup)
+        for step in range(8):
+            values.setdefault(step, []).append(key.current_momentum())
+            key.update(query)
+    warm, plain = zip(*values.values(), strict=True)
+    # Half way of the warm-up: half way between its start and the cosine.
+    assert warm[2] == pytest.approx((0.5 + plain[2]) / 2)
+    assert warm[4:] == plain[4:]
 
 
 @pytest.mark.parametrize('value', ['0.1', True, [0.1]])

@@ -23,6 +23,7 @@ from step_options import HEADS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmunimoco.models import batch_shuffle, collectives, unimoco_head
+from mmunimoco.models import labels as label_rules
 from mmunimoco.models.labels import SampleLabels
 
 META = torch.device('meta')
@@ -93,6 +94,7 @@ def test_step_reads_nothing_from_the_device(head, norm, monkeypatch):
         return x.to(device)
 
     monkeypatch.setattr(unimoco_head, 'upload', counted)
+    monkeypatch.setattr(label_rules, 'upload', counted)
     monkeypatch.setattr(batch_shuffle, 'upload', counted)
     with _CopiesToDevice() as copies:
         log = step(model, wrapper, META)

@@ -42,6 +42,7 @@ def with_indices(head, labels, indices):
     return replace(samples, indices=indices)
 
 
+PROPAGATION = dict(k=3, threshold=0.6)
 OPTIONS = {
     'published': {},
     'in-batch': dict(in_batch_positives=True),
@@ -49,7 +50,23 @@ OPTIONS = {
     'exclude-own': dict(exclude_own_keys=True),
     'two-temperatures': dict(positive_temperature=0.7),
     'multi-label': dict(multi_label=True, num_classes=3),
+    'max-positives': dict(max_positives=2, exclude_own_keys=True),
+    'label-warmup': dict(label_warmup=4, ignore_unlabeled_keys=True),
+    'propagated-ignored': dict(propagate_labels=PROPAGATION),
+    'propagated-positive': dict(
+        propagate_labels=PROPAGATION | dict(use='positive', start=2),
+        ignore_unlabeled_keys=True,
+    ),
+    'everything-of-one-label': dict(
+        in_batch_positives=True,
+        exclude_own_keys=True,
+        positive_temperature=0.5,
+        label_warmup=5,
+        max_positives=1,
+        propagate_labels=PROPAGATION,
+    ),
     'everything': dict(
+        label_warmup=3,
         in_batch_positives=True,
         ignore_unlabeled_keys=True,
         exclude_own_keys=True,
@@ -64,6 +81,14 @@ LOSSES = {
     'supcon-in': (
         dict(type='SupConLoss', reduction_position='in'),
         ref.supcon_in,
+    ),
+    'unicon-own': (
+        dict(type='UniConLoss', own_key_weight=3),
+        ref.own_weighted('unicon', 3),
+    ),
+    'supcon-out-own': (
+        dict(type='SupConLoss', own_key_weight=0.5),
+        ref.own_weighted('supcon-out', 0.5),
     ),
 }
 
@@ -97,10 +122,17 @@ def assert_same_step(heads, query, key, labels, indices):
         torch.testing.assert_close(results[0][name], results[1][name])
 
 
-@pytest.mark.parametrize('options', OPTIONS)
-def test_dense_and_streamed_have_the_same_gradient_and_log(options):
+@pytest.mark.parametrize(
+    ('options', 'loss'),
+    [
+        *((options, 'unicon') for options in OPTIONS),
+        *((options, 'unicon-own') for options in ('everything', 'published')),
+        ('published', 'supcon-out-own'),
+    ],
+)
+def test_dense_and_streamed_have_the_same_gradient_and_log(options, loss):
     heads = [
-        build_head(streamed=streamed, **OPTIONS[options])
+        build_head(streamed=streamed, loss=LOSSES[loss][0], **OPTIONS[options])
         for streamed in (True, False)
     ]
     for _ in range(4):
@@ -200,15 +232,78 @@ def test_buffers_are_as_promised():
     assert multi.index_queue.tolist() == [-1] * 20
 
 
-def test_checkpoint_carries_the_queues():
-    head, other = build_head(), build_head()
+@pytest.mark.parametrize(
+    ('options', 'buffers'),
+    [
+        ({}, set()),
+        (dict(label_warmup=4), {'steps'}),
+        (
+            dict(propagate_labels=PROPAGATION | dict(start=2)),
+            {'propagated_queue', 'steps'},
+        ),
+    ],
+)
+def test_checkpoint_carries_the_queues(options, buffers):
+    """Also into a head that has counted steps of its own."""
+    head, other = build_head(**options), build_head(**options)
+    published = {'queue', 'label_queue', 'queue_ptr'}
+    assert set(head.state_dict()) == published | buffers
+    other.loss(unit_vectors(7), unit_vectors(7), draw_labels(7))
     for _ in range(2):
         head.loss(unit_vectors(7), unit_vectors(7), draw_labels(7))
     other.load_state_dict(head.state_dict())
-    query, key, labels = unit_vectors(7), unit_vectors(7), draw_labels(7)
-    losses = [h.loss(query, key, labels)['loss'] for h in (head, other)]
-    assert losses[0] == losses[1]
-    assert torch.equal(head.queue, other.queue)
+    for _ in range(3):
+        query, key, labels = unit_vectors(7), unit_vectors(7), draw_labels(7)
+        losses = [h.loss(query, key, labels)['loss'] for h in (head, other)]
+        assert losses[0] == losses[1]
+    for name, value in head.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_warmup_begins_without_labels_and_ends_with_all():
+    """A query that is not drawn counts as unlabeled, for every loss."""
+    warm, plain = build_head(label_warmup=8), build_head()
+    unlabeled, shares = build_head(loss=dict(type='InfoNCELoss')), []
+    for step in range(10):
+        query, key = unit_vectors(200), unit_vectors(200)
+        labels = torch.randint(3, (200,))
+        before = warm.collapsed_loss().item()
+        values = warm.loss(query, key, labels)
+        usual = plain.loss(query, key, labels)
+        without = unlabeled.loss(query, key, labels)
+        # Positives beside the own key; all labels are known from step 1.
+        few, many = (
+            x['positives_per_labeled_query'] - 1 for x in (values, usual)
+        )
+        shares.append((few / many).item() if step else 0)
+        if step == 0:
+            assert values['loss'] == without['loss']
+            assert before == pytest.approx(math.log(21))
+        if step >= 8:
+            assert values['loss'] == usual['loss']
+    wanted = [min(step / 8, 1) for step in range(10)]
+    assert shares == pytest.approx(wanted, abs=0.1)
+    assert warm.collapsed_loss() == plain.collapsed_loss()
+
+
+def test_neighbours_decide_by_the_share_of_their_votes():
+    """Two labels in two directions; an unlabeled key is near one of them."""
+    options = dict(k=4, threshold=0.75, use='positive')
+    head = build_head(queue_len=8, propagate_labels=options)
+    x, y, z = torch.eye(DIM, dtype=torch.float64)[:3]
+    near = functional.normalize(x + 0.1 * z, dim=0)
+    head.queue.copy_(torch.stack([x, x, x, y, y, z, z, z]))
+    head.label_queue.copy_(torch.tensor([0, 0, 0, 1, 1, -1, -1, -1]))
+    # Nearest of `near`: three of label 0 and one of 1. Of `y`: two of each.
+    # A labeled key keeps its own label.
+    keys = torch.stack([near, y, near])
+    head.queue_ptr.fill_(5)
+    values = head.loss(keys, keys, torch.tensor([-1, -1, 1]))
+    assert head.propagated_queue.tolist() == [-1] * 5 + [0, -1, -1]
+    assert head.label_queue.tolist() == [0, 0, 0, 1, 1, -1, -1, 1]
+    assert values['propagated_queue_share'] == 100 / 8
+    values = head.loss(x[None], x[None], torch.tensor([0]))
+    assert values['positives_per_labeled_query'] == 1 + 3 + 1
 
 
 def test_keys_get_no_gradient_and_the_queue_no_graph():
@@ -281,6 +376,23 @@ def test_nothing_is_logged_of_queries_that_are_not_there(
         (dict(temperature='0.2'), 'temperature must be a number'),
         (dict(positive_temperature=True), 'positive_temperature'),
         (dict(multi_label=True), 'num_classes'),
+        (dict(max_positives=0), 'max_positives'),
+        (dict(label_warmup=-1), 'label_warmup'),
+        (dict(label_warmup=1.5), 'label_warmup must be an integer'),
+        (dict(propagate_labels=True), 'None or a dict of k, threshold'),
+        (dict(propagate_labels=dict(kk=2)), 'None or a dict of k, threshold'),
+        (dict(propagate_labels=dict(k=0)), r'propagate_labels\.k'),
+        (dict(propagate_labels=dict(threshold=0.5)), r'in \(0.5, 1\]'),
+        (dict(propagate_labels=dict(start=-1)), 'model.*labels.start'),
+        (dict(propagate_labels=dict(use='both')), 'ignore.*positive'),
+        (
+            dict(multi_label=True, num_classes=3, max_positives=2),
+            'max_positives needs one label',
+        ),
+        (
+            dict(multi_label=True, num_classes=3, propagate_labels={}),
+            'propagate_labels needs one label',
+        ),
     ],
 )
 def test_wrong_arguments_are_named(kwargs, field):
@@ -313,6 +425,15 @@ def test_wrong_labels_are_named_and_nothing_is_enqueued(
     with pytest.raises(ValueError, match=message):
         head.loss(unit_vectors(2), unit_vectors(2), labels)
     assert torch.equal(head.queue, before)
+
+
+def test_the_kernel_leaves_keys_that_are_never_positive_to_the_loop():
+    fused_pass = pytest.importorskip('mmunimoco.models.fused_pass')
+    for options, supported in ({}, True), (dict(max_positives=2), False):
+        head = build_head(**options).float()
+        block = head._queue_block(SampleLabels(torch.zeros(3).long()))
+        query = unit_vectors(3).float()
+        assert fused_pass.supports(query, [block]) == supported
 
 
 def test_wrong_features_are_named():
@@ -352,7 +473,9 @@ def _run_rank(rank, world_size, options, sizes, batches):
     ('sizes', 'queue_len'),
     [([4, 4], 20), ([5, 2], 20), ([3, 4, 1, 2], 8)],
 )
-@pytest.mark.parametrize('options', ['published', 'everything'])
+@pytest.mark.parametrize(
+    'options', ['published', 'everything', 'everything-of-one-label']
+)
 def test_ranks_equal_one_process(tmp_path, options, sizes, queue_len):
     options = OPTIONS[options] | dict(queue_len=queue_len)
     head = build_head(**options)
@@ -430,3 +553,55 @@ def test_collapsed_loss_is_that_of_equal_features(loss, formula, streamed):
     head.queue[:] = feature
     actual = head.loss(feature, feature, head.label_queue.clone())['loss']
     assert actual.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sizes'),
+    [
+        # Of three keys of class 0 the third is left out.
+        (
+            dict(max_positives=2),
+            [(3, 4)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+        # One of the unlabeled keys is taken for class 0.
+        (
+            dict(propagate_labels=dict(use='positive')),
+            [(5, 3)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+        (
+            dict(propagate_labels=dict(use='ignore')),
+            [(4, 3)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
+    ],
+)
+def test_collapsed_loss_follows_the_options(options, sizes):
+    head = build_head(queue_len=7, **options)
+    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1])
+    if head.propagation is not None:
+        head.propagated_queue[5] = 0
+    wanted = sum(math.log(1 + p * n) for p, n in sizes) / 7
+    assert head.collapsed_loss().item() == pytest.approx(wanted)
+
+
+def test_collapsed_loss_is_mixed_during_the_warmup():
+    head = build_head(queue_len=7, label_warmup=4)
+    head.label_queue[:] = 0
+    head.steps.fill_(1)
+    # A quarter of the queries use their label, but there are no negatives.
+    assert head.collapsed_loss().item() == pytest.approx(0.75 * math.log(8))
+
+
+@pytest.mark.parametrize('steps', [2, 4, 10, 20])
+def test_collapsed_loss_of_a_stuck_run_is_its_mean_loss(steps):
+    """Over the last steps, of which each had its share of labels."""
+    head, losses = build_head(queue_len=10, label_warmup=8), []
+    feature = functional.normalize(torch.ones(500, DIM).double(), dim=1)
+    head.queue[:] = feature[:10]
+    labels = torch.arange(500) % 2
+    head.label_queue[:] = labels[:10]
+    for _ in range(steps):
+        losses.append(head.loss(feature, feature, labels)['loss'].item())
+    head.label_queue[:] = labels[:10]
+    last = losses[-min(steps, 4) :]
+    found = head.collapsed_loss(num_steps=len(last)).item()
+    assert found == pytest.approx(sum(last) / len(last), rel=0.02)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
-_QUEUES = ('queue', 'label_queue', 'index_queue')
+_QUEUES = ('queue', 'label_queue', 'index_queue', 'propagated_queue')
 
 
 @HOOKS.register_module()
@@ -23,8 +23,10 @@ class QueueResumeHook(Hook):
     For ``load_from`` and ``--resume``. With another ``queue_len`` the newest
     keys are kept, or all of them plus random unlabeled keys, which are
     overwritten first. A checkpoint of mmpretrain's MoCo is converted; its
-    label queue starts unlabeled. mmengine would drop such queues with a line
-    in the log. The queues in the state of ``EMAHook`` are fitted too.
+    label queue starts unlabeled. Queues and the count of steps of an option
+    that the run did not have before are added. mmengine would drop such
+    queues with a line in the log. Those in the state of ``EMAHook`` are
+    fitted too.
     """
 
     priority = 'HIGHEST'
@@ -55,7 +57,8 @@ class QueueResumeHook(Hook):
 
 def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
     """Fit the queues of a state in place; describe what was changed."""
-    prefix = 'module.' * ('module.head.queue' in state) + 'head.'
+    model = 'module.' * ('module.head.queue' in state)
+    prefix = f'{model}head.'
     if f'{prefix}queue' not in state:
         return ''
     own = dict(head.named_buffers(recurse=False))
@@ -67,6 +70,11 @@ def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
     fitted, notes = fit_queues(stored, own)
     for name, value in fitted.items():
         state[prefix + name] = value
+    steps = state.get(f'{model}encoder_k.steps')
+    if 'steps' in own and f'{prefix}steps' not in state and steps is not None:
+        # An option that counts is new: both count the batches of the run.
+        state[f'{prefix}steps'] = steps.clone()
+        notes.append(f'there is no count of steps, it starts at {int(steps)}')
     return '; '.join(notes)
 
 
@@ -77,8 +85,8 @@ def fit_queues(
 
     Args:
         stored (Mapping[str, Tensor]): ``queue`` (L, C), ``queue_ptr`` (1,),
-            and, if the checkpoint has them, ``label_queue`` and
-            ``index_queue`` with L rows.
+            and, if the checkpoint has them, ``label_queue``,
+            ``index_queue`` and ``propagated_queue`` with L rows.
         own (Mapping[str, Tensor]): The same of a new head, with K rows.
 
     Returns:

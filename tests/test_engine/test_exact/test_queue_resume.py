@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
-from noise_runs import noise_runner
+from noise_runs import Noise, noise_runner
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
 
 from mmunimoco.engine.exact.queue_resume import QueueResumeHook, fit_queues
@@ -98,3 +98,73 @@ def test_another_length_with_an_averaged_model(tmp_path, length, kind):
     averaged = ema.ema_model.module.neck.mlp[0].weight
     assert torch.equal(averaged, stored['state_dict']['neck.mlp.0.weight'])
     assert not torch.equal(averaged, runner.model.neck.mlp[0].weight)
+
+
+def test_options_with_buffers_join_a_run_that_had_none(tmp_path, log):
+    hook = [dict(type='QueueResumeHook')]
+    noise_runner(tmp_path, hooks=hook).train()
+    head = dict(label_warmup=100, propagate_labels={})
+    model = unimoco_config(data_preprocessor={}, head=head)
+    runner = noise_runner(tmp_path, hooks=hook, model=model)
+    runner.load_checkpoint(str(tmp_path / 'epoch_1.pth'))
+    # 12 steps of the momentum encoder are done.
+    assert runner.model.head.step_count() == 12
+    assert (runner.model.head.propagated_queue == -1).all()
+
+
+def test_propagated_labels_move_with_their_keys():
+    stored = queues(6, 4) | dict(propagated_queue=queues(6, 4)['label_queue'])
+    own = queues(8) | dict(propagated_queue=torch.full((8,), -1))
+    fitted, _ = fit_queues(stored, own)
+    wanted = [-1, -1, 100, 101, 102, 103, 104, 105]
+    assert fitted['propagated_queue'].tolist() == wanted
+
+
+class HalfLabeled(Noise):
+    """Of two images one is unlabeled."""
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        if index % 2:
+            item['data_samples'].pop('gt_label')
+        return item
+
+
+def test_options_of_the_head_resume_exactly(tmp_path):
+    """Within the warm-ups, and after labels began to propagate."""
+    model = unimoco_config(
+        data_preprocessor={},
+        start_momentum=0.5,
+        momentum_warmup=20,
+        head=dict(
+            label_warmup=20,
+            max_positives=3,
+            propagate_labels=dict(k=1, start=6, use='positive'),
+            loss=dict(type='UniConLoss', own_key_weight=2),
+        ),
+    )
+
+    def train(folder, **options):
+        runner = noise_runner(
+            folder,
+            model=model,
+            train_cfg=dict(type='ExactEpochLoop', max_epochs=2),
+            train_dataloader=dict(
+                dataset=HalfLabeled(),
+                sampler=dict(type='DefaultSampler', shuffle=True),
+                batch_size=4,
+                num_workers=0,
+                collate_fn=dict(type='default_collate'),
+            ),
+            **options,
+        )
+        runner.train()
+        return runner.model.state_dict()
+
+    whole = train(tmp_path / 'whole')
+    start = str(tmp_path / 'whole/epoch_1.pth')
+    again = train(tmp_path / 'again', load_from=start, resume=True)
+    for name, value in whole.items():
+        assert torch.equal(value, again[name]), name
+    assert whole['head.steps'] == 24
+    assert (whole['head.propagated_queue'] >= 0).any()

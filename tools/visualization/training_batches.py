@@ -1,0 +1,187 @@
+"""What the scripts of this folder share: views and features of a run."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmunimoco.engine.step_options import stack_images
+from mmunimoco.models import UniMoCo
+from mmunimoco.utils.checkpoint import check_complete, state_dict_of
+from mmunimoco.utils.safe_load import read_checkpoint
+
+matplotlib.use('Agg')  # no screen
+
+
+@dataclass
+class Batch:
+    """N images of training.
+
+    Attributes:
+        views (list[Tensor]): Of queries and keys, (N, 3, H, W) float.
+        labels (Tensor): Shape (N,), -1 for unlabeled.
+        names (list[str]): Class names or numbers; '' for unlabeled.
+    """
+
+    views: list[Tensor]
+    labels: Tensor
+    names: list[str]
+
+
+def run(
+    description: str,
+    picture: str,
+    make: Callable,
+    needs_weights: bool = True,
+    shows_images: bool = True,
+) -> int:
+    """Parse the command line and make a picture.
+
+    Args:
+        description (str): Of the script.
+        picture (str): Default name of the file.
+        make (Callable): Called with the arguments; writes the picture.
+        needs_weights (bool): Whether the script takes a checkpoint.
+        shows_images (bool): Whether the number of images is an option.
+
+    Returns:
+        int: The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='a pre-training config')
+    if needs_weights:
+        parser.add_argument(
+            'checkpoint', help="path, or 'none' for random weights"
+        )
+        parser.add_argument('--device', default='cpu', help='default: cpu')
+        parser.add_argument(
+            '--batches',
+            type=int,
+            default=20,
+            help='batches of training images (default: %(default)s)',
+        )
+    if shows_images:
+        parser.add_argument(
+            '--images',
+            type=int,
+            default=8,
+            help='images, or queries, to show (default: %(default)s)',
+        )
+    parser.add_argument(
+        '--out', default=picture, help='picture (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of images and views, default 0'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings of the config: key=value',
+    )
+    args = parser.parse_args()
+    try:
+        for name in ('images', 'batches'):
+            if getattr(args, name, 1) < 1:
+                raise ValueError(f'--{name} must be at least 1')
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        make(args)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'wrote {args.out}')
+    return 0
+
+
+def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
+    """Read the config, and build its model in evaluation mode.
+
+    Raises:
+        ValueError: If the model is no UniMoCo, or the checkpoint lacks a
+            tensor of it.
+    """
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    set_random_seed(args.seed)
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    if not isinstance(model, UniMoCo):
+        raise ValueError(
+            f'{args.config} trains a {type(model).__name__}; give the config '
+            'of a pre-training with UniMoCo'
+        )
+    checkpoint = getattr(args, 'checkpoint', 'none')
+    if checkpoint == 'none':
+        model.init_weights()
+        model.encoder_k.update(nn.Sequential(model.backbone, model.neck))
+    else:
+        state = state_dict_of(read_checkpoint(checkpoint), unwrap=True)
+        check_complete(model, state, checkpoint, part='')
+        model.load_state_dict(state, strict=False)
+    return cfg, model.to(getattr(args, 'device', 'cpu')).eval()
+
+
+def batches(cfg: Config, model: UniMoCo, count: int) -> Iterator[Batch]:
+    """Yield the first batches of training, augmented as in training."""
+    settings = dict(cfg.train_dataloader)
+    settings.update(num_workers=0, persistent_workers=False)
+    loader = Runner.build_dataloader(settings, seed=0)
+    if any(
+        hook.get('images_on_device') for hook in cfg.get('custom_hooks', [])
+    ):
+        model.data_preprocessor.keep_images(stack_images(loader.dataset))
+    classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+    for index, data in enumerate(loader):
+        if index == count:
+            break
+        data = model.data_preprocessor(data, training=True)
+        labels = model.head.collect(data['data_samples']).labels
+        if labels.dim() == 2:
+            raise ValueError(
+                'several labels an image (model.head.multi_label) cannot be '
+                'shown'
+            )
+        names = [
+            '' if i < 0 else str(classes[i] if classes else i)
+            for i in labels.tolist()
+        ]
+        yield Batch(data['inputs'], labels, names)
+
+
+@torch.no_grad()
+def features(model: UniMoCo, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return L2-normalised queries and keys, (N, C) on the CPU."""
+    query = model.neck(model.backbone(batch.views[0]))[0]
+    key = model.encoder_k(batch.views[1])[0]
+    return tuple(
+        functional.normalize(x.float().cpu(), dim=1) for x in (query, key)
+    )
+
+
+def as_images(model: UniMoCo, views: Tensor) -> Tensor:
+    """Undo the normalisation; (N, H, W, 3) in [0, 1], in the same order.
+
+    Colours are right if the views are RGB, as in the configs here.
+    """
+    preprocessor, views = model.data_preprocessor, views.float().cpu()
+    if preprocessor._enable_normalize:
+        mean, std = preprocessor.mean.cpu(), preprocessor.std.cpu()
+        views = views * std + mean
+    images = (views / 255).clamp(0, 1).permute(0, 2, 3, 1)
+    return images.expand(*images.shape[:3], 3)
