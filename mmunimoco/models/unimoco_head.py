@@ -18,6 +18,7 @@ from mmunimoco.utils.config_errors import check_type
 from .collectives import exchange_integers, gather_tensors, upload
 from .labels import (
     UNLABELED,
+    CollectedSamples,
     KeyBlock,
     SampleLabels,
     check_labels,
@@ -159,7 +160,8 @@ class UniMoCoHead(BaseModule):
 
         Args:
             data_samples (Sequence[DataSample]): N samples. Without
-                ``gt_label``, or with -1, a sample is unlabeled.
+                ``gt_label``, or with -1, a sample is unlabeled. Of
+                :class:`CollectedSamples` it has been collected before.
 
         Returns:
             SampleLabels: Of the N samples, on the CPU.
@@ -169,6 +171,8 @@ class UniMoCoHead(BaseModule):
                 labels without ``multi_label``, or its image cannot be
                 identified with ``exclude_own_keys``.
         """
+        if isinstance(data_samples, CollectedSamples):
+            return data_samples.collected
         labels = collect_labels(
             data_samples, self.num_classes, self.multi_label
         )
