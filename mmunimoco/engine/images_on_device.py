@@ -1,10 +1,10 @@
-"""Training data whose images are on the device and whose labels are tensors.
+"""Data sets whose images are on the device, and labels as tensors.
 
 A data set such as CIFAR is small enough for that, and its network so fast
 that reading, packing and collating single images would limit it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,36 @@ class IndexBatches:
 
     def _sample(self, row: int) -> Any:
         return self.dataset[row]['data_samples']
+
+
+class KeptBatches:
+    """The batches of a loader, whose images stay on the device.
+
+    The first iteration that comes to its end reads them, later ones repeat
+    them. For loaders whose batches are the same each time.
+
+    Args:
+        loader (Iterable[dict]): Gives batches with ``inputs``.
+        device (torch.device): Where the inputs are kept.
+    """
+
+    def __init__(self, loader: Iterable[dict], device: torch.device) -> None:
+        self.loader = loader
+        self.device = device
+        self._kept: list[dict] | None = None
+
+    def __iter__(self) -> Iterator[dict]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        batches = []
+        for batch in self.loader:
+            inputs = batch['inputs']
+            if isinstance(inputs, Tensor):
+                batch = dict(batch, inputs=inputs.to(self.device))
+            batches.append(batch)
+            yield batch
+        self._kept = batches
 
 
 def _gives_indices(dataset: Any) -> bool:
