@@ -111,7 +111,11 @@ def batch_indices_at_once(runner: Runner) -> None:
     loop = runner.train_loop
     loader = loop.dataloader
     head = getattr(bare_model(runner.model), 'head', None)
-    if not (isinstance(head, UniMoCoHead) and _gives_indices(loader.dataset)):
+    if (
+        not isinstance(head, UniMoCoHead)
+        or loader.batch_sampler is None
+        or not _gives_indices(loader.dataset)
+    ):
         runner.logger.info(
             'images_on_device: samples are collated one by one, because the '
             'pipeline of train_dataloader is not just IndexAsImage and '
