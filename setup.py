@@ -139,6 +139,9 @@ setup(
         'dev': read_requirements('tests', 'lint'),
         'all': read_requirements('transfer', 'tests', 'lint'),
     },
+    entry_points={
+        'console_scripts': ['mmunimoco = mmunimoco.__main__:main'],
+    },
     cmdclass={'build_py': BuildPy, 'develop': Develop, 'sdist': SDist},
     zip_safe=False,
 )

@@ -1,6 +1,7 @@
 """The report of a run as Markdown and as one self-contained HTML file."""
 
 import base64
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -59,6 +60,8 @@ def markdown_report(summary: dict) -> str:
 def html_report(summary: dict, pictures: dict[str, bytes]) -> str:
     """The report as one HTML file with its pictures, PNGs by file name."""
     body = '\n'.join(_html(block, pictures) for block in _blocks(summary))
+    # No line ends within a number, or before its unit.
+    body = re.sub(r'(?<=\d) (?=\d{3}\b|%)', '&nbsp;', body)
     return _PAGE.format(title=TITLE, body=body)
 
 

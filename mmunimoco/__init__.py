@@ -9,7 +9,15 @@ check_dependencies()
 
 from . import datasets, engine, evaluation, models  # noqa: E402
 from .renamed import register_renamed  # noqa: E402
+from .utils.installed import configs_dir  # noqa: E402
 
 register_renamed()
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+__all__ = [
+    '__version__',
+    'configs_dir',
+    'datasets',
+    'engine',
+    'evaluation',
+    'models',
+]

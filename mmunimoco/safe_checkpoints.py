@@ -30,6 +30,8 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmunimoco.converters.files import read_weights
+from mmunimoco.utils.installed import find_weights
 from mmunimoco.utils.safe_load import safe_torch_load
 
 
@@ -104,6 +106,12 @@ def load_from_mmcls(filename: str, map_location: Any = None) -> dict:
     urls = mmengine_checkpoint.get_mmcls_models()
     checkpoint = load_from_http(_look_up(filename, urls), map_location)
     return mmengine_checkpoint._process_mmcls_checkpoint(checkpoint)
+
+
+@CheckpointLoader.register_scheme('mmunimoco://', force=True)
+def load_from_mmunimoco(filename: str, map_location: Any = None) -> dict:
+    """Read ``mmunimoco://<config>``, a backbone of this project."""
+    return read_weights(find_weights(filename.partition('://')[2]))
 
 
 def _look_up(filename: str, urls: Mapping[str, str]) -> str:

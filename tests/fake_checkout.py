@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = ('tools/install.sh', 'tools/test.sh', 'tools/misc', 'requirements')
+FILES = ('tools/install.sh', 'tools/test.sh', 'tools/build_mmcv_wheel.sh')
+FILES += ('tools/misc', 'requirements')
 COMMANDS = (
     *('awk', 'bash', 'cat', 'cksum', 'df', 'dirname', 'env', 'getconf'),
     *('grep', 'ls', 'mkdir', 'mktemp', 'rm', 'sed', 'tail', 'tr'),

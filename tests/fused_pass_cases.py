@@ -12,6 +12,7 @@ ALL = ('positive', 'inverse_positive', 'positive_mean')
 CASES = {
     'one query, one key': (1, 1, 16, ALL, {}),
     'nothing is a power of two': (5, 7, 6, ALL, {}),
+    'many keys': (1, 65537, 16, ('inverse_positive',), {}),
     'several tiles and splits': (35, 190, 20, ('inverse_positive',), {}),
     'InfoNCE': (20, 130, 8, ('positive',), dict(has_labels=False)),
     'SupCon': (20, 130, 8, ('positive', 'positive_mean'), {}),

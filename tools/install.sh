@@ -21,7 +21,7 @@ Install mmunimoco (editable) and the releases pinned in requirements/lock.txt
 into .venv in this repository. A complete installation is left alone; after an
 interruption, run the same command again to continue.
 
-  --dev          also install what the tests and lint need
+  --dev          also install what the tests, lint and docs need
   --no-transfer  leave out mmdetection, mmsegmentation and mmcv's compiled ops;
                  pre-training and classification do not need them
   --here         install into the active environment instead of .venv; torch
@@ -174,6 +174,8 @@ install_rest() {
     local files=(runtime "$MMLAB") arguments=() name
     [ "$TRANSFER" -eq 0 ] || files+=(transfer)
     [ "$DEV" -eq 0 ] || files+=(tests lint)
+    # Their pins fit to lock.txt.
+    [ "$DEV" -eq 0 ] || [ "$STACK" != onedl ] || files+=(docs)
     for name in "${files[@]}"; do
         arguments+=(-r "$REQUIREMENTS/$name.txt")
     done

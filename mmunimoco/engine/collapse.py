@@ -199,7 +199,8 @@ def verdict(
             'the number of images), a smaller model.head.temperature, a '
             'lower learning rate, and look at the augmented images.'
         )
-    if shared and metrics[shared[0]] <= baseline[shared[0]]:
+    # Of 100 % nothing can be better.
+    if shared and metrics[shared[0]] <= min(baseline[shared[0]], 99.9):
         return logging.WARNING, (
             'NO BETTER than before training, by kNN, though the loss falls '
             f'({facts}). If it goes on, check that labels of training and '

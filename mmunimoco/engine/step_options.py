@@ -26,6 +26,10 @@ from mmunimoco.utils.checkpoint import bare_model
 from .images_on_device import batch_indices_at_once, put_images_on_device
 
 BLOCKS = ('BasicBlock', 'Bottleneck', 'TransformerEncoderLayer')
+# Values of ``compile`` for a model on a GPU, and options of ``torch.compile``.
+_ON_GPUS = {'gpu': {}, 'cuda-graphs': dict(mode='reduce-overhead')}
+# Modes of ``torch.compile`` that record CUDA graphs.
+_GRAPH_MODES = ('reduce-overhead', 'max-autotune')
 
 
 @HOOKS.register_module()
@@ -40,10 +44,12 @@ class StepOptionsHook(Hook):
             reads memory as if channels were outermost. Defaults to False.
         compile (bool | str | dict): Compile backbone and neck of query and
             key encoder by ``torch.compile``; a dict gives its options, such
-            as ``mode``; 'gpu' compiles if the model is on a GPU. Loss, queues
-            and collectives are not compiled: mmengine's ``compile`` would
-            take the whole step and break it at each collective. Checkpoint
-            keys do not change.
+            as ``mode``; 'gpu' compiles if the model is on a GPU, and
+            'cuda-graphs' also replays the kernels of each encoder from CUDA
+            graphs, for small batches of which the host cannot launch the
+            kernels fast enough. Loss, queues and collectives are not
+            compiled: mmengine's ``compile`` would take the whole step and
+            break it at each collective. Checkpoint keys do not change.
             Defaults to False.
         gradient_checkpointing (bool | Sequence[str]): Recompute the
             activations of the query encoder's blocks in the backward pass: a
@@ -62,7 +68,7 @@ class StepOptionsHook(Hook):
 
     Raises:
         ValueError: If ``gradient_checkpointing`` is a single name, or
-            ``compile`` is a string other than 'gpu'.
+            ``compile`` is a string other than these.
     """
 
     def __init__(
@@ -77,15 +83,16 @@ class StepOptionsHook(Hook):
                 'StepOptionsHook.gradient_checkpointing must be True or a '
                 f'list of class names, got {gradient_checkpointing!r}'
             )
-        if isinstance(compile, str) and compile != 'gpu':
+        if isinstance(compile, str) and compile not in _ON_GPUS:
             raise ValueError(
-                "StepOptionsHook.compile must be True, False, 'gpu' or a "
-                f'dict of options, got {compile!r}'
+                "StepOptionsHook.compile must be True, False, 'gpu', "
+                f"'cuda-graphs' or a dict of options, got {compile!r}"
             )
         self.channels_last = channels_last
         self.compile = compile
         self.gradient_checkpointing = gradient_checkpointing
         self.images_on_device = images_on_device
+        self._uses_graphs = False
 
     def before_run(self, runner: Runner) -> None:
         """Change the model, before any optimizer has seen a gradient.
@@ -99,13 +106,28 @@ class StepOptionsHook(Hook):
         if self.gradient_checkpointing:
             given = self.gradient_checkpointing
             checkpoint_blocks(model, BLOCKS if given is True else given)
-        if self.compile == 'gpu' and not _is_on_gpu(model):
+        if isinstance(self.compile, str) and not _is_on_gpu(model):
             runner.logger.info(
                 'The encoders are not compiled, as they are on a CPU.'
             )
         elif self.compile:
-            options = self.compile if isinstance(self.compile, dict) else {}
+            options = self.compile
+            if not isinstance(options, dict):
+                options = _ON_GPUS.get(options, {})
+            self._uses_graphs = options.get('mode') in _GRAPH_MODES
             compile_encoders(model, options)
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Let CUDA graphs reuse the memory of the last step's results."""
+        if not self._uses_graphs:
+            return
+        try:
+            from torch.compiler import cudagraph_mark_step_begin
+        except ImportError:  # torch before 2.2
+            from torch._inductor import cudagraph_mark_step_begin
+        cudagraph_mark_step_begin()
 
     def before_train(self, runner: Runner) -> None:
         """Put the training data on the device, if asked to.

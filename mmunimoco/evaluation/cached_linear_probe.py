@@ -159,7 +159,7 @@ def fit_linear(
 ) -> nn.Linear:
     """Multinomial logistic regression by L-BFGS, from zero weights.
 
-    Minimizes the mean cross-entropy + l2 / 2 * |W|^2, without a penalty on
+    Minimizes ``cross_entropy + l2 / 2 * |W|^2``, without a penalty on
     the bias. The problem is convex: the result does not depend on a seed.
 
     Args:

@@ -105,7 +105,7 @@ def _sums(
     """Return results (_RESULTS, N), and gradients (V, N, C) of statistics."""
     count, dim = query.shape
     names = _vector_names(statistics)
-    tile = _Tile.for_problem(query)
+    tile = _Tile.for_problem(query, max(len(block.keys) for block in blocks))
     splits = [tile.splits(len(block.keys)) for block in blocks]
     total = sum(splits)
     new = query.new_empty
@@ -196,13 +196,13 @@ class _Tile:
         self.precision, self._programs = precision, programs
 
     @classmethod
-    def for_problem(cls, query: Tensor) -> '_Tile':
+    def for_problem(cls, query: Tensor, num_keys: int) -> '_Tile':
         """Choose by device and shape."""
         count, dim = query.shape
         # Larger tiles spill registers when compiled for an H100.
         queries = min(_power_of_2(count), 32 if dim <= 128 else 16)
-        if query.is_cpu:  # Triton's interpreter
-            return cls(queries, 32, 'ieee', 4)
+        if query.is_cpu:  # Triton's interpreter, slow at many small tiles
+            return cls(queries, 32 if num_keys < 4096 else 1024, 'ieee', 4)
         device = torch.cuda.get_device_properties(query.device)
         allowed = torch.backends.cuda.matmul.allow_tf32
         precision = 'tf32' if allowed else 'tf32x3'

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 import torch
 from mmpretrain.models.utils import SelfSupDataPreprocessor
@@ -68,6 +69,10 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             in :class:`LoadTwoCrops`. Defaults to None.
         dtype (str): Of the returned views: 'float32', 'float16' or
             'bfloat16'. They are computed in float32. Defaults to 'float32'.
+        fused (bool): Whether to compute all but crops by four Triton kernels
+            on a GPU, with the same random parameters. They have been compiled
+            for GPUs and tested by Triton's interpreter, but not been run on
+            one. Defaults to False, the plain operations.
         bgr_to_rgb (bool): Alias of ``to_rgb``. Defaults to False.
         rgb_to_bgr (bool): Whether to reverse the channels of RGB images.
             Defaults to False.
@@ -75,7 +80,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             are asynchronous. Defaults to True.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range, or Triton is missing.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         flip_prob: float = 0.5,
         crop: Mapping | None = None,
         dtype: str = 'float32',
+        fused: bool = False,
         bgr_to_rgb: bool = False,
         rgb_to_bgr: bool = False,
         non_blocking: bool = True,
@@ -125,9 +131,12 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         self.flip_prob = flip_prob
         self.crop = crop and _CropOptions(**crop)
         self.dtype = getattr(torch, dtype, None)
+        self.fused = fused
         # Not a buffer: DDP would broadcast it every step.
         self.images = None
         self._check(hue, min(brightness, contrast, saturation), dtype)
+        if fused:
+            _import_fused_views()
 
     def _check(self, hue: float, least: float, dtype: str) -> None:
         names = ('jitter_prob', 'gray_prob', 'blur_prob', 'flip_prob')
@@ -186,7 +195,11 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         # mmengine calls this inside the autocast of the model.
         with torch.autocast(self.device.type, enabled=False):
             views = self._two_crops(data['inputs'], generator)
-            views = self._finish(self._augment(views, generator))
+            drawn = self._draw(2 * len(views[0]), generator)
+            if self._uses_kernels:
+                views = self._augment_fused(views, drawn)
+            else:
+                views = self._finish(self._augment(torch.cat(views), drawn))
         return dict(
             inputs=list(views.chunk(2)), data_samples=data.get('data_samples')
         )
@@ -201,8 +214,8 @@ class TwoViewAugment(SelfSupDataPreprocessor):
 
     def _two_crops(
         self, inputs: Tensor | Sequence[Tensor], generator: torch.Generator
-    ) -> Tensor:
-        """Return first and second views, (2N, 3, h, w), on the device."""
+    ) -> Sequence[Tensor]:
+        """Return first and second views, (N, 3, h, w), on the device."""
         inputs = self.cast_data(inputs)
         if isinstance(inputs, (list, tuple)):
             if len(inputs) != 2 or inputs[0].dim() != 4:
@@ -213,7 +226,13 @@ class TwoViewAugment(SelfSupDataPreprocessor):
                     "collate_fn=dict(type='default_collate')"
                 )
             _check_channels(inputs[0])
-            return torch.cat(list(inputs))
+            if inputs[0].shape != inputs[1].shape:
+                raise ValueError(
+                    'TwoViewAugment needs two views of one size, but got '
+                    f'{[tuple(view.shape) for view in inputs]}; crop both to '
+                    'one scale in the pipeline'
+                )
+            return inputs
         if self.crop is None:
             raise ValueError(
                 'TwoViewAugment got one tensor, not two views; use '
@@ -232,35 +251,61 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         images = torch.cat([inputs, inputs])
         boxes = self.crop.draw(images.shape, generator)
         boxes = self._upload(boxes)
-        return ops.resized_crop(images.float(), boxes, self.crop.scale)
+        views = ops.resized_crop(images.float(), boxes, self.crop.scale)
+        return views.chunk(2)
 
-    def _augment(self, views: Tensor, generator: torch.Generator) -> Tensor:
+    def _draw(
+        self, count: int, generator: torch.Generator
+    ) -> ops.ViewParameters:
+        """Draw all parameters; their order decides what a seed repeats."""
+        return ops.ViewParameters(
+            flipped=ops.draw_chosen(count, self.flip_prob, generator),
+            jittered=ops.draw_chosen(count, self.jitter_prob, generator),
+            orders=ops.draw_orders(count, len(_JITTER), generator),
+            factors=torch.stack(
+                [ops.draw_uniform(count, b, generator) for b in self.jitter]
+            ),
+            gray=ops.draw_chosen(count, self.gray_prob, generator),
+            blurred=ops.draw_chosen(count, self.blur_prob, generator),
+            sigma=ops.draw_uniform(count, self.blur_sigma, generator),
+        )
+
+    @property
+    def _uses_kernels(self) -> bool:
+        return self.fused and self.device.type == 'cuda'
+
+    def _augment_fused(
+        self, views: Sequence[Tensor], drawn: ops.ViewParameters
+    ) -> Tensor:
+        """Do all that :meth:`_augment` and :meth:`_finish` do, by kernels."""
+        kernels = _import_fused_views()
+        bgr = self.input_order == 'bgr'
+        return kernels.augment_views(
+            views,
+            drawn,
+            self._upload(kernels.pack(drawn)),
+            self._radius(views[0]),
+            (2 * bgr, 2 * (bgr != self._channel_conversion)),
+            (self.mean, self.std) if self._enable_normalize else None,
+            self.dtype,
+        )
+
+    def _augment(self, views: Tensor, drawn: ops.ViewParameters) -> Tensor:
         """Apply all but normalisation; returns (M, 3, h, w) float32, RGB."""
-        count = len(views)
         if self.input_order == 'bgr':
             views = views.flip(1)
         # Flipping commutes with the rest and is cheapest on uint8.
-        flipped = ops.draw_chosen(count, self.flip_prob, generator)
-        (rows,) = self._upload_rows([flipped])
+        (rows,) = self._upload_rows([drawn.flipped])
         views = views.index_copy(0, rows, views[rows].flip(3)).float()
-        self._jitter(views, generator)
-        self._blur_and_gray(views, generator)
+        self._jitter(views, drawn)
+        self._blur_and_gray(views, drawn)
         return views
 
-    def _jitter(self, views: Tensor, generator: torch.Generator) -> None:
+    def _jitter(self, views: Tensor, drawn: ops.ViewParameters) -> None:
         """Jitter colours in place, each operation where it was drawn."""
-        count, steps = len(views), len(_JITTER)
-        jittered = ops.draw_chosen(count, self.jitter_prob, generator)
-        orders = ops.draw_orders(count, steps, generator)
-        factors = torch.stack(
-            [
-                ops.draw_uniform(count, bounds, generator)
-                for bounds in self.jitter
-            ]
-        )
-        factors = self._upload(factors)
+        factors, steps = self._upload(drawn.factors), len(_JITTER)
         due = [
-            jittered & (orders[:, step] == operation)
+            drawn.jittered & (drawn.orders[:, step] == operation)
             for step in range(steps)
             for operation in range(steps)
         ]
@@ -269,22 +314,20 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             changed = _JITTER[operation](views[rows], factors[operation, rows])
             views.index_copy_(0, rows, changed)
 
-    def _blur_and_gray(
-        self, views: Tensor, generator: torch.Generator
-    ) -> None:
+    def _blur_and_gray(self, views: Tensor, drawn: ops.ViewParameters) -> None:
         """Convert to gray, then blur, in place."""
-        count = len(views)
-        gray = ops.draw_chosen(count, self.gray_prob, generator)
-        blurred = ops.draw_chosen(count, self.blur_prob, generator)
-        sigma = ops.draw_uniform(count, self.blur_sigma, generator)
-        sigma = self._upload(sigma)
-        gray, blurred = self._upload_rows([gray, blurred])
+        sigma = self._upload(drawn.sigma)
+        gray, blurred = self._upload_rows([drawn.gray, drawn.blurred])
         value = ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
         views.index_copy_(0, gray, value)
-        radius = math.ceil(_SIGMAS * self.blur_sigma[1])
-        radius = min(radius, *(side - 1 for side in views.shape[2:]))
+        radius = self._radius(views)
         soft = ops.gaussian_blur(views[blurred], sigma[blurred], radius)
         views.index_copy_(0, blurred, soft)
+
+    def _radius(self, views: Tensor) -> int:
+        """Half width of the blur, less than the sides of (M, 3, h, w)."""
+        radius = math.ceil(_SIGMAS * self.blur_sigma[1])
+        return min(radius, *(side - 1 for side in views.shape[2:]))
 
     def _finish(self, views: Tensor) -> Tensor:
         """Normalise RGB views and return them in the configured order."""
@@ -314,6 +357,17 @@ def _check_channels(images: Tensor) -> None:
             f'TwoViewAugment got images of {images.shape[1]} channels; '
             f'{_OTHER_CHANNELS}'
         )
+
+
+def _import_fused_views() -> ModuleType:
+    try:
+        from . import fused_views
+    except ImportError as error:
+        raise ValueError(
+            'TwoViewAugment.fused=True needs Triton 3, which torch installs '
+            f'from 2.4 on ({error}); set data_preprocessor.fused=False'
+        ) from error
+    return fused_views
 
 
 class _CropOptions:

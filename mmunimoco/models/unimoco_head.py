@@ -227,9 +227,9 @@ class UniMoCoHead(BaseModule):
     def collapsed_loss(self, num_queries: int = 256) -> Tensor:
         """Return the loss if all features were the same.
 
-        For UniCon that is log(1 + |N| |P|). A loss near this value means that
-        the features tell no images apart. Queries are taken to be labeled as
-        the keys of the queue are; ``in_batch_positives`` and
+        For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
+        that the features tell no images apart. Queries are taken to be labeled
+        as the keys of the queue are; ``in_batch_positives`` and
         ``exclude_own_keys`` are left aside.
 
         Args:

@@ -11,6 +11,7 @@ CPU, so the host knows which images undergo which operation without waiting.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from mmengine.dist import get_rank
@@ -145,6 +146,29 @@ def _filter(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
     inside = (places > start) & (places < end)
     weights = weights.clamp_(min=0) * inside
     return weights / weights.sum(dim=2, keepdim=True)
+
+
+@dataclass
+class ViewParameters:
+    """Random parameters of M views, on the CPU.
+
+    Attributes:
+        flipped (Tensor): (M,) bool.
+        jittered (Tensor): (M,) bool.
+        orders (Tensor): (M, 4) int64, the operations of each view in turn.
+        factors (Tensor): (4, M) float32, of each operation.
+        gray (Tensor): (M,) bool.
+        blurred (Tensor): (M,) bool.
+        sigma (Tensor): (M,) float32, of the blur, in pixels.
+    """
+
+    flipped: Tensor
+    jittered: Tensor
+    orders: Tensor
+    factors: Tensor
+    gray: Tensor
+    blurred: Tensor
+    sigma: Tensor
 
 
 def draw_generator() -> torch.Generator:

@@ -12,6 +12,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ PLACEHOLDERS = dict(
 # Files that the reader writes.
 OWN = ('configs/mine/', 'configs/own_data/my_data.py')
 # Not commands of this project.
-FOREIGN = {'git', 'cd', 'export', 'source', 'pip'}
+FOREIGN = {'git', 'cd', 'export', 'source', 'pip', 'pre-commit'}
+FOREIGN |= {'sphinx-build'}  # test_docs
 LAUNCHERS = {'dist_train.sh': 'train', 'dist_test.sh': 'test'}
 
 
@@ -112,6 +114,8 @@ def parse(monkeypatch):
 def as_python(words):
     """Return script and arguments of a command; those of a launcher inside."""
     program, script, *arguments = words
+    if program == 'mmunimoco':
+        return ROOT / 'mmunimoco/__main__.py', words[1:]
     if program == 'python' and script == '-m':
         module, *arguments = arguments
         return ROOT / (module.replace('.', '/') + '.py'), arguments
@@ -137,7 +141,7 @@ def as_python(words):
 )
 def test_command_is_understood(words, parse, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert words[0] in ('python', 'bash'), words
+    assert words[0] in ('python', 'bash', 'mmunimoco'), words
     script, arguments = as_python(words)
     assert script.is_file(), script
     for word in words[1:]:
@@ -307,6 +311,18 @@ def same(one, other):
     )
 
 
+def test_example_of_a_loss():
+    (example,) = python_blocks('docs/contributing.md')
+    with MODELS.switch_scope_and_registry('mmpretrain'):
+        exec(textwrap.dedent(example), {})
+        loss = MODELS.build(dict(type='MarginUniConLoss', margin=0.5))
+    logits = torch.tensor([[1.0, 0.5, -1.0]])
+    positives = torch.tensor([[True, False, False]])
+    negatives = logits[0, 1:].exp().sum()
+    expected = (1 + negatives * (0.5 - logits[0, 0]).exp()).log()
+    torch.testing.assert_close(loss(logits, positives), expected)
+
+
 def test_every_python_block_is_tested():
     """Pages with code, and how many blocks their tests know."""
     counts = {page.name: len(blocks(page, 'python')) for page in PAGES}
@@ -316,6 +332,7 @@ def test_every_python_block_is_tested():
         'README.md': 1,  # test_own_data_docs.py
         'checkpoints.md': 5,
         'configs.md': 2,
+        'contributing.md': 1,
         'evaluation.md': 2,
         'reliability.md': 1,
         'transfer.md': 4,  # test_own_data_transfer.py

@@ -185,7 +185,9 @@ def test_report_has_tables_and_pictures(transfer):
     assert all(s.startswith('data:image/png;base64,') for s in sources)
     assert not re.search(r'https?://|url\(|@import|<script|<link', text)
     assert 'some &lt;processor&gt;' in text
-    assert '<td>10 % labels</td><td>78.0 %</td>' in text
+    # No line ends between a number and its unit.
+    assert '<td>10&nbsp;% labels</td><td>78.0&nbsp;%</td>' in text
+    assert '6&nbsp;000 images' in text
 
 
 @pytest.mark.parametrize('epochs', [0, 1, 40])

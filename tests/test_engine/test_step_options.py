@@ -169,12 +169,40 @@ def test_options_name_models_they_do_not_fit():
         StepOptionsHook(compile='cpu')
 
 
-def test_compile_gpu_does_nothing_on_a_cpu(log):
+@pytest.mark.parametrize('value', ['gpu', 'cuda-graphs'])
+def test_compile_for_gpus_does_nothing_on_a_cpu(value):
     model = build_unimoco()
     forward = model.backbone.forward
     runner = SimpleNamespace(model=model, logger=logging.getLogger('mmengine'))
-    StepOptionsHook(compile='gpu').before_run(runner)
+    StepOptionsHook(compile=value).before_run(runner)
     assert model.backbone.forward == forward
+
+
+@pytest.mark.parametrize('on_gpu', [True, False])
+def test_cuda_graphs_are_told_where_a_step_begins(monkeypatch, on_gpu):
+    """Their results are overwritten in the next step."""
+    begun, modes = [], []
+
+    def compile_(function, mode='default'):
+        modes.append(mode)
+        return function
+
+    monkeypatch.setattr(step_options, '_is_on_gpu', lambda _: on_gpu)
+    monkeypatch.setattr(torch, 'compile', compile_)
+    monkeypatch.setattr(
+        torch.compiler,
+        'cudagraph_mark_step_begin',
+        lambda: begun.append(1),
+        raising=False,  # torch before 2.2
+    )
+    runner = SimpleNamespace(
+        model=build_unimoco(), logger=logging.getLogger('mmengine')
+    )
+    hook = StepOptionsHook(compile='cuda-graphs')
+    hook.before_run(runner)
+    hook.before_train_iter(runner, 0)
+    assert modes == ['reduce-overhead'] * 4 * on_gpu
+    assert len(begun) == on_gpu
 
 
 # Several processes

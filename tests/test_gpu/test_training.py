@@ -1,6 +1,7 @@
 """Training steps on a device: exact, in mixed precision, restored."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from small_unimoco import (
 from torch import nn
 
 from benchmarks.published import PublishedUniMoCo
+from mmunimoco.engine import StepOptionsHook
 
 SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
 TAU, MOMENTUM = 0.2, 0.01
@@ -122,6 +124,29 @@ def test_wrapper_follows_float64(dtype, device, record_property):
         assert value.dtype == before[name].dtype, name
     for name, parameter in model.backbone.named_parameters():
         assert not torch.equal(parameter, before[f'backbone.{name}']), name
+
+
+@pytest.mark.gpu
+def test_cuda_graphs_train_the_same():
+    """Also over the step in which the graphs are recorded."""
+    plain, losses = build_unimoco().cuda(), []
+    graphs = deepcopy(plain)
+    runner = SimpleNamespace(model=graphs)
+    hook = StepOptionsHook(compile='cuda-graphs')
+    hook.before_run(runner)
+    wrappers = [build_wrapper(m, 'float32') for m in (plain, graphs)]
+    for views, labels in draw_batches(8, n=32):
+        hook.before_train_iter(runner, 0)
+        losses.append(
+            [
+                wrapper_step(model, wrapper, views, labels)['loss'].item()
+                for model, wrapper in zip(
+                    (plain, graphs), wrappers, strict=True
+                )
+            ]
+        )
+    for wanted, loss in losses:
+        assert loss == pytest.approx(wanted, rel=1e-3), losses
 
 
 @pytest.mark.gpu

@@ -1,5 +1,7 @@
 """TwoViewAugment: distributions, order, seeds, channel orders, inputs."""
 
+import sys
+
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -7,6 +9,7 @@ from mmpretrain.structures import DataSample
 from scipy import stats
 from torchvision import transforms
 
+import mmunimoco
 from mmunimoco.models import view_operations
 from mmunimoco.utils.normalization import normalization_of
 
@@ -228,6 +231,23 @@ def test_autocast_of_the_model_changes_nothing():
     assert all(map(torch.equal, got, expected))
 
 
+def test_fused_takes_the_plain_operations_without_a_gpu():
+    pytest.importorskip('triton', minversion='3.0')
+    views = draw_views()
+    got = augment(build(fused=True), views)
+    assert all(map(torch.equal, got, augment(build(), views)))
+
+
+def test_fused_needs_triton(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    monkeypatch.delitem(
+        sys.modules, 'mmunimoco.models.fused_views', raising=False
+    )
+    monkeypatch.delattr(mmunimoco.models, 'fused_views', raising=False)
+    with pytest.raises(ValueError, match='needs Triton 3.*fused=False'):
+        build(fused=True)
+
+
 def test_normalisation_is_found():
     config = dict(type='TwoViewAugment', mean=MEAN, std=STD, to_rgb=True)
     theirs = dict(config, type='SelfSupDataPreprocessor')
@@ -241,6 +261,10 @@ def test_normalisation_is_found():
         ([torch.zeros(2, 3, 8, 8).byte()], 'needs two views'),
         ([torch.zeros(3, 8, 8).byte()] * 2, 'default_collate'),
         ([torch.zeros(2, 4, 8, 8).byte()] * 2, 'got images of 4 channels'),
+        (
+            [torch.zeros(2, 3, 8, n).byte() for n in (8, 9)],
+            r'two views of one size.*8, 8\).*8, 9\)',
+        ),
     ],
 )
 def test_wrong_inputs(inputs, told):

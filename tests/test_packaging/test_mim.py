@@ -73,6 +73,11 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
         config = archive.read(f'mmunimoco/.mim/{CONFIG}')
         (metadata,) = (name for name in names if name.endswith('/METADATA'))
         lines = archive.read(metadata).decode().splitlines()
+        (commands,) = (n for n in names if n.endswith('/entry_points.txt'))
+        assert 'mmunimoco = mmunimoco.__main__:main' in (
+            archive.read(commands).decode()
+        )
+        archive.extractall(tmp_path / 'installed')
     assert config == (ROOT / CONFIG).read_bytes()
     assert len(names) == len(set(names))
     prefix = 'mmunimoco/.mim/'
@@ -86,6 +91,16 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
         for name in files_below(checkout, 'mmunimoco')
         if '.mim/' not in name
     }
+    # Outside of the repository, configs are found in the package.
+    code = (
+        'import importlib.util as u; s = u.spec_from_file_location("i", '
+        '"mmunimoco/utils/installed.py"); m = u.module_from_spec(s); '
+        's.loader.exec_module(m); print(m.configs_dir())'
+    )
+    installed = tmp_path / 'installed'
+    command = [sys.executable, '-c', code]
+    found = subprocess.check_output(command, cwd=installed, text=True)
+    assert found.strip() == str(installed / 'mmunimoco/.mim/configs')
     # OpenMMLab's packages are not required: see setup.py.
     required = [line for line in lines if line.startswith('Requires-Dist')]
     always = [line for line in required if 'extra ==' not in line]

@@ -201,15 +201,26 @@ def test_test_writes_predictions(config, trained):
     assert predictions[0]['pred_score'].shape == (3,)
 
 
-@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_waiting_threads_sleep(tool):
+def test_waiting_threads_sleep():
     """As OpenMP, which torch has loaded by then, says itself."""
     output = run(
-        *(sys.executable, TOOLS / tool, '--help'),
+        *(sys.executable, TOOLS / 'train.py', '--help'),
         PYTHONPATH=str(ROOT),
         OMP_DISPLAY_ENV='TRUE',
     )
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in output
+
+
+@pytest.mark.parametrize('policy', [None, 'ACTIVE'])
+@pytest.mark.parametrize(
+    'script', ['tools/train.py', 'tools/test.py', 'mmunimoco/__main__.py']
+)
+def test_the_policy_of_the_user_is_kept(script, policy, monkeypatch):
+    monkeypatch.setenv('OMP_WAIT_POLICY', policy or '')
+    if policy is None:
+        monkeypatch.delenv('OMP_WAIT_POLICY')
+    runpy.run_path(str(ROOT / script), run_name='imported')
+    assert os.environ['OMP_WAIT_POLICY'] == (policy or 'PASSIVE')
 
 
 def test_out_item_needs_out(config):

@@ -6,6 +6,7 @@ configs), read by ``mim`` and by mmpretrain's ``ModelHub``.
 """
 
 import argparse
+import hashlib
 import re
 import sys
 from collections import Counter
@@ -141,6 +142,14 @@ def _check_model(root: Path, model: dict, collections: set) -> Iterator[str]:
             f'In Collection {model.get("In Collection")} is not a '
             'collection of this metafile'
         )
+    for field in ('Weights', 'Training Log'):
+        path = root / str(model.get(field, ''))
+        if field in model and not path.is_file():
+            yield f'{field} {model[field]} does not exist'
+        elif field == 'Weights' and field in model:
+            digest = hashlib.md5(path.read_bytes()).hexdigest()
+            if digest != model.get('MD5'):
+                yield f'MD5 of {model[field]} is {digest}'
     metadata = model.get('Metadata') or {}
     named = batch_and_epochs(str(model.get('Name')))
     given = (metadata.get('Batch Size'), metadata.get('Epochs'))

@@ -1,0 +1,1 @@
+"""Pages of the documentation that follow from files, and links to files."""

@@ -1,0 +1,87 @@
+"""The command ``mmunimoco``, also ``python -m mmunimoco``."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+# Threads that wait sleep instead of spinning: see tools/train.py.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+COMMANDS = {
+    'pretrain': 'pre-train on a folder of images, with settings chosen for it',
+    'eval': 'score a checkpoint by kNN and a linear probe',
+    'embed': 'write the features of the images in a folder',
+    'export': 'convert a backbone for other projects',
+    'check': 'check in a minute whether a config can run here',
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv (Sequence[str], optional): Its arguments. Defaults to those of
+            the process.
+
+    Returns:
+        int: Exit status: 0, 1 for an error, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = argv[0] if argv else ''
+    if name not in COMMANDS:
+        return _overview(name)
+    prog = f'mmunimoco {name}'
+    try:
+        return _run(name, prog, argv[1:]) or 0
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        # One line that says what is wrong and what to do.
+        print(f'{prog}: error: {error}', file=sys.stderr)
+        return 1
+
+
+def _overview(name: str) -> int:
+    """Print the commands."""
+    lines = [f'  {name:9} {text}' for name, text in COMMANDS.items()]
+    text = 'usage: mmunimoco COMMAND ...\n\n' + '\n'.join(lines)
+    text += '\n\n`mmunimoco COMMAND --help` lists the arguments of a command.'
+    if name in ('', '-h', '--help'):
+        print(text)
+        return 0
+    if name == '--version':
+        from mmunimoco import __version__
+
+        print(__version__)
+        return 0
+    print(f'mmunimoco: error: there is no command {name!r}', file=sys.stderr)
+    print(text, file=sys.stderr)
+    return 2
+
+
+def _run(name: str, prog: str, argv: Sequence[str]) -> int | None:
+    # Imported here, because each takes seconds.
+    if name == 'export':
+        from mmunimoco.commands import convert
+
+        return convert.main(argv, prog)
+    if name == 'check':
+        from mmunimoco.commands import check
+
+        return check.main(argv, prog)
+    from mmunimoco.commands import features, pretrain
+
+    add_arguments, run = {
+        'pretrain': (pretrain.add_arguments, pretrain.main),
+        'eval': (features.add_eval_arguments, features.evaluate),
+        'embed': (features.add_embed_arguments, features.embed),
+    }[name]
+    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name])
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command ``mmunimoco``: one line for a folder of images."""

@@ -1,0 +1,270 @@
+"""What is in a folder of images: files, classes, sizes."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+UNLABELED = -1
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif')
+EXTENSIONS += ('.tiff', '.webp')
+# Sub-folders that mean a role, not a class.
+TRAIN_FOLDERS = ('train', 'training')
+VAL_FOLDERS = ('val', 'valid', 'validation', 'test')
+UNLABELED_FOLDERS = ('unlabeled', 'unlabelled')
+# Files of which the header is read; all of them in folders up to this size.
+_MAX_HEADERS = 20_000
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images of a folder.
+
+    Attributes:
+        root (Path): The folder.
+        names (list[str]): Paths of the N images from there, with slashes.
+        labels (list[int]): Class of each, -1 if it is unlabeled.
+        classes (tuple[str]): Names of the classes.
+        side (float): Median of the shorter side, in pixels.
+        unreadable (list[str]): Files that are no images, left out.
+        others (Counter): Number of files of other kinds, by extension.
+    """
+
+    root: Path
+    names: list[str]
+    labels: list[int]
+    classes: tuple[str, ...] = ()
+    side: float = 0.0
+    unreadable: list[str] = field(default_factory=list)
+    others: Counter = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def num_labeled(self) -> int:
+        """Number of images with a label."""
+        return sum(label != UNLABELED for label in self.labels)
+
+    def subset(self, indices: Sequence[int]) -> 'ImageFolder':
+        """The folder with only some of its images, in the given order."""
+        return replace(
+            self,
+            names=[self.names[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+        )
+
+
+def find_splits(folder: Path) -> tuple[Path, Path | None]:
+    """Return the folders of training and validation images.
+
+    Args:
+        folder (Path): A folder of images, or one with ``train`` and perhaps
+            ``val`` in it.
+
+    Raises:
+        NotADirectoryError: If it is not a folder.
+        FileNotFoundError: If it does not exist.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f'{folder} does not exist')
+    if not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is not a folder')
+    inside = {path.name.lower(): path for path in folder.iterdir()}
+    train, val = (
+        next((inside[name] for name in names if name in inside), None)
+        for names in (TRAIN_FOLDERS, VAL_FOLDERS)
+    )
+    return (folder, None) if train is None else (train, val)
+
+
+def read_folder(root: Path) -> ImageFolder:
+    """List the images of a folder, and read the headers of their files.
+
+    The first sub-folder in a path is the class of the image. Images beside
+    the class folders, and those in a sub-folder ``unlabeled``, have none.
+
+    Args:
+        root (Path): The folder.
+
+    Raises:
+        ValueError: If there is no image in it.
+    """
+    names, others = _walk(root)
+    side, unreadable = _read_headers(root, names)
+    unreadable_names = set(unreadable)
+    names = [name for name in names if name not in unreadable_names]
+    if not names:
+        kinds = ', '.join(f'{n} {e}' for e, n in others.most_common(5))
+        raise ValueError(
+            f'there is no image in {root} ({", ".join(EXTENSIONS)})'
+            + (f'; other files: {kinds}' if kinds else '')
+            + (f'; {len(unreadable)} unreadable ones' if unreadable else '')
+        )
+    owners = [_class_of(name) for name in names]
+    classes = tuple(sorted({name for name in owners if name is not None}))
+    ids = {name: i for i, name in enumerate(classes)} | {None: UNLABELED}
+    return ImageFolder(
+        root,
+        names,
+        [ids[owner] for owner in owners],
+        classes,
+        side,
+        unreadable,
+        others,
+    )
+
+
+def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
+    """Apply a list of labels.
+
+    Args:
+        folder (ImageFolder): The images.
+        path (Path): Text file with one image a line. Either a name alone, and
+            only these images keep the label that their folder gives; or a
+            name and its class, separated by a comma, tab or blank, and these
+            are all labels there are.
+
+    Returns:
+        ImageFolder: With other labels.
+
+    Raises:
+        ValueError: If a line names no image of the folder or one twice, or
+            gives no label where one is needed.
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'--labels {path} is not a file')
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
+    lines = [line.strip().replace('\\', '/') for line in lines if line.strip()]
+    if not lines:
+        raise ValueError(f'--labels {path} is empty')
+    where = _places(folder.names)
+    found: dict[int, str | None] = {}
+    for line in lines:
+        name, label = _split_line(line, where)
+        places = where.get(name, [])
+        if len(places) != 1:
+            fault = (
+                'is in several folders; give its path'
+                if places
+                else (f'is no image in {folder.root}')
+            )
+            raise ValueError(f'--labels {path}: {name!r} {fault}')
+        if places[0] in found:
+            raise ValueError(f'--labels {path}: {name!r} is there twice')
+        found[places[0]] = label
+    return _relabel(folder, found, path)
+
+
+def hold_out(
+    folder: ImageFolder, share: float, seed: int = 0
+) -> tuple[ImageFolder, ImageFolder]:
+    """Take some labeled images of each class away, for validation.
+
+    Args:
+        folder (ImageFolder): The images.
+        share (float): Of the labeled images of each class, in [0, 1); at
+            least one of a class of three or more.
+        seed (int): Of the choice. Defaults to 0.
+
+    Returns:
+        tuple[ImageFolder, ImageFolder]: The others, and those taken.
+    """
+    labels, taken = np.array(folder.labels), []
+    rng = np.random.default_rng(seed)
+    for label in range(len(folder.classes)):
+        members = np.flatnonzero(labels == label)
+        if share > 0 and len(members) >= 3:
+            count = max(1, int(share * len(members)))
+            taken.extend(rng.choice(members, count, replace=False).tolist())
+    taken.sort()
+    rest = np.setdiff1d(np.arange(len(folder)), taken).tolist()
+    return folder.subset(rest), folder.subset(taken)
+
+
+def _walk(root: Path) -> tuple[list[str], Counter]:
+    """Names of images, sorted, and the number of other files."""
+    names, others = [], Counter()
+    for parent, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(('.', '__'))
+        )
+        for file in files:
+            suffix = Path(file).suffix.lower()
+            if suffix in EXTENSIONS and not file.startswith('.'):
+                path = Path(parent, file).relative_to(root)
+                names.append(path.as_posix())
+            else:
+                others[suffix or file] += 1
+    return sorted(names), others
+
+
+def _read_headers(root: Path, names: Sequence[str]) -> tuple[float, list[str]]:
+    """Median of the shorter sides, and names of unreadable files."""
+    sides, unreadable = [], []
+    for name in names[:: len(names) // _MAX_HEADERS + 1]:
+        try:
+            with Image.open(root / name) as image:
+                sides.append(min(image.size))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            unreadable.append(name)
+    return float(median(sides)) if sides else 0.0, unreadable
+
+
+def _class_of(name: str) -> str | None:
+    first, slash, _ = name.partition('/')
+    if not slash or first.lower() in UNLABELED_FOLDERS:
+        return None
+    return first
+
+
+def _places(names: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of images by path and by file name."""
+    where: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        for key in {name, name.rpartition('/')[2]}:
+            where.setdefault(key, []).append(index)
+    return where
+
+
+def _split_line(line: str, known: dict) -> tuple[str, str | None]:
+    """Name and class of a line; names may contain blanks and commas."""
+    line = line.removeprefix('./')
+    if line in known:
+        return line, None
+    for separator in (',', '\t', ' '):
+        name, found, label = line.rpartition(separator)
+        if found and name.strip() in known:
+            return name.strip(), label.strip()
+    return line, None
+
+
+def _relabel(
+    folder: ImageFolder, found: dict[int, str | None], path: Path
+) -> ImageFolder:
+    """The folder with the labels of a list alone."""
+    given = {label for label in found.values()}
+    labels = [UNLABELED] * len(folder)
+    if given == {None}:
+        for index in found:
+            labels[index] = folder.labels[index]
+            if labels[index] == UNLABELED:
+                raise ValueError(
+                    f'--labels {path}: {folder.names[index]!r} is in no class '
+                    'folder; write its class behind its name'
+                )
+        return replace(folder, labels=labels)
+    if None in given:
+        raise ValueError(
+            f'--labels {path}: some lines have a class and some have none'
+        )
+    classes = tuple(sorted(given))
+    for index, label in found.items():
+        labels[index] = classes.index(label)
+    return replace(folder, labels=labels, classes=classes)

@@ -1,0 +1,228 @@
+"""``mmunimoco pretrain``: from a folder of images to a trained backbone."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmunimoco.engine.launch import build_runner
+from mmunimoco.utils.atomic import write_atomic
+
+from .image_folder import (
+    UNLABELED,
+    ImageFolder,
+    find_splits,
+    hold_out,
+    keep_labels,
+    read_folder,
+)
+from .plan import Machine, Plan
+
+# In the output folder: the config, and the lists of images that it names.
+# Not beside the checkpoints, where mmengine writes the merged config.
+CONFIG = 'inputs/pretrain.py'
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        'folder',
+        type=Path,
+        help='images, with a sub-folder for each class or without; or a '
+        'folder with train/ and val/',
+    )
+    parser.add_argument(
+        '--labels',
+        type=Path,
+        metavar='FILE',
+        help='images that keep the label of their folder, one a line; or '
+        '"name class" a line',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='output folder (default: work_dirs/<name of the folder>)',
+    )
+    parser.add_argument('--epochs', type=int, help='length of the run')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--val-share',
+        type=float,
+        default=0.1,
+        metavar='SHARE',
+        help='share of the labeled images that is held out for validation by '
+        'kNN where there is no val/ (default: %(default)s; 0 for none)',
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='print the plan, write the config, and stop',
+    )
+    mode.add_argument(
+        '--resume',
+        action='store_true',
+        help='train on from the last checkpoint in the output folder',
+    )
+
+
+def main(args: Namespace) -> None:
+    """Run the command.
+
+    Raises:
+        ValueError: If an argument or the folder does not serve.
+        OSError: If files cannot be read or written.
+    """
+    _check(args)
+    out = args.out or Path('work_dirs') / args.folder.resolve().name
+    config = out.resolve() / CONFIG
+    if args.resume:
+        if not config.is_file():
+            raise FileNotFoundError(
+                f'there is no {config} to resume; leave out --resume'
+            )
+    else:
+        _write_config(args, config)
+    if args.dry_run:
+        print(f'To train: python tools/train.py {quote(str(config))}')
+        return
+    cfg = Config.fromfile(config)
+    cfg.work_dir = str(out)
+    cfg.resume = args.resume
+    cfg.randomness = dict(cfg.randomness, seed=args.seed)
+    runner = build_runner(cfg, verbose=False)
+    runner.train()
+    _report(runner, args.folder)
+
+
+def read_images(
+    folder: Path, labels: Path | None, share: float, seed: int
+) -> tuple[ImageFolder, ImageFolder | None]:
+    """Training and validation images of a folder.
+
+    Args:
+        folder (Path): As in the command.
+        labels (Path, optional): As in the command.
+        share (float): As in the command.
+        seed (int): As in the command.
+
+    Returns:
+        tuple[ImageFolder, ImageFolder | None]: The second is None if there
+        are not enough labels to validate.
+    """
+    train_root, val_root = find_splits(folder)
+    train = read_folder(train_root)
+    if labels is not None:
+        train = keep_labels(train, labels)
+    if len(train.classes) < 2:
+        return _without_classes(train), None
+    if val_root is None:
+        train, val = hold_out(train, share, seed)
+    else:
+        val = _same_classes(read_folder(val_root), train)
+    return train, val if len(val) and train.num_labeled else None
+
+
+def _check(args: Namespace) -> None:
+    if args.epochs is not None and args.epochs < 1:
+        raise ValueError(f'--epochs must be at least 1, got {args.epochs}')
+    if not 0 <= args.val_share < 1:
+        raise ValueError(
+            f'--val-share must be in [0, 1), got {args.val_share}'
+        )
+
+
+def _write_config(args: Namespace, config: Path) -> None:
+    """Look at the images, print the plan, write the config and the lists."""
+    if config.exists():
+        raise ValueError(
+            f'there is a run in {config.parents[1]}: continue it with '
+            '--resume, or give another --out'
+        )
+    train, val = read_images(
+        args.folder, args.labels, args.val_share, args.seed
+    )
+    _describe(train)
+    plan = Plan.choose(train, Machine.here(), args.epochs)
+    print('\n'.join(plan.lines(train, val)))
+    out = config.parent
+    write_atomic(out / 'train.txt', _annotations(train))
+    write_atomic(out / 'classes.txt', ''.join(f'{c}\n' for c in train.classes))
+    if val is not None:
+        write_atomic(out / 'val.txt', _annotations(val))
+    write_atomic(config, plan.config(out, train, val))
+    print(f'config      {config}')
+
+
+def _describe(images: ImageFolder) -> None:
+    labeled = images.num_labeled
+    print(
+        f'images      {len(images)} in {images.root}, shorter side '
+        f'{images.side:g} pixels (median)'
+    )
+    print(
+        f'labels      {labeled} images ({100 * labeled / len(images):.1f} %) '
+        f'of {len(images.classes)} classes'
+    )
+    if images.unreadable:
+        shown = ', '.join(images.unreadable[:3])
+        print(
+            f'left out    {len(images.unreadable)} unreadable images: {shown}'
+        )
+    if images.others:
+        kinds = ', '.join(f'{n} {e}' for e, n in images.others.most_common(5))
+        print(f'left out    other files: {kinds}')
+
+
+def _without_classes(train: ImageFolder) -> ImageFolder:
+    """Forget the labels, which are all the same."""
+    if train.classes:
+        print(
+            f'note        one class alone ({train.classes[0]}) says nothing '
+            'about images, so all count as unlabeled'
+        )
+    return replace(train, labels=[UNLABELED] * len(train), classes=())
+
+
+def _same_classes(val: ImageFolder, train: ImageFolder) -> ImageFolder:
+    """Give validation images the class ids of the training images."""
+    unknown = sorted(set(val.classes) - set(train.classes))
+    if unknown:
+        raise ValueError(
+            f'{val.root} has classes that {train.root} lacks: '
+            + ', '.join(unknown[:5])
+        )
+    ids = [train.classes.index(name) for name in val.classes]
+    labeled = [i for i, label in enumerate(val.labels) if label >= 0]
+    val = val.subset(labeled)
+    labels = [ids[label] for label in val.labels]
+    return replace(val, labels=labels, classes=train.classes)
+
+
+def _annotations(images: ImageFolder) -> str:
+    pairs = zip(images.names, images.labels, strict=True)
+    return ''.join(f'{name} {label}\n' for name, label in pairs)
+
+
+def _report(runner: Runner, folder: Path) -> None:
+    """Say what was learned, and what comes next."""
+    hub, name = runner.message_hub, 'knn/top1'
+    before = (hub.get_info('knn_before_training') or {}).get(name)
+    if f'val/{name}' in hub.log_scalars:
+        scores = hub.get_scalar(f'val/{name}').data[0]
+        text = f'kNN top-1   {scores[-1]:.1f} % (best {max(scores):.1f})'
+        if before is not None:
+            text += f', {before:.1f} before training'
+        print(text)
+    checkpoint = quote(str(find_latest_checkpoint(runner.work_dir)))
+    print(f'checkpoint  {checkpoint}\nNext:')
+    source = quote(str(folder))
+    for command in (
+        f'eval {checkpoint}',
+        f'embed {checkpoint} {source} --out features.npz',
+        f'export {checkpoint} backbone.pth --to backbone',
+    ):
+        print(f'  mmunimoco {command}')

@@ -1,0 +1,157 @@
+"""The command line: real runs on small folders."""
+
+import numpy as np
+import pytest
+import torch
+from image_folders import write_image_folder
+from mmengine.config import Config
+from PIL import Image
+
+from mmunimoco.__main__ import main
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A folder, and the output of two epochs on it."""
+    folder = tmp_path_factory.mktemp('run')
+    images = write_image_folder(folder / 'my images', 3, 20)
+    (images / 'unlabeled').mkdir()
+    for index in range(12):
+        image = Image.open(images / f'class_0/{index}.png')
+        image.rotate(90).save(images / f'unlabeled/{index}.png')
+    out = folder / 'out'
+    arguments = ['pretrain', str(images), '--out', str(out)]
+    assert main([*arguments, '--epochs', '2']) == 0
+    return images, out
+
+
+def test_pretrain_says_what_it_does_and_what_comes_next(tmp_path, capsys):
+    images = write_image_folder(tmp_path / 'my images', 2, 20)
+    (images / 'class_0/broken.png').write_text('')
+    options = ['--out', str(tmp_path / 'out'), '--epochs', '1']
+    assert main(['pretrain', str(images), *options]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        'labels      36 images (100.0 %) of 2 classes',
+        'left out    1 unreadable images: class_0/broken.png',
+        'validation  kNN (k 9) of 4 images',
+        '% (best ',
+        f"embed {tmp_path}/out/epoch_1.pth '{images}' --out features.npz",
+    ):
+        assert line in text
+
+
+def test_labels_are_those_of_the_folder(run):
+    _, out = run
+    lines = (out / 'inputs/train.txt').read_text().splitlines()
+    held_out = (out / 'inputs/val.txt').read_text().splitlines()
+    assert len(lines) == 66 and len(held_out) == 6
+    assert sum(line.endswith(' -1') for line in lines) == 12
+    queue = torch.load(out / 'epoch_2.pth', weights_only=False)['state_dict']
+    assert set(queue['head.label_queue'].tolist()) == {-1, 0, 1, 2}
+
+
+def test_a_run_is_not_overwritten_and_resumes(run, capsys):
+    images, out = run
+    arguments = ['pretrain', str(images), '--out', str(out)]
+    assert main(arguments) == 1
+    assert '--resume, or give another --out' in capsys.readouterr().err
+    assert main([*arguments, '--resume']) == 0
+    assert 'epoch_2.pth' in capsys.readouterr().out
+    assert main([*arguments[:3], str(out / 'other'), '--resume']) == 1
+    assert 'leave out --resume' in capsys.readouterr().err
+
+
+def test_eval_repeats_the_last_validation(run, capsys):
+    _, out = run
+    assert main(['eval', str(out / 'epoch_2.pth')]) == 0
+    text = capsys.readouterr().out
+    assert 'knn/top1: ' in text and 'linear/top1: ' in text
+
+
+def test_embed_writes_features_with_names(run, tmp_path, capsys):
+    images, out = run
+    target = tmp_path / 'features.npz'
+    arguments = ['embed', str(out / 'epoch_2.pth'), str(images)]
+    arguments += ['--out', str(target)]
+    assert main(arguments) == 0
+    found = np.load(target)
+    assert found['features'].shape == (72, 128)
+    assert found['names'][0] == 'class_0/0.png' and found['labels'][0] == 0
+    assert (found['labels'] == -1).sum() == 12
+    # The same file twice has the same features.
+    second = write_image_folder(tmp_path / 'more', 1, 1)
+    arguments[2:] = [str(second), '--out', str(tmp_path / 'more.npz')]
+    assert main(arguments) == 0
+    np.testing.assert_allclose(
+        np.load(tmp_path / 'more.npz')['features'][0],
+        found['features'][0],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert main(arguments) == 1
+    assert '--force overwrites it' in capsys.readouterr().err
+
+
+def test_unlabeled_images_train_without_validation(tmp_path, capsys):
+    """Also those of a single class."""
+    images = write_image_folder(tmp_path / 'images', 1, 36)
+    out = tmp_path / 'out'
+    options = ['--out', str(out), '--epochs', '1']
+    assert main(['pretrain', str(images), *options]) == 0
+    text = capsys.readouterr().out
+    assert 'one class alone (class_0)' in text
+    assert 'validation  none' in text
+    target = tmp_path / 'features.npz'
+    arguments = ['embed', str(out / 'epoch_1.pth'), str(images / 'class_0')]
+    assert main([*arguments, '--out', str(target)]) == 0
+    assert np.load(target)['features'].shape == (36, 128)
+    assert main(['eval', str(out / 'epoch_1.pth')]) == 1
+    assert 'no labeled validation images' in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
+    train = write_image_folder(tmp_path / 'images/train', 3, 20)
+    val = write_image_folder(tmp_path / 'images/val', 2, 4)
+    (val / 'class_1').rename(val / 'class_2')
+    out = tmp_path / 'out'
+    options = ['--out', str(out), '--dry-run']
+    assert main(['pretrain', str(train.parent), *options]) == 0
+    cfg = Config.fromfile(out / 'inputs/pretrain.py')
+    assert cfg.val_dataloader.dataset.data_prefix == str(val)
+    # Class ids are those of training.
+    lines = (out / 'inputs/val.txt').read_text().splitlines()
+    assert lines[-1] == 'class_2/3.png 2'
+    assert [p.name for p in out.iterdir()] == ['inputs']
+    (val / 'class_2').rename(val / 'fox')
+    options[1] = str(tmp_path / 'out2')
+    assert main(['pretrain', str(train.parent), *options]) == 1
+    assert 'has classes that' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'text', 'status'),
+    [
+        (['pretrain', '{}/nothing'], 'nothing does not exist', 1),
+        (['pretrain', '{}'], 'there is no image in', 1),
+        (['pretrain', '{}', '--epochs', '0'], '--epochs must be', 1),
+        (['pretrain', '{}', '--val-share', '1'], '--val-share must be', 1),
+        (['embed', 'x.pth', '{}', '--out', 'x.txt'], 'end with .npz', 1),
+        (['eval', '{}/x.pth'], 'x.pth', 1),
+        (['train'], "there is no command 'train'", 2),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
+    found = main([argument.format(tmp_path) for argument in arguments])
+    assert found == status
+    error = capsys.readouterr().err
+    assert text in error and 'Traceback' not in error
+
+
+def test_overview_and_version(capsys):
+    from mmunimoco import __version__
+
+    assert main(['--help']) == 0
+    assert 'pretrain' in capsys.readouterr().out
+    assert main(['--version']) == 0
+    assert capsys.readouterr().out.strip() == __version__

@@ -1,0 +1,135 @@
+"""What is found in folders of all shapes."""
+
+import os
+
+import pytest
+from image_folders import write_image_folder
+from PIL import Image
+
+from mmunimoco.commands.image_folder import (
+    find_splits,
+    hold_out,
+    keep_labels,
+    read_folder,
+)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Classes, unlabeled images at two places, and what is no image."""
+    root = write_image_folder(tmp_path / 'mixed', classes=2, per_class=4)
+    image = Image.open(root / 'class_0/0.png')
+    (root / 'unlabeled/more').mkdir(parents=True)
+    image.save(root / 'unlabeled/more/ä b.webp')
+    image.resize((90, 50)).save(root / 'top.JPG')
+    (root / 'class_0/deeper').mkdir()
+    image.save(root / 'class_0/deeper/x.bmp')
+    (root / 'class_1/broken.jpg').write_text('no image')
+    (root / 'notes.txt').write_text('')
+    (root / '.hidden').mkdir()
+    image.save(root / '.hidden/y.png')
+    return root
+
+
+def labels_of(folder):
+    return dict(zip(folder.names, folder.labels, strict=True))
+
+
+def test_classes_are_the_first_folders(mixed):
+    found = read_folder(mixed)
+    assert found.classes == ('class_0', 'class_1')
+    assert labels_of(found) == {
+        **{f'class_{c}/{i}.png': c for c in (0, 1) for i in range(4)},
+        'class_0/deeper/x.bmp': 0,
+        'top.JPG': -1,
+        'unlabeled/more/ä b.webp': -1,
+    }
+    assert found.unreadable == ['class_1/broken.jpg']
+    assert found.others == {'.txt': 1}
+    assert found.num_labeled == 9 and found.side == 32
+
+
+def test_images_in_a_flat_folder_have_no_label(tmp_path):
+    flat = write_image_folder(tmp_path, classes=1, per_class=3) / 'class_0'
+    found = read_folder(flat)
+    assert found.labels == [-1] * 3 and found.classes == ()
+
+
+def test_train_and_val_are_not_classes(tmp_path):
+    for name in ('Train', 'validation'):
+        write_image_folder(tmp_path / name)
+    assert find_splits(tmp_path) == (
+        tmp_path / 'Train',
+        tmp_path / 'validation',
+    )
+    assert find_splits(tmp_path / 'Train') == (tmp_path / 'Train', None)
+
+
+def test_a_folder_without_images_says_what_is_in_it(tmp_path):
+    (tmp_path / 'a.gif').write_text('')
+    (tmp_path / 'b.png').write_text('')
+    with pytest.raises(ValueError, match=r'1 \.gif; 1 unreadable'):
+        read_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        find_splits(tmp_path / 'c')
+    with pytest.raises(NotADirectoryError, match='b.png is not a folder'):
+        find_splits(tmp_path / 'b.png')
+
+
+def test_a_list_of_names_keeps_labels_of_folders(mixed, tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_text('./class_1/2.png\r\n\nx.bmp\n', encoding='utf-8-sig')
+    kept = labels_of(keep_labels(read_folder(mixed), path))
+    assert {k: v for k, v in kept.items() if v != -1} == {
+        'class_1/2.png': 1,
+        'class_0/deeper/x.bmp': 0,
+    }
+
+
+@pytest.mark.parametrize('separator', [',', '\t', ' ', ', '])
+def test_a_list_with_classes_gives_labels(mixed, tmp_path, separator):
+    path = tmp_path / 'list.csv'
+    lines = {'top.JPG': 'cat', 'ä b.webp': 'dog', 'class_1/0.png': 'cat'}
+    path.write_text(
+        ''.join(f'{k}{separator}{v}\n' for k, v in lines.items()),
+        encoding='utf-8',
+    )
+    found = keep_labels(read_folder(mixed), path)
+    kept = labels_of(found)
+    assert found.classes == ('cat', 'dog')
+    assert {k: v for k, v in kept.items() if v != -1} == {
+        'top.JPG': 0,
+        'unlabeled/more/ä b.webp': 1,
+        'class_1/0.png': 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ('text', 'fault'),
+    [
+        ('', 'is empty'),
+        ('nothing.png', "'nothing.png' is no image"),
+        ('0.png', "'0.png' is in several folders"),
+        ('x.bmp\nclass_0/deeper/x.bmp', 'there twice'),
+        ('top.JPG', "'top.JPG' is in no class folder"),
+        ('x.bmp\ntop.JPG,cat', 'some have none'),
+    ],
+)
+def test_lists_that_do_not_fit(mixed, tmp_path, text, fault):
+    path = tmp_path / 'list.txt'
+    path.write_text(text)
+    with pytest.raises(ValueError, match=fault):
+        keep_labels(read_folder(mixed), path)
+
+
+def test_held_out_images_are_a_share_of_each_class(tmp_path):
+    root = write_image_folder(tmp_path, classes=2, per_class=20)
+    for index in range(2, 20):
+        os.remove(root / f'class_1/{index}.png')
+    folder = read_folder(root)
+    rest, taken = hold_out(folder, 0.25)
+    assert taken.labels == [0] * 5  # of two images none is taken
+    assert sorted(rest.names + taken.names) == folder.names
+    assert hold_out(folder, 0.25)[1].names == taken.names
+    assert hold_out(folder, 0.25, seed=1)[1].names != taken.names
+    assert len(hold_out(folder, 0.0)[1]) == 0
