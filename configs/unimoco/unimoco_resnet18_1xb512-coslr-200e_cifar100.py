@@ -10,5 +10,10 @@ model = dict(head=dict(num_classes=100))
 default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='StepOptionsHook', channels_last=True, images_on_device=True),
+    dict(
+        type='StepOptionsHook',
+        channels_last=True,
+        compile='gpu',
+        images_on_device=True,
+    ),
 ]

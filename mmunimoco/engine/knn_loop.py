@@ -30,7 +30,10 @@ from mmunimoco.evaluation.features import (
 )
 from mmunimoco.evaluation.knn import check_k, knn_neighbours, vote
 from mmunimoco.evaluation.metrics import fit_topk, process_scores
+from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.config_errors import named_field
+
+from .images_on_device import KeptBatches
 
 _SCORES_AT_ONCE = 2**24  # 64 MB
 
@@ -64,6 +67,9 @@ class KNNLoopMixin:
             'float32' or 'float16'. Defaults to 'float32'.
         query_chunk (int): Queries compared at a time. Defaults to 4096.
         bank_chunk (int): Bank entries compared at a time. Defaults to 65536.
+        images_on_device (bool): Keep all images of bank and queries on the
+            device from the first run on, as their pipelines gave them, which
+            do not run again: for data sets such as CIFAR. Defaults to False.
 
     Raises:
         ValueError: If k is larger than the bank, the bank has no labeled
@@ -85,6 +91,7 @@ class KNNLoopMixin:
         bank_dtype: str = 'float32',
         query_chunk: int = 4096,
         bank_chunk: int = 65536,
+        images_on_device: bool = False,
     ) -> None:
         with named_field(f'{self.stage}_dataloader'):
             if isinstance(dataloader, dict):
@@ -114,6 +121,12 @@ class KNNLoopMixin:
             }
         )
         _check_hooks(runner)
+        self._bank_batches = self.bank_dataloader
+        self._query_batches = self.dataloader
+        if images_on_device:
+            device = bare_model(runner.model).data_preprocessor.device
+            self._bank_batches = KeptBatches(self.bank_dataloader, device)
+            self._query_batches = KeptBatches(self.dataloader, device)
         # Known already: fail before the first epoch, not after it.
         self._check_k(len(self.bank_dataloader.dataset))
 
@@ -159,7 +172,7 @@ class KNNLoopMixin:
         loader, seen, kept = self.bank_dataloader, 0, 0
         rank, world_size = get_dist_info()
         bank, labels, broken = torch.empty(0), [], {}
-        for index, data_batch in enumerate(loader):
+        for index, data_batch in enumerate(self._bank_batches):
             features, samples = extract_batch(
                 self.runner.model, data_batch, self.fp16
             )
@@ -226,7 +239,7 @@ class KNNLoopMixin:
     ) -> tuple[Tensor, list[DataSample]]:
         """Features (n, D) and data samples of this process's queries."""
         features, samples = [], []
-        for index, data_batch in enumerate(self.dataloader):
+        for index, data_batch in enumerate(self._query_batches):
             call = dict(batch_idx=index, data_batch=data_batch)
             if call_hooks:
                 self.runner.call_hook(f'before_{self.stage}_iter', **call)

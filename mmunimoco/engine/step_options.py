@@ -6,7 +6,6 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -17,13 +16,14 @@ from mmpretrain.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIMIZERS,
 )
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from mmunimoco.models import TwoViewAugment
 from mmunimoco.utils.checkpoint import bare_model
+
+from .images_on_device import batch_indices_at_once, put_images_on_device
 
 BLOCKS = ('BasicBlock', 'Bottleneck', 'TransformerEncoderLayer')
 # Values of ``compile`` for a model on a GPU, and options of ``torch.compile``.
@@ -60,9 +60,11 @@ class StepOptionsHook(Hook):
             compiled. Defaults to False.
         images_on_device (bool): Put all training images on the device once,
             for datasets such as CIFAR whose images have one size and are in
-            memory anyway. With ``IndexAsImage`` in the pipeline batches carry
-            indices alone, and ``TwoViewAugment`` with ``crop`` makes the
-            views. Defaults to False.
+            memory anyway. With ``IndexAsImage`` and ``PackInputs`` as the
+            pipeline, batches carry indices and labels alone, which the
+            training process takes from tensors: no worker is started.
+            ``TwoViewAugment`` with ``crop`` makes the views.
+            Defaults to False.
 
     Raises:
         ValueError: If ``gradient_checkpointing`` is a single name, or
@@ -128,27 +130,15 @@ class StepOptionsHook(Hook):
         cudagraph_mark_step_begin()
 
     def before_train(self, runner: Runner) -> None:
-        """Hand the images to the data preprocessor, if asked to.
+        """Put the training data on the device, if asked to.
 
         Raises:
-            ValueError: If the data preprocessor is no ``TwoViewAugment``, or
-                the images cannot be stacked.
+            ValueError: If the data preprocessor is no ``TwoViewAugment``, the
+                images cannot be stacked, or a label does not fit the head.
         """
-        if not self.images_on_device:
-            return
-        preprocessor = bare_model(runner.model).data_preprocessor
-        if not isinstance(preprocessor, TwoViewAugment):
-            raise ValueError(
-                'StepOptionsHook(images_on_device=True) needs the data '
-                'preprocessor TwoViewAugment, but it is '
-                f'{type(preprocessor).__name__}'
-            )
-        images = stack_images(runner.train_dataloader.dataset)
-        preprocessor.keep_images(images)
-        runner.logger.info(
-            f'images_on_device: {len(images)} images, '
-            f'{images.numel() / 2**20:.0f} MB, are on {preprocessor.device}.'
-        )
+        if self.images_on_device:
+            put_images_on_device(runner)
+            batch_indices_at_once(runner)
 
 
 def use_channels_last(runner: Runner) -> None:
@@ -227,53 +217,6 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
         for norm, buffers in zip(norms, kept, strict=True):
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer)
-
-
-def stack_images(dataset: Any) -> Tensor:
-    """Stack the images of a dataset in the order of their ``sample_idx``.
-
-    Args:
-        dataset (Dataset): A dataset of mmengine's kind, or a wrapper of one,
-            with the images in memory.
-
-    Returns:
-        Tensor: Shape (N, 3, H, W), uint8.
-
-    Raises:
-        ValueError: If images are not in memory, differ in size or dtype, or
-            if their ``sample_idx`` are not 0 ... N - 1 or are used twice for
-            different images, as in concatenated datasets.
-    """
-    images = {}
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
-        image, index = info.get('img'), info.get('sample_idx', i)
-        if image is None:
-            raise ValueError(
-                f'image {index} is not in memory (no img in its annotation); '
-                'images_on_device is for datasets such as CIFAR10, others use '
-                'LoadTwoCrops'
-            )
-        known = images.setdefault(index, image)
-        if known is not image and not np.array_equal(known, image):
-            raise ValueError(
-                f'two images have the sample_idx {index}; images_on_device '
-                'cannot tell the images of concatenated datasets apart'
-            )
-    if sorted(images) != list(range(len(images))):
-        raise ValueError(
-            'the sample_idx of the training images are not 0 to '
-            f'{len(images) - 1}; images_on_device needs the whole dataset'
-        )
-    kinds = {(image.shape, image.dtype.name) for image in images.values()}
-    shape, dtype = next(iter(kinds))
-    if len(kinds) != 1 or len(shape) != 3 or dtype != 'uint8':
-        raise ValueError(
-            'images_on_device needs uint8 images (H, W, 3) of one size, '
-            f'but there are {sorted(kinds)[:3]}'
-        )
-    stacked = np.stack([images[i] for i in range(len(images))])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

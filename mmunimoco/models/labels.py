@@ -5,7 +5,7 @@ label is known and equals the query's; every other key of the queue is a
 negative, unlabeled keys included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -50,6 +50,60 @@ class SampleLabels:
         if self.labels.dim() == 2:
             return self.labels.any(dim=1)
         return self.labels != UNLABELED
+
+    def select(self, rows: Tensor) -> 'SampleLabels':
+        """Return some rows; on a GPU the host would wait for their labels."""
+        labels = SampleLabels(self.labels[rows])
+        known = labels.known
+        return replace(
+            labels,
+            indices=None if self.indices is None else self.indices[rows],
+            has_labels=bool(known.any()),
+            has_unlabeled=not known.all(),
+        )
+
+    @staticmethod
+    def join(parts: Sequence['SampleLabels']) -> 'SampleLabels':
+        """Concatenate labels of one kind."""
+        indices = [part.indices for part in parts]
+        return SampleLabels(
+            torch.cat([part.labels for part in parts]),
+            None if indices[0] is None else torch.cat(indices),
+            any(part.has_labels for part in parts),
+            any(part.has_unlabeled for part in parts),
+        )
+
+
+class CollectedSamples(Sequence):
+    """Data samples of a batch whose labels have been collected before.
+
+    Each access makes its data sample anew, so reading them costs time and
+    changes to them are lost.
+
+    Args:
+        load (Callable): Returns the data sample of a row of the data set.
+        rows (Sequence[int]): N rows.
+        collected (SampleLabels): What ``UniMoCoHead.collect`` returns for
+            them.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], DataSample],
+        rows: Sequence[int],
+        collected: SampleLabels,
+    ) -> None:
+        self._load = load
+        self._rows = rows
+        self.collected = collected
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice) -> DataSample | list[DataSample]:
+        if isinstance(index, slice):
+            return [self._load(row) for row in self._rows[index]]
+        return self._load(self._rows[index])
 
 
 @dataclass

@@ -79,8 +79,17 @@ class SplitBatchNorm(_BatchNorm):
             return super().forward(input)
         self._check_input_dim(input)
         self._check_groups(input)
-        # One call per group on views. Folding the groups into the channels
-        # would be one call, but copies the batch twice and measured slower.
+        if _is_compiling() and len(input) % self.num_splits == 0:
+            return self._normalize_at_once(input)
+        return self._normalize_in_turn(input)
+
+    def _normalize_in_turn(self, input: Tensor) -> Tensor:
+        """Call ``batch_norm`` for each group, on views.
+
+        Outside of ``torch.compile`` this is the faster form. Folding the
+        groups into the channels would be one call, but copies the batch twice
+        and measured slower.
+        """
         groups = input.tensor_split(self.num_splits)
         means, variances = self._running_of_groups()
         factor = self._average_factor()
@@ -105,6 +114,42 @@ class SplitBatchNorm(_BatchNorm):
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
         return out
+
+    def _normalize_at_once(self, input: Tensor) -> Tensor:
+        """Normalise groups of one size by reductions over all of them.
+
+        ``torch.compile`` fuses it to a few kernels a layer, where it calls
+        ``batch_norm`` once a group. Uncompiled, each operation would pass
+        over the batch, twice as often as ``batch_norm`` does.
+        """
+        # In float32 at least: the statistics of half precision are too coarse.
+        dtype = torch.promote_types(input.dtype, torch.float32)
+        # Splitting a dimension is a view in any memory format.
+        groups = input.unflatten(0, (self.num_splits, -1)).to(dtype)
+        dims = [1, *range(3, groups.dim())]
+        variances, means = torch.var_mean(
+            groups, dims, correction=0, keepdim=True
+        )
+        count = groups[0, :, 0].numel()
+        self._track(means, variances * (count / (count - 1)))
+        out = (groups - means) * (variances + self.eps).rsqrt()
+        if self.affine:
+            shape = (-1, *[1] * (input.dim() - 2))
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.flatten(0, 1).to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, means: Tensor, variances: Tensor) -> None:
+        """Update the running statistics by those of all groups."""
+        factor = self._average_factor()
+        if not self.track_running_stats:
+            return
+        for running, found in (
+            (self.running_mean, means),
+            (self.running_var, variances),
+        ):
+            found = found.view(self.num_splits, -1).mean(0)
+            running.lerp_(found.to(running.dtype), factor)
 
     def _scripted_forward(self, input: Tensor) -> Tensor:
         """Evaluate; TorchScript has neither super() nor groups of None."""
@@ -169,3 +214,8 @@ class SplitBatchNorm(_BatchNorm):
         if self.momentum is None:
             return 1.0 / float(self.num_batches_tracked)
         return self.momentum
+
+
+def _is_compiling() -> bool:
+    # torch 2.1 cannot tell; it compiles the loop over the groups.
+    return getattr(torch.compiler, 'is_compiling', bool)()

@@ -19,6 +19,7 @@ from .key_queues import KeyQueues
 from .label_propagation import LabelPropagation
 from .labels import (
     UNLABELED,
+    CollectedSamples,
     KeyBlock,
     SampleLabels,
     check_labels,
@@ -174,7 +175,8 @@ class UniMoCoHead(KeyQueues):
 
         Args:
             data_samples (Sequence[DataSample]): N samples. Without
-                ``gt_label``, or with -1, a sample is unlabeled.
+                ``gt_label``, or with -1, a sample is unlabeled. Of
+                :class:`CollectedSamples` it has been collected before.
 
         Returns:
             SampleLabels: Of the N samples, on the CPU.
@@ -184,6 +186,8 @@ class UniMoCoHead(KeyQueues):
                 labels without ``multi_label``, or its image cannot be
                 identified with ``exclude_own_keys``.
         """
+        if isinstance(data_samples, CollectedSamples):
+            return data_samples.collected
         labels = collect_labels(
             data_samples, self.num_classes, self.multi_label
         )

@@ -11,6 +11,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/unimoco/unimoco_resnet18_8xb32-coslr-200e_in1k.py'
+CIFAR = 'configs/unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10.py'
 DEMO = 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
 TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 
@@ -48,7 +49,7 @@ def train(config, folder, options, **environment):
     done = subprocess.run(
         command,
         cwd=folder,
-        env=dict(os.environ, PYTHONPATH=str(ROOT), **environment),
+        env=dict(os.environ, PYTHONPATH=str(ROOT)) | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -94,3 +95,34 @@ def test_runs_the_demo_config(tmp_path):
     assert kernel.is_contiguous(memory_format=torch.channels_last)
     (group,) = checkpoint['optimizer']['param_groups']
     assert bool(group['fused']) == (torch.__version__ >= '2.4')
+
+
+def test_cifar_without_work_per_image(data_roots, tmp_path):
+    """100 images on the device; 6 steps of 16, then kNN of 20 images."""
+    # Imported by the run, since invented images have other checksums.
+    (tmp_path / 'invented_cifar.py').write_text(
+        'from mmpretrain.datasets import CIFAR10\n'
+        'for files in (CIFAR10.train_list, CIFAR10.test_list):\n'
+        '    for file in files:\n'
+        '        file[1] = None\n'
+        "CIFAR10.meta['md5'] = None\n"
+    )
+    config = tmp_path / 'config.py'
+    imports = ['mmunimoco', 'invented_cifar']
+    config.write_text(
+        f'_base_ = [{str(ROOT / CIFAR)!r}]\n'
+        f'custom_imports = dict(imports={imports})\n'
+    )
+    options = ['model.head.queue_len=64', 'train_dataloader.batch_size=16']
+    environment = dict(
+        CIFAR10_ROOT=data_roots['CIFAR10'],
+        PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}',
+    )
+    scalars, checkpoint = train(config, tmp_path, options, **environment)
+    assert len([x for x in scalars if 'loss' in x]) == 6
+    assert any('knn/top1' in x for x in scalars)
+    assert int(checkpoint['state_dict']['head.queue_ptr']) == 96 % 64
+    (log,) = tmp_path.glob('*/*.log')
+    text = log.read_text()
+    assert 'images_on_device: 100 images' in text
+    assert 'collated one by one' not in text

@@ -185,6 +185,25 @@ def test_small_chunks_and_half_bank(tmp_path):
     assert_same(runner.val(), expected_metrics())
 
 
+@pytest.mark.parametrize('stage', ['val', 'test'])
+def test_kept_images_are_read_once(tmp_path, stage):
+    """The metrics follow the weights, but no sample is loaded again."""
+    bank, queries = Pictures(25, seed=1), Pictures(11, seed=2)
+    runner = build_runner(
+        tmp_path, bank, queries, stage=stage, images_on_device=True
+    )
+    first = getattr(runner, stage)()
+    assert_same(first, expected_metrics())
+    again = build_runner(tmp_path / 'again', stage=stage)
+    bank.images = queries.images = None
+    for each in (runner, again):
+        with torch.no_grad():
+            for weight in each.model.backbone.parameters():
+                weight.copy_(weight.flatten().roll(1).view_as(weight))
+    changed = getattr(runner, stage)()
+    assert changed == getattr(again, stage)() != first
+
+
 def test_memory_does_not_grow_with_samples_times_classes(
     tmp_path, monkeypatch
 ):
@@ -240,18 +259,18 @@ def test_more_classes_asked_for_than_neighbours(tmp_path):
 
 
 def _validate(rank, world_size, folder, stage):
-    runner = build_runner(folder, stage=stage)
-    return getattr(runner, stage)()
+    """Twice, the second time from batches that were kept."""
+    runner = build_runner(folder, stage=stage, images_on_device=True)
+    return [getattr(runner, stage)() for _ in range(2)]
 
 
 @pytest.mark.parametrize(('world_size', 'stage'), [(2, 'val'), (3, 'test')])
 def test_several_processes(tmp_path, world_size, stage):
     """25 and 11 samples do not divide by 2 or 3: some are repeated."""
     expected = expected_metrics()
-    for metrics in run_ddp(
-        _validate, world_size, tmp_path, str(tmp_path), stage
-    ):
-        assert_same(metrics, expected)
+    for runs in run_ddp(_validate, world_size, tmp_path, str(tmp_path), stage):
+        for metrics in runs:
+            assert_same(metrics, expected)
 
 
 def test_bank_without_some_labels(tmp_path):

@@ -5,13 +5,11 @@ from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from ddp_helpers import run_ddp
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmpretrain.registry import HOOKS, MODELS
@@ -26,11 +24,8 @@ from small_unimoco import (
     trained_parameters,
 )
 from torch import nn
-from toy_dataset import Toy
 
-from mmunimoco.datasets import PartialLabels
 from mmunimoco.engine import StepOptionsHook, step_options
-from mmunimoco.engine.step_options import stack_images
 
 FAST_RUNTIME = Path(__file__).parents[2] / 'configs/_base_/fast_runtime.py'
 
@@ -280,75 +275,6 @@ def test_options_of_several_processes(tmp_path):
             torch.testing.assert_close(
                 compiled[name], value, rtol=1e-4, atol=1e-5, msg=name
             )
-
-
-# images_on_device
-
-
-def draw_images(n=5, shape=(8, 9, 3), seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (n, *shape), np.uint8)
-
-
-def dataset_of(images):
-    infos = [
-        dict(img=image, gt_label=i % 2, img_path=f'{i}.png')
-        for i, image in enumerate(images)
-    ]
-    pipeline = [dict(type='IndexAsImage'), dict(type='PackInputs')]
-    return Toy(infos, pipeline=pipeline)
-
-
-def put_on_device(preprocessor, dataset):
-    runner = SimpleNamespace(
-        model=SimpleNamespace(data_preprocessor=preprocessor),
-        train_dataloader=SimpleNamespace(dataset=dataset),
-        logger=logging.getLogger('test'),
-    )
-    StepOptionsHook(images_on_device=True).before_train(runner)
-
-
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda dataset: dataset,
-        lambda dataset: PartialLabels(dataset, label_ratio=0.5),
-        lambda dataset: RepeatDataset(dataset, times=3),
-    ],
-)
-def test_indices_of_the_pipeline_name_the_images(wrap):
-    images = draw_images()
-    dataset = wrap(dataset_of(images))
-    preprocessor = MODELS.build(dict(type='TwoViewAugment'))
-    put_on_device(preprocessor, dataset)
-    for i in range(len(dataset)):
-        index = dataset[i]['inputs']
-        assert index.dtype == torch.int64 and index.dim() == 0
-        kept = preprocessor.images[index].permute(1, 2, 0).numpy()
-        assert np.array_equal(kept, images[i % len(images)])
-
-
-@pytest.mark.parametrize(
-    ('images', 'message'),
-    [
-        ([None], 'image 0 is not in memory'),
-        ([*draw_images(2), *draw_images(1, (9, 9, 3))], 'of one size'),
-        (draw_images(2, (8, 9)), 'of one size'),
-        (draw_images(2).astype(np.float32), 'uint8'),
-    ],
-)
-def test_images_that_cannot_be_stacked(images, message):
-    with pytest.raises(ValueError, match=message):
-        stack_images(dataset_of(images))
-
-
-def test_concatenated_datasets_and_other_preprocessors_are_refused():
-    parts = [dataset_of(draw_images(seed=seed)) for seed in (0, 1)]
-    with pytest.raises(ValueError, match='two images have the sample_idx 0'):
-        stack_images(ConcatDataset(parts))
-    preprocessor = MODELS.build(dict(type='SelfSupDataPreprocessor'))
-    with pytest.raises(ValueError, match='it is SelfSupDataPreprocessor'):
-        put_on_device(preprocessor, parts[0])
 
 
 # The fused optimizer

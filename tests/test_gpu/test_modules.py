@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmunimoco.models import split_batch_norm
 from mmunimoco.models.batch_shuffle import ShufflePlan
 from mmunimoco.models.momentum_encoder import MomentumEncoder
 from mmunimoco.models.split_batch_norm import SplitBatchNorm
@@ -45,9 +46,14 @@ def test_momentum_encoder(device):
     assert not torch.equal(encoder[1].running_mean, statistics)
 
 
+@pytest.mark.parametrize('at_once', [False, True])
 @LAYOUTS
-def test_split_batch_norm(layout, device):
-    """Output, gradients and running statistics equal float64 on the CPU."""
+def test_split_batch_norm(layout, at_once, device, monkeypatch):
+    """Output, gradients and running statistics equal float64 on the CPU.
+
+    ``at_once`` is the form that is compiled, here uncompiled.
+    """
+    monkeypatch.setattr(split_batch_norm, '_is_compiling', lambda: at_once)
     exact = SplitBatchNorm(6, num_splits=4).double()
     nn.init.uniform_(exact.weight, 0.5, 2)
     layer = deepcopy(exact).float().to(device)

@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from mmunimoco.models import split_batch_norm
 from mmunimoco.models.split_batch_norm import SplitBatchNorm
 
 NORM = dict(type='SplitBatchNorm', num_splits=2)
@@ -61,6 +62,15 @@ def a_layer(channels, num_splits, **kwargs):
     return layer
 
 
+@pytest.fixture(params=[False, True], ids=['in turn', 'at once'])
+def at_once(request, monkeypatch):
+    """Take the form for torch.compile, without compiling it."""
+    monkeypatch.setattr(
+        split_batch_norm, '_is_compiling', lambda: request.param
+    )
+    return request.param
+
+
 @pytest.mark.parametrize('momentum', [0.1, 0.7, None])
 @pytest.mark.parametrize(
     'shape, num_splits, groups',
@@ -76,7 +86,7 @@ def a_layer(channels, num_splits, **kwargs):
     ],
 )
 def test_each_group_has_its_own_statistics(
-    shape, num_splits, groups, momentum
+    shape, num_splits, groups, momentum, at_once
 ):
     layer = a_layer(shape[1], num_splits, momentum=momentum)
     for step in range(3):  # the third cumulative average differs from EMA
@@ -94,7 +104,7 @@ def test_each_group_has_its_own_statistics(
         torch.testing.assert_close(grad, expected_grad)
 
 
-def test_gradients_of_scale_and_shift():
+def test_gradients_of_scale_and_shift(at_once):
     layer = a_layer(3, 2)
     x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
     weight = torch.randn_like(x)
@@ -106,7 +116,7 @@ def test_gradients_of_scale_and_shift():
     torch.testing.assert_close(layer.bias.grad, twin.bias.grad)
 
 
-def test_running_statistics_are_the_mean_of_what_devices_would_hold():
+def test_running_statistics_are_the_mean_of_what_devices_would_hold(at_once):
     devices = [nn.BatchNorm2d(3) for _ in range(4)]
     layer = SplitBatchNorm(3, num_splits=4)
     for _ in range(5):
@@ -144,7 +154,7 @@ def test_evaluation_is_plain_batch_norm():
     assert int(layer.num_batches_tracked) == 0
 
 
-def test_without_running_statistics():
+def test_without_running_statistics(at_once):
     layer = SplitBatchNorm(3, num_splits=2, track_running_stats=False)
     assert not list(layer.buffers())
     x = torch.randn(4, 3, 2, 2)
@@ -154,7 +164,7 @@ def test_without_running_statistics():
     torch.testing.assert_close(layer.eval()(x), whole)
 
 
-def test_without_affine_and_in_channels_last():
+def test_without_affine_and_in_channels_last(at_once):
     layer = SplitBatchNorm(3, num_splits=2, affine=False)
     x = torch.randn(4, 3, 2, 2)
     out = layer(x.to(memory_format=torch.channels_last))
@@ -163,7 +173,7 @@ def test_without_affine_and_in_channels_last():
     torch.testing.assert_close(out, torch.cat(halves))
 
 
-def test_half_precision_input_keeps_float32_statistics():
+def test_half_precision_input_keeps_float32_statistics(at_once):
     layer = SplitBatchNorm(3, num_splits=2)
     x = torch.randn(4, 3, 8, 8)
     out = layer(x.bfloat16())
@@ -171,6 +181,48 @@ def test_half_precision_input_keeps_float32_statistics():
     assert layer.running_mean.dtype == torch.float32
     twin = SplitBatchNorm(3, num_splits=2)
     torch.testing.assert_close(out.float(), twin(x), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize('shape', [(6, 2, 2, 3), (4, 3)])
+def test_gradients_of_all_groups_at_once(shape):
+    layer = a_layer(shape[1], 2)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    parameters = (layer.weight, layer.bias)
+    assert torch.autograd.gradcheck(
+        lambda x, *_: layer._normalize_at_once(x), (x, *parameters)
+    )
+
+
+def test_half_precision_statistics_are_those_of_float32(at_once):
+    """A mean of 40 and a deviation of 1, of which bfloat16 keeps 3 bits."""
+    layer = SplitBatchNorm(3, num_splits=2)
+    x = (40 + torch.randn(8, 3, 16, 16)).bfloat16()
+    layer(x)
+    twin = SplitBatchNorm(3, num_splits=2)
+    twin(x.float())
+    for name in ('running_mean', 'running_var'):
+        torch.testing.assert_close(
+            getattr(layer, name), getattr(twin, name), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_compiled_layer_is_the_same():
+    """Values, gradients and running statistics, from one graph."""
+    layer = a_layer(3, 4).float()
+    twin = copy.deepcopy(layer)
+    layer._normalize_in_turn = None  # not to be called
+    compiled = torch.compile(layer.forward, fullgraph=True)
+    x = torch.randn(8, 3, 4, 4).to(memory_format=torch.channels_last)
+    results = []
+    for function, module in ((compiled, layer), (twin, twin)):
+        x = x.detach().requires_grad_()
+        out = function(x)
+        out.sin().sum().backward()
+        grads = [x.grad, module.weight.grad, module.bias.grad]
+        results.append([out, *grads, *module.buffers()])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert results[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # CIFAR-10, 512 images per GPU: the ImageNet views at 32x32 without blur
 # (this project's choice), and kNN on the test images. All images are on the
-# GPU (StepOptionsHook(images_on_device=True)) and the views are made there.
+# GPU (StepOptionsHook(images_on_device=True), and the same of KNNValLoop) and
+# the views are made there, so nothing is done image by image.
 #
 # Downloaded to data/cifar10/ if absent; `export CIFAR10_ROOT=...` names
 # another folder.
@@ -17,7 +18,7 @@ data_preprocessor = dict(
 
 train_dataloader = dict(
     batch_size=512,  # per GPU
-    num_workers=8,  # per GPU
+    num_workers=8,  # per GPU; not started while images_on_device is True
     drop_last=True,
     persistent_workers=True,
     pin_memory=True,
@@ -37,7 +38,9 @@ train_dataloader = dict(
 )
 
 val_dataloader = dict(
-    batch_size=512,
+    # Divides the 50 000 and 10 000 images: all batches have one shape, for
+    # which the backbone is compiled once.
+    batch_size=500,
     num_workers=8,
     persistent_workers=False,
     pin_memory=True,
@@ -60,6 +63,7 @@ val_cfg = dict(
     ),
     k=(20, 200),  # number of neighbours; the first gives knn/top1
     temperature=0.07,  # a neighbour's vote weighs exp(cosine / temperature)
+    images_on_device=True,  # read once
 )
 test_cfg = dict(val_cfg, type='KNNTestLoop')
 val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')
