@@ -165,7 +165,7 @@ def test_options_name_models_they_do_not_fit():
         apply(model, gradient_checkpointing=True)
     with pytest.raises(ValueError, match='list of class names'):
         StepOptionsHook(gradient_checkpointing='Bottleneck')
-    with pytest.raises(ValueError, match="'gpu' or a dict"):
+    with pytest.raises(ValueError, match="'cuda-graphs' or a dict"):
         StepOptionsHook(compile='cpu')
 
 
