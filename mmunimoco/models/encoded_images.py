@@ -42,14 +42,14 @@ def decode_crops(inputs: Mapping[str, Any], device: torch.device) -> Tensor:
         ValueError: If neither the device nor the CPU can decode an image;
             names the file.
     """
-    sizes, boxes = inputs['sizes'], inputs['boxes']
-    count = len(sizes) + len(inputs['views'])
-    scale = tuple(sizes[0, 1].tolist())
+    boxes = inputs['boxes']
+    count = len(boxes) + len(inputs['views'])
+    scale = tuple(inputs['sizes'][0, 1].tolist())
     crops = torch.empty(
         (2, count, 3, *scale), dtype=torch.uint8, device=device
     )
-    for group in _groups(sizes[:, 0]):
-        images = _pad(_decode(inputs, group, device))
+    for group, images in decode_images(inputs, device):
+        images = _pad(images)
         rows = inputs['rows'][group].to(device, non_blocking=True)
         drawn = boxes[group].to(device, torch.float32, non_blocking=True)
         for view, box in enumerate(drawn.unbind(dim=1)):
@@ -60,6 +60,26 @@ def decode_crops(inputs: Mapping[str, Any], device: torch.device) -> Tensor:
         views = inputs['views'].to(device, non_blocking=True)
         crops[:, rows] = views.transpose(0, 1)
     return crops.flatten(0, 1)
+
+
+def decode_images(
+    inputs: Mapping[str, Any], device: torch.device
+) -> Iterator[tuple[list[int], list[Tensor]]]:
+    """Decode the encoded images of a batch, in groups of limited memory.
+
+    Args:
+        inputs (Mapping): From ``collate_encoded``.
+        device (torch.device): Where to decode.
+
+    Yields:
+        tuple[list[int], list[Tensor]]: Indices among the encoded images, and
+        the images, (3, h, w) uint8, RGB.
+
+    Raises:
+        ValueError: If an image cannot be decoded; names the file.
+    """
+    for group in _groups(inputs['sizes'][:, 0]):
+        yield group, _decode(inputs, group, device)
 
 
 def _groups(sizes: Tensor) -> Iterator[list[int]]:
