@@ -81,8 +81,8 @@ class Settings:
     _runs: int = field(default=0, repr=False)
 
     def rounds(self, count: int) -> int:
-        """Return the number of timed rounds: ``count``, or 2 if quick."""
-        return min(count, 2) if self.quick else count
+        """Return the number of timed rounds: ``count``, or 1 if quick."""
+        return 1 if self.quick else count
 
     def image_paths(self) -> list[Path]:
         """List the photographs."""
