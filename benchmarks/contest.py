@@ -56,6 +56,11 @@ class Contest:
         }
 
 
+def title(name: Any) -> str:
+    """Write the name of a contestant, which may be a tuple."""
+    return ', '.join(map(str, name if isinstance(name, tuple) else [name]))
+
+
 def contest(
     builders: Mapping[Any, Callable[[], Measure]],
     rounds: int,
@@ -83,7 +88,7 @@ def contest(
     result, ready, spent = Contest(), {}, {}
     for name, build in builders.items():
         if budget.left() <= 0:
-            result.left_out[str(name)] = 'no time was left'
+            result.left_out[title(name)] = 'no time was left'
             continue
         try:
             with budget.limit():
@@ -93,11 +98,11 @@ def contest(
                 start = time.monotonic()
                 value = measure()
         except OutOfTime:
-            result.left_out[str(name)] = 'was not ready in time'
+            result.left_out[title(name)] = 'was not ready in time'
             continue
         except Exception as error:  # of a compiler, a driver, any library
             traceback.print_exc()
-            result.left_out[str(name)] = f'{FAILED}{error}'[:2000]
+            result.left_out[title(name)] = f'{FAILED}{error}'[:2000]
             continue
         spent[name] = time.monotonic() - start
         ready[name], result.values[name] = measure, [value]

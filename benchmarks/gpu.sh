@@ -64,7 +64,8 @@ default=6
 device=${device:-$found}
 [ "$device" = "$found" ] || [ "$device" = cpu ] ||
     { echo 'error: --device cuda, but torch finds no CUDA device' >&2; exit 1; }
-end=$(awk "BEGIN { print int($SECONDS + 60 * ${minutes:-$default}) }")
+# A few seconds less, to stop the last part and to write the report.
+end=$(awk "BEGIN { print int(60 * ${minutes:-$default} - 8) }")
 
 report() {
     "$python" benchmarks/gpu_report.py "$folder" --out "$out" \
@@ -105,11 +106,11 @@ tests() {
 speed() {
     due=$((due + $2 * total / 12))
     local limit=$((due - SECONDS))
-    # Starting Python takes a while, and ending what it is doing.
+    # To end what it is doing.
     part "$1" "$limit" "$python" -m benchmarks.speed --device "$device" \
         ${quick[@]+"${quick[@]}"} --cases "$3" --out "$folder/$1.json" \
-        --minutes "$(awk "BEGIN { x = ($limit - 15) / 60
-                                  print x > 0.1 ? x : 0.1 }")"
+        --minutes "$(awk "BEGIN { x = ($limit - 12) / 60
+                                  print (x > 0.1 ? x : 0.1) }")"
 }
 
 if [ -n "$transfer" ]; then

@@ -9,9 +9,11 @@ from mmengine.dataset import default_collate
 from mmengine.registry import FUNCTIONS
 from mmpretrain.registry import TRANSFORMS
 
+from .annotations import leaves_of
 from .decoding import read_header
 from .image_checks import check_complete
 from .load_two_crops import LoadTwoCrops
+from .pipelines import transforms_of
 from .shared_collate import collate_views
 
 
@@ -137,6 +139,31 @@ def collate_encoded(batch: Sequence[dict]) -> dict:
         view_rows=places[~chosen],
     )
     return dict(inputs=inputs, **default_collate(rest))
+
+
+def check_collate(loader: Any) -> None:
+    """Refuse encoded images that the data loader cannot put into a batch.
+
+    Args:
+        loader (DataLoader): Of the training data.
+
+    Raises:
+        ValueError: Names the field and what to set.
+    """
+    encodes = any(
+        isinstance(step, LoadEncodedCrops)
+        for leaf in leaves_of(loader.dataset)
+        for step in transforms_of(leaf)
+    )
+    collate = getattr(loader, 'collate_fn', collate_encoded)
+    collate = getattr(collate, 'func', collate)
+    if encodes and collate is not collate_encoded:
+        name = getattr(collate, '__name__', collate)
+        raise ValueError(
+            f'the collate_fn of train_dataloader is {name}, but its images '
+            'are files of different lengths (LoadEncodedCrops in the '
+            "pipeline): set collate_fn=dict(type='collate_encoded')"
+        )
 
 
 def _is_encoded(sample: dict) -> bool:

@@ -1,7 +1,10 @@
 """``python -m benchmarks.speed`` with every case much reduced."""
 
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,8 @@ from benchmarks.budget import Budget, OutOfTime
 from benchmarks.contest import contest
 from benchmarks.images import write_images
 from benchmarks.measure import quartiles, ratio
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_case(tmp_path, monkeypatch, capsys):
@@ -132,6 +137,16 @@ def test_limits_are_nested():
     assert time.monotonic() - start < 1
 
 
+def test_start_up_counts():
+    code = 'import time; time.sleep(0.5); from benchmarks import speed; '
+    code += 'print(speed.seconds_running())'
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, cwd=ROOT
+    )
+    assert 0.5 < float(done.stdout.split()[-1]) <= time.monotonic() - start
+
+
 def test_minutes(tmp_path, monkeypatch, capsys):
     """What is over budget, or fails, is in the file; the rest is measured."""
 
@@ -145,6 +160,7 @@ def test_minutes(tmp_path, monkeypatch, capsys):
 
     cases = dict(waits=waits, fails=fails, good=lambda _: dict(ratios={}))
     monkeypatch.setattr(speed, 'CASES', cases)
+    monkeypatch.setattr(speed, 'seconds_running', lambda: 0.0)
     out = tmp_path / 'speed.json'
     options = ['--device', 'cpu', '--images', str(tmp_path)]
     write_images(tmp_path, count=1)

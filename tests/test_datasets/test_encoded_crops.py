@@ -12,6 +12,7 @@ from PIL import Image
 import mmunimoco  # noqa: F401
 from mmunimoco.datasets import collate_encoded
 from mmunimoco.datasets.decoding import read_header
+from mmunimoco.datasets.encoded_crops import check_collate
 from mmunimoco.models import encoded_images
 
 SCALE = 24
@@ -213,6 +214,20 @@ def test_from_files_to_augmented_views(tmp_path):
         assert sample.img_shape == other.img_shape
     (broken,) = (x.replaced_files for x, _ in pairs if 'replaced_files' in x)
     assert '1.jpg' in next(iter(broken))
+
+
+def test_forgotten_collate(tmp_path):
+    draw_picture().save(tmp_path / '0.jpg')
+    (tmp_path / 'a').mkdir()
+    draw_picture().save(tmp_path / 'a/0.jpg')
+    check_collate(build_loader(tmp_path, 'LoadTwoCrops', 'collate_views'))
+    check_collate(
+        build_loader(tmp_path, 'LoadEncodedCrops', 'collate_encoded')
+    )
+    with pytest.raises(ValueError, match='collate_fn=dict.*collate_encoded'):
+        check_collate(
+            build_loader(tmp_path, 'LoadEncodedCrops', 'default_collate')
+        )
 
 
 @pytest.mark.parametrize(
