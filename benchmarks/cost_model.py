@@ -4,7 +4,7 @@ python -m benchmarks.cost_model --gpus 1 8 64 512 --batch 32
 
 FLOPs, parameters and activations are counted by torch on the real modules,
 built on the meta device; bytes sent follow from formulas; times are estimates
-from data sheets.
+from data sheets. ``benchmarks.estimate`` calibrates them on a measured step.
 """
 
 import argparse
@@ -237,6 +237,11 @@ class Hardware:
     network: float  # sent by a GPU between machines
     gpus: int  # per machine
     cores: int  # per GPU, for its data loader
+    memory_share: float = MEMORY_SHARE  # of memory_rate that is reached
+    # Seconds of the GPU per image to augment two views; 0 if not measured.
+    augmenting: float = 0.0
+    # Seconds of the host per step, whatever the batch; 0 if not measured.
+    host: float = 0.0
 
 
 HARDWARE = dict(
@@ -273,7 +278,8 @@ def step_times(
     # float32 products run in TF32, at half the rate.
     flops = hardware.flops * COMPUTE_SHARE / (1 if step.half else 2)
     compute = cost.flops / flops
-    memory = cost.traffic_bytes / (hardware.memory_rate * MEMORY_SHARE)
+    rate = hardware.memory_rate * hardware.memory_share
+    memory = cost.traffic_bytes / rate
     hidden = BACKWARD_SHARE * max(compute, memory)
     images = direct if step.shuffle == 'all_to_all' else ring
     return {
@@ -281,6 +287,8 @@ def step_times(
         'GPU memory rate': memory,
         'gradients': max(cost.gradient_bytes / ring - hidden, 0.0),
         'shuffle': cost.image_bytes / images + cost.key_bytes / ring,
+        'augmentation': step.batch * hardware.augmenting,
+        'host': hardware.host,
         'image loading': step.batch * core_seconds / hardware.cores,
     }
 
@@ -288,8 +296,8 @@ def step_times(
 def seconds_per_step(times: dict[str, float]) -> float:
     """Return a lower bound from the times of :func:`step_times`."""
     gpu = max(times['arithmetic'], times['GPU memory rate'])
-    gpu += times['gradients'] + times['shuffle']
-    return max(gpu, times['image loading'])
+    gpu += times['gradients'] + times['shuffle'] + times['augmentation']
+    return max(gpu, times['host'], times['image loading'])
 
 
 def cost_rows(step: Step) -> list[tuple[str, str]]:

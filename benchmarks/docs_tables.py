@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -210,12 +210,64 @@ def cost_by_gpus() -> str:
     return markdown(list(TRAFFIC_COLUMNS), [list(row) for row in rows])
 
 
+def estimate() -> str:
+    """Estimated rates on H100s by number of GPUs and batch."""
+    from .estimate import COLUMNS, estimate_rows
+
+    rows = estimate_rows([1, 8, 16, 64, 256, 512])
+    return markdown(list(COLUMNS), [list(row) for row in rows])
+
+
+def h100_step() -> str:
+    """What was timed on an H100 around a training step."""
+    prof = record('h100/prof')
+    ours, alone = prof['ours_fast_b256'], prof['e2e ours, fast']['step_alone']
+    least = prof['minimal_compiled_b256']
+    files = prof['e2e ours, fast']['jpeg_to_weights']
+    rates = {
+        'step, normalising only': ours['img_s'],
+        'step, augmenting on the device': alone,
+        'JPEG files to updated weights, 16 processes': files,
+        'the same 16 processes without a step': prof['loader16_img_s'],
+        'a step by hand, normalising only': least['img_s'],
+        'nvJPEG alone, lists of 250': prof['nvjpeg_img_s'],
+    }
+    rows = [
+        [name, f'{rate}', f'{256_000 / rate:.1f} ms']
+        for name, rate in rates.items()
+    ]
+    return markdown(['on one H100', 'images/s', 'for 256 images'], rows)
+
+
+def h100_head() -> str:
+    """Time and memory of the losses on an H100, against the published form."""
+    rows = []
+    for case in record('h100/speed_head')['head']['cases']:
+        if case['queue_len'] != 65536 or case['precision'] != 'fp32':
+            continue
+        if case['label_share'] not in (0.0, 1.0):
+            continue
+        times = (case[x]['seconds']['median'] for x in ('ours', 'published'))
+        rows.append(
+            [
+                f'{case["loss"]}, {100 * case["label_share"]:g} % labels',
+                *(f'{1000 * x:.2f} ms' for x in times),
+                f'{case["time_ratio"]["median"]:.1f}',
+                f'{case["memory_ratio"]:.3f}',
+            ]
+        )
+    return markdown(
+        ['loss', 'ours (loop)', 'published', 'time ratio', 'memory ratio'],
+        sorted(rows),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__.replace('_', '-'): function
     for function in (
         *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
-        *(cost_per_gpu, cost_by_gpus),
+        *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head),
     )
 }
 
@@ -232,6 +284,36 @@ def _range(prefix: str = '', key: str = 'ratios') -> str:
     return low if low == high else f'{low} to {high}'
 
 
+def _h100(name: str) -> str:
+    """A number of the H100 in docs/performance.md."""
+    from . import estimate
+
+    prof, card = record('h100/prof'), estimate.calibrated_h100()
+    ours, files = prof['ours_fast_b256'], prof['e2e ours, fast']
+    rate = files['step_alone']
+    heads = [
+        case['time_ratio']['median']
+        for case in record('h100/speed_head')['head']['cases']
+        if case['queue_len'] == 65536 and case['precision'] == 'fp32'
+        if case['label_share'] == 1.0
+    ]
+    hours = estimate.EPOCHS * estimate.IMAGES / files['jpeg_to_weights'] / 3600
+    return {
+        'hours': f'{hours:.1f}',
+        'of-minimal': (
+            f'{ours["img_s"] / prof["minimal_compiled_b256"]["img_s"]:.2f}'
+        ),
+        'files': f'{100 * files["jpeg_to_weights"] / rate:.0f}',
+        'augmenting': f'{100 * (ours["img_s"] / rate - 1):.0f}',
+        'head-time': f'{min(heads):.1f} to {max(heads):.1f}',
+        'host': f'{ours["host_ms"]:.0f}',
+        'step-ms': f'{ours["ms"]:.0f}',
+        'share': f'{100 * card.memory_share:.0f}',
+        'augmenting-us': f'{1e6 * card.augmenting:.0f}',
+        'cores': f'{rate * estimate.core_seconds():.0f}',
+    }[name]
+
+
 VALUES: dict[str, Callable[[], str]] = {
     'head-time': lambda: _range(),
     'unicon-time': lambda: _range('UniCon, '),
@@ -241,6 +323,11 @@ VALUES: dict[str, Callable[[], str]] = {
     'input-ratio': lambda: '{:.1f}'.format(
         record('speed_cpu')['input']['ratios'][f'ours / {MOCO}']['median']
     ),
+    **{
+        f'h100-{name}': partial(_h100, name)
+        for name in ('hours', 'of-minimal', 'files', 'augmenting')
+        + ('head-time', 'host', 'step-ms', 'share', 'augmenting-us', 'cores')
+    },
     **{
         f'soak-{name.replace("_", "-")}': (
             lambda name=name: f'{record("soak_cpu")[name]:.0f}'

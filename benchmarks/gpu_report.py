@@ -1,79 +1,113 @@
-"""Sum up what the parts of ``gpu_check.sh`` left behind."""
+"""Join what the parts of ``gpu.sh`` left behind.
+
+Imports nothing outside of Python's library: it runs after every part, in time
+that the parts would have.
+"""
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmunimoco.utils.atomic import write_json
-from mmunimoco.utils.versions import describe_environment
+# What ``benchmarks.speed`` says of a whole run.
+ENVIRONMENT = ('date', 'device', 'images', 'versions', 'machine', 'git')
+LEFT_OUT = 'left out'
 
 
 def summarize(folder: Path) -> dict[str, Any]:
-    """Sum up what the parts of a check left behind.
+    """Sum up what the parts of a run left behind.
 
     Args:
         folder (Path): Has ``*.jsonl`` of tests, ``*.status`` with the exit
-            status of each part (124 or 137: its time limit) and ``step.json``
-            of ``benchmarks.speed``; any of them may be missing.
+            status of each part (124 or 137: its time limit) or 'left out',
+            and ``*.json`` of ``benchmarks.speed``; any may be missing.
 
     Returns:
-        dict: ``passed`` if every part ended with status 0, ``parts`` with the
-        exit status (None if the part was cut off), ``tests`` by file, ``step``
-        and the environment.
+        dict: ``passed`` if every part that ran ended with status 0, ``parts``
+        with the exit status (None if the part was cut off), ``left_out`` by
+        part or case, the environment, ``tests`` by file, ``speed`` by case.
     """
-    parts = {}
+    parts, left_out = {}, {}
     for path in sorted(folder.glob('*.status')):
         text = path.read_text().strip()
-        parts[path.stem] = int(text) if text else None
-    tests = {}
-    for path in sorted(folder.glob('*.jsonl')):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        found = [line for line in lines if 'test' in line]
-        selected = sum(line.get('selected', 0) for line in lines)
-        tests[path.stem] = dict(
-            selected=selected,
-            not_reached=selected - len({line['test'] for line in found}),
-            **Counter(line['outcome'] for line in found),
-            failures={
-                line['test']: line['message']
-                for line in found
-                if line['outcome'] == 'failed'
-            },
-            measured={
-                line['test']: line['measured']
-                for line in found
-                if line['measured']
-            },
-        )
-    step = folder / 'step.json'
+        if text == LEFT_OUT:
+            left_out[path.stem] = 'no time was left'
+        parts[path.stem] = int(text) if text.isdigit() else text or None
+    environment, cases = {}, {}
+    for path in sorted(folder.glob('*.json')):
+        if path.name == 'report.json':
+            continue
+        report = json.loads(path.read_text())
+        environment |= {
+            key: report[key] for key in ENVIRONMENT if key in report
+        }
+        for name in report['options']['cases']:
+            if name not in report:
+                left_out[name] = 'its process was stopped before'
+                continue
+            cases[name] = report[name]
+            left_out |= {
+                f'{name}: {what}': why
+                for what, why in report[name].get('left_out', {}).items()
+            }
     return dict(
-        passed=bool(parts) and not any(x != 0 for x in parts.values()),
+        passed=bool(parts)
+        and all(status in (0, LEFT_OUT) for status in parts.values()),
         parts=parts,
-        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        **describe_environment(),
-        tests=tests,
-        step=json.loads(step.read_text()).get('step')
-        if step.is_file()
-        else None,
+        left_out=left_out,
+        **environment,
+        tests={
+            path.stem: _count_tests(path)
+            for path in sorted(folder.glob('*.jsonl'))
+        },
+        speed=cases,
+    )
+
+
+def _count_tests(path: Path) -> dict[str, Any]:
+    """Count the outcomes in a file of ``pytest_lines``."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    found = [line for line in lines if 'test' in line]
+    selected = sum(line.get('selected', 0) for line in lines)
+    return dict(
+        selected=selected,
+        not_reached=selected - len({line['test'] for line in found}),
+        **Counter(line['outcome'] for line in found),
+        failures={
+            line['test']: line['message']
+            for line in found
+            if line['outcome'] == 'failed'
+        },
+        measured={
+            line['test']: line['measured']
+            for line in found
+            if line['measured']
+        },
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description='Sum up a GPU check.')
+    parser = argparse.ArgumentParser(description='Sum up a run of gpu.sh.')
     parser.add_argument('folder', type=Path)
     parser.add_argument('--out', type=Path, required=True)
     args = parser.parse_args(argv)
     report = summarize(args.folder)
-    write_json(args.out, report)
+    # At once or not at all.
+    temporary = args.out.with_name(f'.{args.out.name}.tmp')
+    temporary.write_text(json.dumps(report, indent=2) + '\n')
+    os.replace(temporary, args.out)
     for name, counts in report['tests'].items():
         numbers = {k: v for k, v in counts.items() if isinstance(v, int)}
         print(name, *(f'{count} {what}' for what, count in numbers.items()))
-    for name, ratio in ((report['step'] or {}).get('ratios') or {}).items():
-        print(f'step, {name}: {ratio["median"]}')
+    for name, case in report['speed'].items():
+        for what, ratio in case.get('ratios', {}).items():
+            value = ratio['median'] if isinstance(ratio, dict) else ratio
+            print(f'{name}: {what}: {value}')
+    for what, why in report['left_out'].items():
+        print(f'left out: {what}: {why}')
     print(f'exit status by part: {report["parts"]}; report: {args.out}')
     return int(not report['passed'])
 

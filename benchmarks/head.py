@@ -1,17 +1,20 @@
-"""Case ``head``: loss and queue, streamed, against the published form."""
+"""Case ``head``: loss and queue against the published form."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from mmpretrain.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from . import published
-from .measure import METHOD, quartiles, ratio, time_interleaved
+from .budget import Budget
+from .contest import Contest, contest
+from .measure import METHOD, quartiles, stopwatch
 from .peak_memory import METHODS, peak_extra_bytes
 
 # Name -> this project's config, and the same loss on the matrix of logits.
@@ -60,11 +63,15 @@ class Problem:
 
     def __str__(self) -> str:
         text = f'{self.loss}, {100 * self.label_share:g} % labels'
+        if self.batch == 32:
+            text += ', N 32'
         return f'{text}, K {self.queue_len}, {self.precision}'
 
 
 class Heads:
-    """Both heads with equal queues, ready for the same batch.
+    """The heads with equal queues, ready for the same batch.
+
+    'ours' is the loop over chunks of the queue, 'fused' the kernel for GPUs.
 
     Args:
         problem (Problem): Shapes and loss.
@@ -85,17 +92,22 @@ class Heads:
             rows = torch.randn(count, dim)
             return functional.normalize(rows, dim=1).to(device)
 
-        self.ours = MODELS.build(
-            dict(
-                type='UniMoCoHead',
-                feat_dim=dim,
-                queue_len=length,
-                temperature=TEMPERATURE,
-                loss=config,
-            )
-        ).to(device)
+        self.ours, self.fused = (
+            MODELS.build(
+                dict(
+                    type='UniMoCoHead',
+                    feat_dim=dim,
+                    queue_len=length,
+                    temperature=TEMPERATURE,
+                    loss=config,
+                    fused=fused,
+                )
+            ).to(device)
+            for fused in (False, device == 'cuda')
+        )
         self.ours.queue.copy_(draw_rows(length))
         self.ours.label_queue.copy_(draw_labels(length))
+        self.fused.load_state_dict(self.ours.state_dict())
         self.published = published.PublishedHead(
             self.ours.queue.T, TEMPERATURE, formula
         )
@@ -110,9 +122,16 @@ class Heads:
 
     def step_ours(self) -> Tensor:
         """Compute loss, log values and gradient, enqueue; return the loss."""
+        return self._step(self.ours)
+
+    def step_fused(self) -> Tensor:
+        """The same by the fused kernel."""
+        return self._step(self.fused)
+
+    def _step(self, head: nn.Module) -> Tensor:
         query = self.query.clone().requires_grad_()
         with self._autocast:
-            loss = self.ours.loss(query, self.key, self.labels)['loss']
+            loss = head.loss(query, self.key, self.labels)['loss']
         loss.backward()
         return loss.detach()
 
@@ -134,80 +153,137 @@ def head(settings: Any) -> dict[str, Any]:
     rounds = settings.rounds(20 if settings.device == 'cuda' else 7)
     problems = [
         replace(first, loss=loss, label_share=share)
+        # What is most asked for first, should the time be short.
+        for share in reversed(LABEL_SHARES)
         for loss in LOSSES
-        for share in LABEL_SHARES
     ]
-    result = measure(problems, settings.device, rounds)
     # Few rounds: the longest queue takes seconds each on a CPU.
     lengths = QUEUE_LENGTHS[:1] if settings.quick else QUEUE_LENGTHS
     others = [replace(first, queue_len=length) for length in lengths]
     if settings.device == 'cuda':
+        others.insert(0, replace(first, batch=32))
         others += [
             replace(first, precision='bf16', label_share=share)
             for share in LABEL_SHARES
         ]
-    for key, values in measure(
-        others, settings.device, min(rounds, 3)
-    ).items():
-        result[key] |= values
-    return dict(
+    result = dict(
         what='forward, backward and enqueue; ours with its log values. N '
-        f'{first.batch}, C {first.dim}, temperature {TEMPERATURE}, {CLASSES} '
-        'classes',
+        f'{first.batch} unless given, C {first.dim}, temperature '
+        f'{TEMPERATURE}, {CLASSES} classes. ours: the loop over the queue; '
+        'fused: the kernel, on a GPU',
         time_method=METHOD,
         memory_method=METHODS[settings.device],
-        **result,
     )
+    for share, (some, count) in zip(
+        (2, 1), ((problems, rounds), (others, min(rounds, 3))), strict=True
+    ):
+        before = dict(result)
+        found = measure(
+            some,
+            settings.device,
+            count,
+            settings.budget.share(share),
+            lambda values, before=before: settings.save(
+                _merge(before, values)
+            ),
+        )
+        result = _merge(before, found)
+    return result
 
 
 def measure(
-    problems: Sequence[Problem], device: str, rounds: int
+    problems: Sequence[Problem],
+    device: str,
+    rounds: int,
+    budget: Budget | None = None,
+    save: Callable[[dict], None] = lambda _: None,
 ) -> dict[str, dict[str, Any]]:
-    """Measure both heads on several problems, all of them taking turns.
+    """Measure the heads on several problems, all of them taking turns.
 
     Args:
         problems (Sequence[Problem]): What the heads are given.
         device (str): 'cpu' or 'cuda'.
         rounds (int): Number of timed rounds.
+        budget (Budget, optional): Defaults to no limit.
+        save (Callable): Called with the results so far.
 
     Returns:
-        dict: By problem: ``ratios`` (time, ours / published),
-        ``memory_ratios``, ``seconds`` and ``peak_bytes`` of both.
+        dict: By problem: ``ratios`` (time, ours / published and, on a GPU,
+        fused / published), ``memory_ratios``, ``seconds`` and ``peak_bytes``.
 
-    Raises:
-        RuntimeError: If the two losses differ in float32, so that a ratio of
-            their times would mean nothing.
+    A head whose loss differs in float32 is left out: a ratio of times would
+    mean nothing.
     """
-    steps, peaks = {}, {}
+    names = ('published', 'ours') + ('fused',) * (device == 'cuda')
+    builders, peaks = {}, {str(problem): {} for problem in problems}
     for problem in problems:
-        heads = Heads(problem, device)
-        ours, theirs = heads.step_ours().item(), heads.step_published().item()
-        if problem.precision == 'fp32' and abs(ours / theirs - 1) > TOLERANCE:
-            raise RuntimeError(
-                f'{problem}: losses differ, {ours} and {theirs}'
+        # Built when the first of its contestants is.
+        make = cache(partial(_build, problem, device))
+        for name in names:
+            builders[str(problem), name] = partial(
+                *(_contestant, make, name, problem),
+                *(peaks[str(problem)], device),
             )
-        pair = dict(ours=heads.step_ours, published=heads.step_published)
-        peaks[str(problem)] = {
-            name: peak_extra_bytes(step, device) for name, step in pair.items()
-        }
-        steps |= {(str(problem), name): step for name, step in pair.items()}
-    # Warm by now: each step ran twice.
-    seconds = time_interleaved(steps, rounds, device, warmup=0)
-    return dict(
-        ratios={
-            name: ratio(seconds[name, 'ours'], seconds[name, 'published'])
-            for name in peaks
-        },
-        memory_ratios={
-            name: round(peak['ours'] / peak['published'], 5)
-            for name, peak in peaks.items()
-        },
-        seconds={
-            name: {
-                which: quartiles(seconds[name, which])
-                for which in ('ours', 'published')
-            }
-            for name in peaks
-        },
-        peak_bytes=peaks,
+    # Warm by then: each step ran twice.
+    found = contest(
+        builders,
+        rounds,
+        budget,
+        warmup=0,
+        save=lambda values: save(_by_problem(values, peaks)),
     )
+    return _by_problem(found, peaks)
+
+
+def _build(problem: Problem, device: str) -> tuple[Heads, float]:
+    """Build the heads of a problem; also return the first published loss."""
+    heads = Heads(problem, device)
+    return heads, heads.step_published().item()
+
+
+def _contestant(
+    make: Callable[[], tuple[Heads, float]],
+    name: str,
+    problem: Problem,
+    peaks: dict,
+    device: str,
+) -> Callable[[], float]:
+    heads, expected = make()
+    step = getattr(heads, f'step_{name}')
+    if name != 'published' and problem.precision == 'fp32':
+        loss = step().item()
+        if not abs(loss / expected - 1) <= TOLERANCE:
+            raise RuntimeError(
+                f'{problem}: losses differ, {loss} and published {expected}'
+            )
+    peaks[name] = peak_extra_bytes(step, device)
+    return lambda: stopwatch(step, device)
+
+
+def _by_problem(found: Contest, peaks: dict) -> dict[str, dict]:
+    result = dict(ratios={}, memory_ratios={}, seconds={}, peak_bytes={})
+    for problem, peak in peaks.items():
+        measured = [name for name in peak if (problem, name) in found.values]
+        if not measured:
+            continue
+        result['peak_bytes'][problem] = dict(peak)
+        result['seconds'][problem] = {
+            name: quartiles(found.values[problem, name]) for name in measured
+        }
+        for name in measured:
+            if name == 'published' or 'published' not in measured:
+                continue
+            key = problem if name == 'ours' else f'{problem}, {name}'
+            pair = (problem, name), (problem, 'published')
+            result['ratios'] |= found.ratios({key: pair})
+            result['memory_ratios'][key] = round(
+                peak[name] / peak['published'], 5
+            )
+    return result | dict(left_out=found.left_out)
+
+
+def _merge(first: dict, second: dict) -> dict:
+    """Join two results, whose dicts are by problem."""
+    return first | {
+        key: first.get(key, {}) | values for key, values in second.items()
+    }

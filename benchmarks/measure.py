@@ -1,7 +1,7 @@
-"""Interleaved timing of contestants, and ratios between them."""
+"""Time of calls, their spread, and ratios between contestants."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,34 +11,6 @@ METHOD = (
     'wall clock; contestants take turns, in a rotated order each round; '
     'ratios are taken within a round; median and quartiles over the rounds'
 )
-
-
-def time_interleaved(
-    contestants: Mapping[Any, Callable[[], Any]],
-    rounds: int,
-    device: str,
-    warmup: int = 1,
-) -> dict[Any, list[float]]:
-    """Time functions in turns, so background load affects all of them alike.
-
-    Args:
-        contestants (Mapping[Any, Callable]): Functions to time, by name.
-        rounds (int): Number of timed rounds.
-        device (str): 'cpu' or 'cuda'; CUDA is synchronised around each call.
-        warmup (int): Rounds before the clock starts. Defaults to 1.
-
-    Returns:
-        dict[Any, list[float]]: Seconds per round of each contestant.
-    """
-    names = list(contestants)
-    seconds = {name: [] for name in names}
-    for index in range(warmup + rounds):
-        first = index % len(names)
-        for name in names[first:] + names[:first]:
-            elapsed = stopwatch(contestants[name], device)
-            if index >= warmup:
-                seconds[name].append(elapsed)
-    return seconds
 
 
 def stopwatch(function: Callable[[], Any], device: str) -> float:

@@ -4,10 +4,12 @@ python -m benchmarks.speed --out work_dirs/speed.json
 """
 
 import argparse
+import math
 import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,11 +23,16 @@ import mmunimoco  # noqa: F401  (registers models and hooks)
 from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.versions import describe_environment
 
+from .budget import Budget, OutOfTime
+from .cifar import cifar
+from .contest import FAILED
+from .decode import decode
+from .end2end import end2end
 from .head import head
 from .images import ENVIRONMENT, choose_images, find_images
 from .input_path import input_path
 from .shuffle import shuffle
-from .step import augment, end2end, scaling, step
+from .step import augment, scaling, step
 from .tables import print_table
 from .trainer import free_memory
 
@@ -35,11 +42,16 @@ CASES: dict[str, Callable[['Settings'], dict[str, Any]]] = dict(
     head=head,
     step=step,
     augment=augment,
+    decode=decode,
+    cifar=cifar,
     input=input_path,
     end2end=end2end,
     shuffle=shuffle,
     scaling=scaling,
 )
+
+# Seconds that a case may take beyond its time, to end what it is doing.
+GRACE = 5
 
 
 @dataclass
@@ -52,7 +64,10 @@ class Settings:
         folder (Path): For logs and temporary files.
         workers (int): Data loader processes of the case ``end2end``.
         quick (bool): Reduce everything; the numbers then mean nothing.
-        batch (int | None): Images per step; None for the device's default.
+        batch (list[int] | None): Images per step, of ``step`` one after the
+            other, of other cases the largest; None for the device's default.
+        budget (Budget): Time of the case.
+        save (Callable): Writes what a case has so far.
     """
 
     device: str
@@ -60,12 +75,14 @@ class Settings:
     folder: Path
     workers: int = 1
     quick: bool = False
-    batch: int | None = None
+    batch: list[int] | None = None
+    budget: Budget = field(default_factory=Budget)
+    save: Callable[[dict], None] = lambda _: None
     _runs: int = field(default=0, repr=False)
 
     def rounds(self, count: int) -> int:
-        """Return the number of timed rounds: ``count``, or 2 if quick."""
-        return min(count, 2) if self.quick else count
+        """Return the number of timed rounds: ``count``, or 1 if quick."""
+        return 1 if self.quick else count
 
     def image_paths(self) -> list[Path]:
         """List the photographs."""
@@ -79,7 +96,10 @@ class Settings:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    console = Console()
+    total = Budget(
+        60 * args.minutes - seconds_running() if args.minutes else math.inf
+    )
+    console, failed = Console(), False
     with tempfile.TemporaryDirectory() as folder:
         try:
             images, described = choose_images(
@@ -104,27 +124,77 @@ def main(argv: list[str] | None = None) -> int:
                 workers=args.workers,
                 quick=args.quick,
                 batch=args.batch,
+                minutes=args.minutes,
             ),
             images=described,
             threads=torch.get_num_threads(),
             **describe_environment(),
         )
-        for name in args.cases:
-            start, load = time.monotonic(), os.getloadavg()[0]
+        for index, name in enumerate(args.cases):
+            settings.budget = total.share(len(args.cases) - index)
+
+            def save(result: dict[str, Any], name: str = name) -> None:
+                report[name] = result
+                write_json(args.out, report)
+
+            settings.save = save
             with console.status(f'case {name}'):
-                result = CASES[name](settings)
-            result |= dict(
-                seconds_taken=round(time.monotonic() - start, 1),
-                # More than the threads in use: the machine was not idle.
-                load_average=[round(x, 2) for x in (load, os.getloadavg()[0])],
-            )
-            report[name] = result
-            # After each case, so that a later failure loses nothing.
-            write_json(args.out, report)
+                result = run_case(name, settings, report)
+            # After each case too, so that a later failure loses nothing.
+            save(result)
             free_memory(args.device)
             print_ratios(console, name, result)
+            print_left_out(console, name, result)
+            failed |= any(
+                reason.startswith(FAILED)
+                for reason in result.get('left_out', {}).values()
+            )
     console.print(f'Results: {os.path.relpath(args.out)}')
-    return 0
+    return int(failed)
+
+
+def seconds_running() -> float:
+    """Return how long this process exists; imports take up to a minute."""
+    try:
+        # Field 22, in clock ticks since boot; the name of the program before
+        # may have blanks.
+        fields = Path('/proc/self/stat').read_text().rpartition(')')[2]
+        began = int(fields.split()[19]) / os.sysconf('SC_CLK_TCK')
+        return float(Path('/proc/uptime').read_text().split()[0]) - began
+    except OSError:  # no Linux
+        return 0.0
+
+
+def run_case(name: str, settings: Settings, report: dict) -> dict[str, Any]:
+    """Run a case within its time; return what it has, and what is left out.
+
+    Args:
+        name (str): Of the case.
+        settings (Settings): Options, with the budget of this case.
+        report (dict): Has what the case saved, if it is cut off.
+    """
+    start, load = time.monotonic(), os.getloadavg()[0]
+    why = None
+    # Cases mind their budget; some have parts that cannot.
+    guard = Budget(settings.budget.left() + GRACE)
+    try:
+        if settings.budget.left() <= 0:
+            raise OutOfTime
+        with guard.limit():
+            result = CASES[name](settings)
+    except OutOfTime:
+        why = 'no time was left'
+    except Exception as error:  # the other cases go on
+        traceback.print_exc()
+        why = f'{FAILED}{error}'[:2000]
+    if why:
+        result = dict(ratios={}) | report.get(name, {})
+        result['left_out'] = result.get('left_out', {}) | {name: why}
+    return result | dict(
+        seconds_taken=round(time.monotonic() - start, 1),
+        # More than the threads in use: the machine was not idle.
+        load_average=[round(x, 2) for x in (load, os.getloadavg()[0])],
+    )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -160,7 +230,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='data loader processes of end2end (default: 1 on a CPU, 16 on a '
         'GPU)',
     )
-    parser.add_argument('--batch', type=int, help='images per training step')
+    parser.add_argument(
+        '--batch',
+        type=read_numbers,
+        metavar='N[,N...]',
+        help='images per training step; several for the case step (default: '
+        '32,256 on a GPU)',
+    )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        help='stop after this time, start-up and compilation included: cases '
+        'share it, and measure fewer rounds and contestants',
+    )
     parser.add_argument(
         '--quick',
         action='store_true',
@@ -183,7 +265,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         args.workers = 16 if args.device == 'cuda' else 1
     if args.workers < 1:
         parser.error(f'--workers must be at least 1, got {args.workers}')
+    if args.minutes is not None and not args.minutes > 0:
+        parser.error(f'--minutes must be positive, got {args.minutes}')
     return args
+
+
+def read_numbers(text: str) -> list[int]:
+    """Read '32,256'."""
+    numbers = [int(part) for part in text.split(',')]
+    if min(numbers) < 2:
+        raise argparse.ArgumentTypeError('must be at least 2 images')
+    return numbers
 
 
 def print_ratios(console: Console, name: str, result: dict[str, Any]) -> None:
@@ -195,6 +287,14 @@ def print_ratios(console: Console, name: str, result: dict[str, Any]) -> None:
                 value = '{median:.3g} ({q1:.3g} ... {q3:.3g})'.format(**value)
             rows.append((what, str(value), key.removesuffix('_ratios')))
     print_table(console, name, ('ratio', 'value', ''), rows)
+
+
+def print_left_out(
+    console: Console, name: str, result: dict[str, Any]
+) -> None:
+    """Print what a case has left out."""
+    for what, why in result.get('left_out', {}).items():
+        console.print(f'{name}: left out: {what}: {why}', markup=False)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
-"""Cases ``step``, ``augment``, ``end2end`` and ``scaling``: training steps."""
+"""Cases ``step``, ``augment`` and ``scaling``: training steps."""
 
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -14,14 +15,16 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from .measure import METHOD, quartiles, ratio, stopwatch, time_interleaved
+from .budget import Budget
+from .contest import Contest, contest
+from .measure import METHOD, quartiles, stopwatch
 from .peak_memory import peak_extra_bytes
 from .processes import run_processes
 from .published import PublishedUniMoCo
 from .trainer import (
     CLASSES,
     Trainer,
-    epoch_rate,
+    free_memory,
     moco_config,
     our_config,
     read_images,
@@ -54,8 +57,9 @@ class Size:
 
 
 QUICK = Size(2, image=32, depth=18)
-SIZES = dict(cpu=Size(8, image=64), cuda=Size(256))
-SCALING_SIZES = dict(cpu=Size(8, image=64, depth=18), cuda=Size(256))
+# 32 images a GPU are published; 256 fill one.
+SIZES = dict(cpu=(Size(8, image=64),), cuda=(Size(32), Size(256)))
+SCALING_SIZES = dict(cpu=(Size(8, image=64, depth=18),), cuda=(Size(256),))
 # The processes share the cores, so each does little.
 PROCESS_SIZE = Size(8, image=32, depth=18)
 BATCHES = dict(cpu=(4, 8, 16), cuda=(32, 64, 128, 256))
@@ -63,142 +67,198 @@ BATCHES = dict(cpu=(4, 8, 16), cuda=(32, 64, 128, 256))
 
 def step(settings: Any) -> dict[str, Any]:
     """Run the case ``step``; see ``speed.py``."""
-    size, device = _size(settings, SIZES), settings.device
+    device, parts = settings.device, {}
+    sizes = sizes_of(settings, SIZES)
+
+    def join() -> dict[str, Any]:
+        joined = {key: {} for key in next(iter(parts.values()))}
+        for batch, part in parts.items():
+            end = f', batch {batch}' if len(sizes) > 1 else ''
+            for key, values in part.items():
+                joined[key] |= {f'{k}{end}': v for k, v in values.items()}
+        return dict(
+            what='uint8 images on the device to updated weights, with the '
+            "config's hooks, all images and keys labeled; the published step "
+            'gets augmented float images, and has no shuffled BN. On a GPU '
+            'ours runs in bfloat16, compiled, MoCo v2 with --amp, the '
+            'published step in float32; on a CPU all in float32',
+            time_method=METHOD,
+            **asdict(sizes[0]) | dict(batch=[size.batch for size in sizes]),
+            **joined,
+        )
+
+    for index, size in enumerate(sizes):
+        budget = settings.budget.share(len(sizes) - index)
+
+        def save(found: Contest, peaks: dict, batch: int = size.batch) -> None:
+            parts[batch] = _step_results(found, peaks, batch)
+            settings.save(join())
+
+        save(*_step_at(size, settings, budget, save))
+        free_memory(device)
+    result = join()
+    result['ratios'] |= _small_against_large(parts)
+    return result
+
+
+def _step_at(
+    size: Size, settings: Any, budget: Budget, save: Callable
+) -> tuple[Contest, dict]:
+    """Measure the steps at one batch size; return also their memory."""
+    device, trainers, peaks = settings.device, {}, {}
     torch.manual_seed(0)
     batches = synthetic_batches(size.batch, size.image, device)
-    trainers = {
-        'ours': build_trainer(our_config(device), settings, size),
-        MOCO: build_trainer(moco_config(device), settings, size),
-    }
-    trainers['ours'].model.head.label_queue.random_(0, CLASSES)
-    published = build_published(trainers['ours'])
-    prepared = prepare_batches(trainers['ours'], batches)
-    steps = {
-        name: repeat(trainer.step, batches, STEPS[device])
-        for name, trainer in trainers.items()
-    }
-    steps['published'] = repeat(
-        lambda batch: published.step(*batch), prepared, STEPS[device]
+
+    def ours() -> Callable:
+        trainer = build_trainer(our_config(device), settings, size)
+        trainer.model.head.label_queue.random_(0, CLASSES)
+        trainers['ours'] = trainer
+        return repeat(trainer.step, batches, STEPS[device])
+
+    def moco() -> Callable:
+        trainer = build_trainer(moco_config(device), settings, size)
+        return repeat(trainer.step, batches, STEPS[device])
+
+    def published() -> Callable:
+        if 'ours' not in trainers:
+            ours()
+        step = build_published(trainers['ours']).step
+        prepared = prepare_batches(trainers['ours'], batches)
+        return repeat(lambda x: step(*x), prepared, STEPS[device])
+
+    def build(name: str, make: Callable) -> Callable[[], float]:
+        steps = make()
+        steps()  # compiles, so that memory is that of a usual step
+        peaks[name] = peak_extra_bytes(steps, device)
+        return timed(steps, device)
+
+    found = contest(
+        {
+            name: partial(build, name, make)
+            for name, make in (
+                *(('ours', ours), (MOCO, moco), ('published', published)),
+            )
+        },
+        settings.rounds(6),
+        budget,
+        save=lambda found: save(found, peaks),
     )
-    seconds = _time(steps, settings, 6)
+    return found, peaks
+
+
+def _step_results(found: Contest, peaks: dict, batch: int) -> dict[str, dict]:
     return dict(
-        what='uint8 images on the device to updated weights, with the '
-        "config's hooks, all images and keys labeled; the published step gets "
-        'augmented float images, and has no shuffled BN. On a GPU ours runs '
-        'in bfloat16, compiled, MoCo v2 with --amp, the published step in '
-        'float32; on a CPU all in float32',
-        time_method=METHOD,
-        **asdict(size),
-        ratios={
-            f'{other} / ours': ratio(seconds[other], seconds['ours'])
-            for other in (MOCO, 'published')
-        },
-        seconds={name: quartiles(x) for name, x in seconds.items()},
-        images_per_second=_rates(seconds, size.batch),
-        peak_bytes={
-            name: peak_extra_bytes(function, device)
-            for name, function in steps.items()
-        },
+        ratios=found.ratios(
+            {
+                f'{other} / ours': (other, 'ours')
+                for other in (MOCO, 'published')
+            }
+        ),
+        seconds=found.spread(),
+        images_per_second=found.rates(batch),
+        peak_bytes=dict(peaks),
+        left_out=found.left_out,
     )
+
+
+def _small_against_large(parts: dict[int, dict]) -> dict[str, float]:
+    """Compare our smallest step with the largest, at the same images."""
+    seconds = {
+        batch: part['seconds']['ours']['median'] / batch
+        for batch, part in parts.items()
+        if 'ours' in part['seconds']
+    }
+    if len(seconds) < 2:
+        return {}
+    small, large = min(seconds), max(seconds)
+    return {
+        f'ours, an image at batch {small} / at batch {large}': round(
+            seconds[small] / seconds[large], 4
+        )
+    }
 
 
 def augment(settings: Any) -> dict[str, Any]:
     """Run the case ``augment``; see ``speed.py``."""
-    size, device = _size(settings, SIZES), settings.device
+    size, device = sizes_of(settings, SIZES)[-1], settings.device
     plain = our_config(device)
     plain.data_preprocessor = moco_config('cpu').data_preprocessor
     batches = synthetic_batches(size.batch, size.image, device)
-    steps = {
-        name: repeat(
-            build_trainer(cfg, settings, size).step, batches, STEPS[device]
-        )
-        for name, cfg in (
-            ('augmenting', our_config(device)),
-            ('normalising', plain),
-        )
-    }
-    seconds = _time(steps, settings, 6)
-    return dict(
-        what='our step with augmentation on the device, against the same '
-        'step that only normalises',
-        time_method=METHOD,
-        **asdict(size),
-        ratios={
-            'augmenting / normalising': ratio(
-                seconds['augmenting'], seconds['normalising']
-            )
-        },
-        seconds={name: quartiles(x) for name, x in seconds.items()},
-    )
 
+    def build(cfg: Config) -> Callable[[], float]:
+        trainer = build_trainer(cfg, settings, size)
+        return timed(repeat(trainer.step, batches, STEPS[device]), device)
 
-def end2end(settings: Any) -> dict[str, Any]:
-    """Run the case ``end2end``; see ``speed.py``."""
-    size, device = _size(settings, SIZES), settings.device
-    epoch = 2 if settings.quick else dict(cpu=6, cuda=20)[device]
-    # What the workers load before the first step is done.
-    skip = 1 + 2 * settings.workers
-    trainers, resident = {}, {}
-    for name, cfg in (
-        ('ours', our_config(device)),
-        (MOCO, moco_config(device)),
-    ):
-        trainer = build_trainer(cfg, settings, size, skip + epoch)
-        batch = trainer.model.data_preprocessor.cast_data(
-            next(iter(trainer.loader))
+    def build_alone() -> Callable[[], float]:
+        preprocessor = MODELS.build(our_config(device).data_preprocessor)
+        preprocessor.to(device)
+        views = repeat(
+            lambda x: preprocessor(x, training=True), batches, STEPS[device]
         )
-        trainers[name], resident[name] = trainer, [batch] * (epoch + 1)
-    rates, alone = ({name: [] for name in trainers} for _ in range(2))
-    for index in range(1 + settings.rounds(3)):
-        for name, trainer in trainers.items():
-            for found, batches, first in (
-                (rates, trainer.loader, skip),
-                (alone, resident[name], 1),
-            ):
-                rate = epoch_rate(
-                    batches, size.batch, first, trainer.step, device
-                )
-                if index:
-                    found[name].append(rate)
-    return dict(
-        what='JPEG files through the data loader of each config to updated '
-        'weights, hooks included; the images are unlabeled. "step alone" '
-        'repeats a batch that is on the device',
-        time_method=METHOD,
-        **asdict(size),
-        workers=settings.workers,
-        ratios={f'ours / {MOCO}': ratio(rates['ours'], rates[MOCO])}
-        | {
-            f'{name}, from files / step alone': ratio(rates[name], alone[name])
-            for name in trainers
-        },
-        images_per_second={n: quartiles(x) for n, x in rates.items()},
-        step_alone_images_per_second={
-            n: quartiles(x) for n, x in alone.items()
-        },
+        return timed(views, device)
+
+    def results(found: Contest) -> dict[str, Any]:
+        return dict(
+            what='our step with augmentation on the device, against the same '
+            'step that only normalises; and augmentation alone',
+            time_method=METHOD,
+            **asdict(size),
+            ratios=found.ratios(
+                {
+                    'augmenting / normalising': ('augmenting', 'normalising'),
+                    'alone / normalising': ('alone', 'normalising'),
+                }
+            ),
+            seconds=found.spread(),
+            left_out=found.left_out,
+        )
+
+    found = contest(
+        dict(
+            alone=build_alone,
+            augmenting=partial(build, our_config(device)),
+            normalising=partial(build, plain),
+        ),
+        settings.rounds(6),
+        settings.budget,
+        save=lambda found: settings.save(results(found)),
     )
+    return results(found)
 
 
 def scaling(settings: Any) -> dict[str, Any]:
     """Run the case ``scaling``; see ``speed.py``."""
-    size, device = _size(settings, SCALING_SIZES), settings.device
+    size, device = sizes_of(settings, SCALING_SIZES)[-1], settings.device
     torch.manual_seed(0)
-    steps = {}
     shares = (0.0, 1.0) if settings.quick else LABEL_SHARES
-    for share in shares:
+
+    def build(share: float) -> Callable[[], float]:
         trainer = build_trainer(our_config(device), settings, size)
         labels = trainer.model.head.label_queue
         labels.random_(0, CLASSES)
         labels[torch.rand(len(labels)) >= share] = -1
         batches = synthetic_batches(size.batch, size.image, device, share)
-        steps[share] = repeat(trainer.step, batches, STEPS[device])
-    # Many rounds: a difference of 1 % is looked for, and steps vary by more.
-    labeled = _time(steps, settings, 45)
-    steps = {}
-    for batch in (4,) if settings.quick else BATCHES[device]:
+        trainers.append(trainer)
+        return timed(repeat(trainer.step, batches, STEPS[device]), device)
+
+    def build_batch(batch: int) -> Callable[[], float]:
         batches = synthetic_batches(batch, size.image, device)
-        steps[batch] = repeat(trainer.step, batches, STEPS[device])
-    batched = _time(steps, settings, 9)
+        steps = repeat(trainers[-1].step, batches, STEPS[device])
+        return timed(steps, device)
+
+    trainers = []
+    # Many rounds: a difference of 1 % is looked for, and steps vary by more.
+    labeled = contest(
+        {share: partial(build, share) for share in shares},
+        settings.rounds(45),
+        settings.budget.share(2),
+    )
+    numbers = (4,) if settings.quick else BATCHES[device]
+    batched = contest(
+        {batch: partial(build_batch, batch) for batch in numbers},
+        settings.rounds(9),
+        settings.budget.share(2),
+    )
     process_size = QUICK if settings.quick else PROCESS_SIZE
     spread_over = {}
     for world_size in WORLD_SIZES[1:2] if settings.quick else WORLD_SIZES:
@@ -212,20 +272,16 @@ def scaling(settings: Any) -> dict[str, Any]:
         f'{process_size.batch} each, gloo, one thread each',
         time_method=METHOD,
         **asdict(size),
-        ratios={
-            f'{100 * share:g} % labels / none': ratio(
-                labeled[share], labeled[0.0]
-            )
-            for share in shares[1:]
-        },
-        seconds_by_label_share={
-            share: quartiles(x) for share, x in labeled.items()
-        },
+        ratios=labeled.ratios(
+            {f'{100 * x:g} % labels / none': (x, 0.0) for x in shares[1:]}
+        ),
+        seconds_by_label_share=labeled.spread(),
         images_per_second_by_batch={
             batch: quartiles([batch / x for x in values])
-            for batch, values in batched.items()
+            for batch, values in batched.values.items()
         },
         images_per_second_by_processes=spread_over,
+        left_out=labeled.left_out | batched.left_out,
     )
 
 
@@ -315,27 +371,13 @@ def repeat(
     return steps
 
 
-def _size(settings: Any, sizes: dict[str, Size]) -> Size:
-    size = QUICK if settings.quick else sizes[settings.device]
-    return replace(size, batch=settings.batch or size.batch)
+def timed(steps: Callable[[], None], device: str) -> Callable[[], float]:
+    """Return a function that measures the seconds of one step."""
+    return lambda: stopwatch(steps, device) / STEPS[device]
 
 
-def _time(
-    steps: dict[Any, Callable], settings: Any, rounds: int
-) -> dict[Any, list[float]]:
-    """Return the seconds of a single step in each round."""
-    device = settings.device
-    seconds = time_interleaved(
-        steps, settings.rounds(rounds), device, warmup=2
-    )
-    return {
-        key: [elapsed / STEPS[device] for elapsed in values]
-        for key, values in seconds.items()
-    }
-
-
-def _rates(seconds: dict[str, list[float]], batch: int) -> dict[str, dict]:
-    return {
-        name: quartiles([batch / x for x in values])
-        for name, values in seconds.items()
-    }
+def sizes_of(settings: Any, sizes: dict[str, tuple]) -> list[Size]:
+    """Return the shapes to measure, by growing batch; see ``speed.py``."""
+    default = (QUICK,) if settings.quick else sizes[settings.device]
+    batches = settings.batch or [size.batch for size in default]
+    return [replace(default[0], batch=x) for x in sorted(set(batches))]

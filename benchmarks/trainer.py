@@ -19,10 +19,8 @@ from mmunimoco.engine.launch import build_runner
 
 from .measure import synchronize
 
-CONFIG = (
-    Path(__file__).resolve().parents[1]
-    / 'configs/unimoco/unimoco_resnet50_8xb32-coslr-200e_in1k.py'
-)
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs/unimoco/unimoco_resnet50_8xb32-coslr-200e_in1k.py'
 MOCO_CONFIG = 'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k.py'
 CLASSES = 1000
 
@@ -67,19 +65,23 @@ class Trainer:
         cfg (Config): A pre-training config that reads existing images, see
             :func:`read_images`. Modified in place.
         folder (Path): For logs.
+        validate (bool): Whether to keep the config's validation. Defaults to
+            False.
 
     Attributes:
         model (nn.Module): The model in training.
         loader (DataLoader): The config's training data loader.
     """
 
-    def __init__(self, cfg: Config, folder: Path) -> None:
+    def __init__(
+        self, cfg: Config, folder: Path, validate: bool = False
+    ) -> None:
         cfg.work_dir = str(folder)
         # Runners of one process must not share a logger or a message hub.
         cfg.experiment_name = f'speed-{folder.name}-{time.time_ns()}'
         cfg.log_level = 'ERROR'
         cfg.train_cfg = dict(type='PausedTrainLoop', max_epochs=10**6)
-        for split in ('val', 'test'):
+        for split in ('test',) if validate else ('val', 'test'):
             for part in ('cfg', 'dataloader', 'evaluator'):
                 cfg[f'{split}_{part}'] = None
         cfg.default_hooks.checkpoint = None
@@ -94,6 +96,11 @@ class Trainer:
         """Train on a batch, hooks included."""
         self.runner.train_loop.run_iter(0, data)
 
+    def validate(self) -> None:
+        """Evaluate as between two epochs."""
+        self.runner.val_loop.run()
+        self.model.train()
+
 
 def our_config(device: str) -> Config:
     """Read this project's config of ResNet-50 on ImageNet.
@@ -103,8 +110,11 @@ def our_config(device: str) -> Config:
             optimizer are switched off: they need CUDA or a long warm-up.
     """
     cfg = Config.fromfile(CONFIG)
-    if device == 'cuda':
-        return cfg
+    return cfg if device == 'cuda' else unfused(cfg)
+
+
+def unfused(cfg: Config) -> Config:
+    """Switch off, in place, what needs CUDA or a long warm-up."""
     wrapper = cfg.optim_wrapper
     wrapper.type = 'OptimWrapper'
     for option in ('dtype', 'loss_scale', 'constructor'):
@@ -113,6 +123,20 @@ def our_config(device: str) -> Config:
     for hook in cfg.get('custom_hooks') or []:
         if hook.get('compile'):
             hook.compile = False
+    return cfg
+
+
+def decoding_config(device: str) -> Config:
+    """Read the same config with images decoded on the device.
+
+    Args:
+        device (str): See :func:`our_config`.
+    """
+    cfg = our_config(device)
+    cfg.train_dataloader.collate_fn = dict(type='collate_encoded')
+    load = _pipeline_of(cfg)[0]
+    load.type = 'LoadEncodedCrops'
+    load.pop('antialias', None)
     return cfg
 
 
@@ -159,10 +183,7 @@ def read_images(
     Returns:
         Config: The same config.
     """
-    dataset = cfg.train_dataloader.dataset
-    while 'pipeline' not in dataset:
-        dataset = dataset.dataset
-    pipeline = dataset.pipeline
+    pipeline = _pipeline_of(cfg)
     _set_view_size(pipeline, image_size)
     loader = cfg.train_dataloader
     loader.dataset = ConfigDict(
@@ -179,13 +200,22 @@ def read_images(
     return cfg
 
 
+def _pipeline_of(cfg: Config) -> list:
+    dataset = cfg.train_dataloader.dataset
+    while 'pipeline' not in dataset:
+        dataset = dataset.dataset
+    return dataset.pipeline
+
+
 def _set_view_size(node: Any, size: int) -> None:
     """Change the size of the views that a pipeline crops."""
     if isinstance(node, (list, tuple)):
         for item in node:
             _set_view_size(item, size)
     elif isinstance(node, dict):
-        if node.get('type', '').endswith(('RandomResizedCrop', 'TwoCrops')):
+        if node.get('type', '').endswith(
+            ('RandomResizedCrop', 'TwoCrops', 'EncodedCrops')
+        ):
             node['scale'] = size
         _set_view_size(node.get('transforms'), size)
 

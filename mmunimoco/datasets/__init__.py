@@ -1,5 +1,6 @@
 """Datasets, dataset wrappers, transforms and storage backends."""
 
+from .encoded_crops import LoadEncodedCrops, collate_encoded
 from .labeled_samples import LabeledSubset, RepeatLabeled
 from .load_two_crops import LoadTwoCrops
 from .loading import CheckedLoadImageFromFile
@@ -16,6 +17,7 @@ __all__ = [
     'CheckedLoadImageFromFile',
     'IndexAsImage',
     'LabeledSubset',
+    'LoadEncodedCrops',
     'LoadTwoCrops',
     'MaskFolders',
     'NpzImages',
@@ -24,5 +26,6 @@ __all__ = [
     'SkipBrokenImages',
     'TarBackend',
     'TrainIgnoredObjects',
+    'collate_encoded',
     'collate_views',
 ]

@@ -43,6 +43,9 @@ class ImageHeader(NamedTuple):
             memory: sequential JPEG, not progressive.
         plain (bool): Whether it is an RGB or gray JPEG without rotation.
         mode (str): Pillow's name for the kind of its pixels.
+        on_device (bool): Whether a GPU's decoder gives the same pixels but
+            for rounding and the interpolation of colour: a sequential JPEG
+            that stores colours as YCbCr, without rotation.
     """
 
     is_jpeg: bool
@@ -50,6 +53,7 @@ class ImageHeader(NamedTuple):
     reducible: bool
     plain: bool
     mode: str = 'RGB'
+    on_device: bool = False
 
 
 def read_header(content: bytes) -> ImageHeader | None:
@@ -75,7 +79,15 @@ def read_header(content: bytes) -> ImageHeader | None:
         size = size[::-1]
     plain = image.mode in ('RGB', 'L') and orientation == 1
     reducible = not image.info.get('progressive')
-    return ImageHeader(True, size, reducible, plain, image.mode)
+    on_device = reducible and plain and _stores_ycbcr(image)
+    return ImageHeader(True, size, reducible, plain, image.mode, on_device)
+
+
+def _stores_ycbcr(image: JpegImagePlugin.JpegImageFile) -> bool:
+    """Whether any decoder takes the three channels of a JPEG for YCbCr."""
+    channels = [layer[0] for layer in getattr(image, 'layer', ())]
+    # Adobe's marker tells RGB (0) from YCbCr (1).
+    return channels == [1, 2, 3] and image.info.get('adobe_transform', 1) == 1
 
 
 def _open_lazily(content: bytes) -> Image.Image | None:

@@ -97,24 +97,37 @@ class LoadTwoCrops(BaseTransform):
         if 'img' in results:
             image = results['img']
             size = image.shape[:2]
-            boxes = self._draw(size)
+            views = self._cut(image, size, self._draw(size))
         else:
             try:
-                image, size, boxes = self._load(results['img_path'])
+                path = results['img_path']
+                content = read_file(path, self.backend_args)
+                views, size = self._make_views(content, path)
             except Exception:  # storage backends raise errors of any kind
                 if self.ignore_empty:
                     return None
                 raise
-        results['img'] = [
-            self.resize(cut(image, size, box), self.crop.scale)
-            for box in boxes
-        ]
+        results['img'] = views
         results['img_shape'] = results['ori_shape'] = size
         return results
 
-    def _load(self, path: str) -> tuple[np.ndarray, tuple, list]:
+    def _make_views(
+        self, content: bytes, path: str
+    ) -> tuple[list, tuple[int, int]]:
+        """Return two views and the size of the full image."""
+        image, size, boxes = self._decode(content, path)
+        return self._cut(image, size, boxes), size
+
+    def _cut(self, image: np.ndarray, size: tuple, boxes: list) -> list:
+        return [
+            self.resize(cut(image, size, box), self.crop.scale)
+            for box in boxes
+        ]
+
+    def _decode(
+        self, content: bytes, path: str
+    ) -> tuple[np.ndarray, tuple, list]:
         """Return pixels, size of the full image, and two boxes."""
-        content = read_file(path, self.backend_args)
         header = read_header(content)
         if header is not None and header.is_jpeg:
             size = header.size

@@ -10,6 +10,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from . import view_operations as ops
+from .encoded_images import decode_crops
 
 _JITTER = (
     ops.adjust_brightness,
@@ -177,8 +178,9 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         Args:
             data (dict): ``inputs``, two views (N, 3, H, W) uint8; with
                 ``crop`` also whole images (N, 3, H, W) uint8 or, after
-                :meth:`keep_images`, their indices (N,) int64. And
-                ``data_samples``, passed through.
+                :meth:`keep_images`, their indices (N,) int64; or JPEG files
+                from ``collate_encoded``. And ``data_samples``, passed
+                through.
             training (bool): Whether to augment. Defaults to False.
 
         Returns:
@@ -216,6 +218,8 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         self, inputs: Tensor | Sequence[Tensor], generator: torch.Generator
     ) -> Sequence[Tensor]:
         """Return first and second views, (N, 3, h, w), on the device."""
+        if isinstance(inputs, Mapping):
+            return decode_crops(inputs, self.device).chunk(2)
         inputs = self.cast_data(inputs)
         if isinstance(inputs, (list, tuple)):
             if len(inputs) != 2 or inputs[0].dim() != 4:

@@ -6,7 +6,8 @@ import torch
 from mmpretrain.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost_model
+import mmunimoco  # noqa: F401
+from benchmarks import cost_model, estimate
 from benchmarks.cost_model import HARDWARE, Step, step_cost, step_times
 
 
@@ -88,3 +89,20 @@ def test_command(capsys, monkeypatch):
         assert text in printed
     assert cost_model.main(['--batch', '0']) == 1
     assert 'batch must be at least 1, got 0' in capsys.readouterr().err
+
+
+def test_estimate_gives_back_what_was_measured():
+    # docs/benchmarks/h100/prof.json: step alone, augmenting, batch 256.
+    rate = estimate.total_rate(1, 256, host=True)
+    assert abs(rate / 3430 - 1) < 2e-3
+    # The host alone: 63.4 ms a step, however small; 8 GPUs have 8 hosts.
+    slow = estimate.total_rate(8, 32, host=True)
+    assert abs(slow / (8 * 32 / 0.0634) - 1) < 1e-9
+    fast = [estimate.total_rate(n, 32, host=False) / n for n in (1, 8, 64)]
+    assert fast[0] > fast[1] > fast[2] > slow / 8
+
+
+def test_estimate_command(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '140')
+    assert estimate.main(['--gpus', '8']) == 0
+    assert '26321' in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The report of a GPU check that was cut off keeps what had passed."""
+"""The report of a run that was cut off keeps what was done."""
 
 import json
 import os
@@ -47,10 +47,25 @@ def test_cut_off(tmp_path, capsys):
     )
     (folder / 'tests.status').write_text(str(done.returncode))
     (folder / 'step.status').write_text('')
+    (folder / 'data.status').write_text('left out\n')
+    ratio = dict(median=0.5, q1=0.4, q3=0.6, n=3)
+    speed = dict(
+        device='cuda',
+        options=dict(cases=['step', 'augment']),
+        step=dict(ratios=dict(a=ratio), left_out=dict(b='not ready')),
+    )
+    (folder / 'step.json').write_text(json.dumps(speed))
     assert gpu_report.main([str(folder), '--out', str(out)]) == 1
     report = json.loads(out.read_text())
     assert report['passed'] is False
-    assert report['parts'] == dict(step=None, tests=137)
+    assert report['parts'] == dict(data='left out', step=None, tests=137)
+    assert report['device'] == 'cuda'
+    assert report['speed']['step']['ratios'] == dict(a=ratio)
+    assert report['left_out'] == {
+        'data': 'no time was left',
+        'step: b': 'not ready',
+        'augment': 'its process was stopped before',
+    }
     tests = report['tests']['tests']
     failures, measured = tests.pop('failures'), tests.pop('measured')
     assert tests == dict(
@@ -58,4 +73,16 @@ def test_cut_off(tmp_path, capsys):
     )
     assert 'assert 1 == 2' in failures['test_some.py::test_bad']
     assert measured['test_some.py::test_good'] == dict(value_error='1e-7')
-    assert '2 not_reached' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert '2 not_reached' in printed and 'step: a: 0.5' in printed
+
+
+def test_report_imports_nothing_slow():
+    """It runs after every part, in time that the parts would have."""
+    code = (
+        'import runpy, sys; runpy.run_path("benchmarks/gpu_report.py"); '
+        'sys.exit(bool({"torch", "mmengine", "numpy"} & sys.modules.keys()))'
+    )
+    assert (
+        subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+    )

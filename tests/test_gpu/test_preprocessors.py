@@ -1,10 +1,14 @@
 """TwoViewAugment on a device."""
 
+import numpy as np
 import pytest
 import torch
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import MODELS, TRANSFORMS
+from PIL import Image
 
 import mmunimoco  # noqa: F401
+from mmunimoco.datasets import collate_encoded
+from mmunimoco.models.encoded_images import decode_crops
 
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 # In units of a standard deviation: a fifth of a gray level.
@@ -59,6 +63,35 @@ def test_images_kept_on_the_device(fused, device):
         assert preprocessor.images.device.type == place.type
         made.append(torch.cat(augment(preprocessor, indices)).cpu())
     torch.testing.assert_close(*made, **TOLERANCE)
+
+
+def encode_images(folder, transform='LoadEncodedCrops'):
+    """A batch of smooth JPEG files of several sizes, half with 4:2:0."""
+    load = TRANSFORMS.build(dict(type=transform, scale=112))
+    pack = TRANSFORMS.build(dict(type='PackInputs'))
+    generator, samples = np.random.default_rng(0), []
+    np.random.seed(0)
+    for index in range(12):
+        noise = generator.integers(0, 256, (9, 7, 3), np.uint8)
+        size = (150 + 9 * index, 200 - 5 * index)
+        path = folder / f'{index}.jpg'
+        image = Image.fromarray(noise).resize(size, Image.BICUBIC)
+        image.save(path, quality=92, subsampling=2 * (index % 2))
+        samples.append(pack(load(dict(img_path=str(path), gt_label=index))))
+    return collate_encoded(samples)
+
+
+def test_decoding_equals_that_of_a_worker(device, tmp_path, record_property):
+    inputs = encode_images(tmp_path)['inputs']
+    got = decode_crops(inputs, device)
+    assert got.device.type == device.type
+    expected = torch.cat(encode_images(tmp_path, 'LoadTwoCrops')['inputs'])
+    difference = (got.cpu().int() - expected.int()).abs().float()
+    record_property('gray_levels_mean', f'{difference.mean():.3f}')
+    record_property('gray_levels_max', f'{difference.max():.0f}')
+    # nvJPEG does not interpolate the colours of 4:2:0 as libjpeg does.
+    assert difference.max() <= (1 if device.type == 'cpu' else 40)
+    assert difference.mean() < 2
 
 
 @pytest.mark.gpu

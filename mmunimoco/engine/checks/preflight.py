@@ -12,6 +12,7 @@ from mmpretrain.registry import HOOKS
 from torch import nn
 
 from mmunimoco.datasets.class_names import check_classes_agree
+from mmunimoco.datasets.encoded_crops import check_collate
 from mmunimoco.datasets.pipelines import check_loaders
 from mmunimoco.evaluation.metrics import fit_topk
 from mmunimoco.utils.checkpoint import (
@@ -192,6 +193,7 @@ class PreflightHook(Hook):
         datasets = _datasets_of(runner)
         dataset = self._trained_on = datasets[_TRAIN]
         check_loaders(datasets)
+        check_collate(runner.train_dataloader)
         check_labels(model, dataset)
         if _BANK in datasets:  # compared with _VAL by the loop
             check_classes_agree({_TRAIN: dataset})

@@ -1,0 +1,122 @@
+"""Contestants that take turns, as many and as often as the time allows."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .budget import Budget, OutOfTime
+from .measure import quartiles, ratio
+
+Measure = Callable[[], float]
+FAILED = 'failed: '
+
+
+@dataclass
+class Contest:
+    """What was measured.
+
+    Attributes:
+        values (dict[Any, list[float]]): By contestant, one value per round;
+            all have the same number.
+        left_out (dict[str, str]): What was not measured, and why. A
+            contestant that raised is there too, as :data:`FAILED` and the
+            error: the others may be all that a run on a lent card brings.
+    """
+
+    values: dict[Any, list[float]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def spread(self, scale: float = 1) -> dict[Any, dict]:
+        """Return the quartiles of each contestant, times ``scale``."""
+        return {
+            name: quartiles([scale * x for x in values])
+            for name, values in self.values.items()
+        }
+
+    def rates(self, count: int) -> dict[Any, dict]:
+        """Return quartiles of ``count`` per second, of values in seconds."""
+        return {
+            name: quartiles([count / x for x in values])
+            for name, values in self.values.items()
+        }
+
+    def ratios(self, pairs: Mapping[str, tuple]) -> dict[str, dict]:
+        """Return by name the ratio of two contestants, if both were measured.
+
+        Args:
+            pairs (Mapping[str, tuple]): Name -> numerator, denominator.
+        """
+        values = self.values
+        return {
+            name: ratio(values[a], values[b])
+            for name, (a, b) in pairs.items()
+            if a in values and b in values
+        }
+
+
+def title(name: Any) -> str:
+    """Write the name of a contestant, which may be a tuple."""
+    return ', '.join(map(str, name if isinstance(name, tuple) else [name]))
+
+
+def contest(
+    builders: Mapping[Any, Callable[[], Measure]],
+    rounds: int,
+    budget: Budget | None = None,
+    warmup: int = 1,
+    save: Callable[[Contest], None] = lambda _: None,
+) -> Contest:
+    """Measure in turns, so background load affects all contestants alike.
+
+    Each contestant is built, warmed up and measured once, so there is a
+    result if no time is left for rounds. The order rotates between rounds.
+
+    Args:
+        builders (Mapping[Any, Callable]): By name, a function that returns a
+            function that measures once.
+        rounds (int): Number of rounds.
+        budget (Budget, optional): A contestant that is not ready in time is
+            left out, and so are rounds that would not end in time. Defaults
+            to no limit.
+        warmup (int): Unused measurements of each contestant. Defaults to 1.
+        save (Callable): Called with the results so far when a contestant is
+            ready.
+    """
+    budget = budget or Budget()
+    result, ready, spent = Contest(), {}, {}
+    for name, build in builders.items():
+        if budget.left() <= 0:
+            result.left_out[title(name)] = 'no time was left'
+            continue
+        try:
+            with budget.limit():
+                measure = build()
+                for _ in range(warmup):
+                    measure()
+                start = time.monotonic()
+                value = measure()
+        except OutOfTime:
+            result.left_out[title(name)] = 'was not ready in time'
+            continue
+        except Exception as error:  # of a compiler, a driver, any library
+            traceback.print_exc()
+            result.left_out[title(name)] = f'{FAILED}{error}'[:2000]
+            continue
+        spent[name] = time.monotonic() - start
+        ready[name], result.values[name] = measure, [value]
+        save(result)
+    names, values = list(ready), {name: [] for name in ready}
+    for index in range(rounds):
+        if not names or budget.left() < 1.2 * sum(spent.values()):
+            result.left_out['rounds'] = f'{rounds - index} of {rounds}'
+            break
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.monotonic()
+            values[name].append(ready[name]())
+            spent[name] = time.monotonic() - start
+    if any(values.values()):
+        result.values = values
+    return result
