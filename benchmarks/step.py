@@ -25,6 +25,7 @@ from .trainer import (
     CLASSES,
     Trainer,
     free_memory,
+    kernels_config,
     moco_config,
     our_config,
     read_images,
@@ -33,6 +34,7 @@ from .trainer import (
 )
 
 MOCO = 'mmpretrain MoCo v2'
+KERNELS = 'ours, kernels and CUDA graphs'
 SGD = dict(lr=0.03, momentum=0.9, weight_decay=1e-4)
 MOMENTUM, TEMPERATURE = 0.999, 0.2
 LABEL_SHARES = (0.0, 0.1, 1.0)
@@ -115,6 +117,11 @@ def _step_at(
         trainers['ours'] = trainer
         return repeat(trainer.step, batches, STEPS[device])
 
+    def kernels() -> Callable:
+        trainer = build_trainer(kernels_config(), settings, size)
+        trainer.model.head.label_queue.random_(0, CLASSES)
+        return repeat(trainer.step, batches, STEPS[device])
+
     def moco() -> Callable:
         trainer = build_trainer(moco_config(device), settings, size)
         return repeat(trainer.step, batches, STEPS[device])
@@ -132,13 +139,12 @@ def _step_at(
         peaks[name] = peak_extra_bytes(steps, device)
         return timed(steps, device)
 
+    makers = {'ours': ours}
+    if device == 'cuda':
+        makers[KERNELS] = kernels
+    makers |= {MOCO: moco, 'published': published}
     found = contest(
-        {
-            name: partial(build, name, make)
-            for name, make in (
-                *(('ours', ours), (MOCO, moco), ('published', published)),
-            )
-        },
+        {name: partial(build, name, make) for name, make in makers.items()},
         settings.rounds(6),
         budget,
         save=lambda found: save(found, peaks),
@@ -151,7 +157,7 @@ def _step_results(found: Contest, peaks: dict, batch: int) -> dict[str, dict]:
         ratios=found.ratios(
             {
                 f'{other} / ours': (other, 'ours')
-                for other in (MOCO, 'published')
+                for other in (MOCO, 'published', KERNELS)
             }
         ),
         seconds=found.spread(),
@@ -197,6 +203,9 @@ def augment(settings: Any) -> dict[str, Any]:
         )
         return timed(views, device)
 
+    fused = our_config(device)
+    fused.data_preprocessor.fused = device == 'cuda'
+
     def results(found: Contest) -> dict[str, Any]:
         return dict(
             what='our step with augmentation on the device, against the same '
@@ -207,6 +216,7 @@ def augment(settings: Any) -> dict[str, Any]:
                 {
                     'augmenting / normalising': ('augmenting', 'normalising'),
                     'alone / normalising': ('alone', 'normalising'),
+                    'by kernels / normalising': ('by kernels', 'normalising'),
                 }
             ),
             seconds=found.spread(),
@@ -218,7 +228,8 @@ def augment(settings: Any) -> dict[str, Any]:
             alone=build_alone,
             augmenting=partial(build, our_config(device)),
             normalising=partial(build, plain),
-        ),
+        )
+        | ({'by kernels': partial(build, fused)} if device == 'cuda' else {}),
         settings.rounds(6),
         settings.budget,
         save=lambda found: settings.save(results(found)),

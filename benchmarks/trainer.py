@@ -126,6 +126,19 @@ def unfused(cfg: Config) -> Config:
     return cfg
 
 
+def kernels_config() -> Config:
+    """Read the same config with what is off until a card has confirmed it.
+
+    Triton kernels for loss and views, and CUDA graphs for the encoders.
+    """
+    cfg = our_config('cuda')
+    cfg.model.head.fused = cfg.data_preprocessor.fused = True
+    for hook in cfg.custom_hooks:
+        if hook.get('compile'):
+            hook.compile = 'cuda-graphs'
+    return cfg
+
+
 def decoding_config(device: str) -> Config:
     """Read the same config with images decoded on the device.
 

@@ -13,6 +13,7 @@ from benchmarks.budget import Budget, OutOfTime
 from benchmarks.contest import contest
 from benchmarks.images import write_images
 from benchmarks.measure import quartiles, ratio
+from benchmarks.trainer import kernels_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +49,14 @@ def test_every_case(tmp_path, monkeypatch, capsys):
     assert report['cifar']['seconds']['kNN']['median'] > 0
     # No path of this machine in the record.
     assert str(tmp_path) not in out.read_text()
+
+
+def test_options_that_a_card_has_to_confirm():
+    """The contestant that only a GPU can run has them."""
+    cfg = kernels_config()
+    assert cfg.model.head.fused and cfg.data_preprocessor.fused
+    hooks = [x for x in cfg.custom_hooks if x['type'] == 'StepOptionsHook']
+    assert [hook.compile for hook in hooks] == ['cuda-graphs']
 
 
 def test_wrong_losses_are_left_out(monkeypatch):
