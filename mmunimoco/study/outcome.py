@@ -34,21 +34,22 @@ def write_commands(
     Raises:
         ValueError: If a package that the job needs is not installed.
     """
-    folder, cfg = job.folder, job.cfg
+    config, folder, cfg = job.config_file, job.folder, job.cfg
     weights = None if job.evaluation == PRETRAIN else job.checkpoint()
     if weights is not None and job.trains:
         cfg = deepcopy(cfg)
         cfg.merge_from_dict({CHECKPOINT: weights})
-    _write_config(folder, cfg)
+    _write_config(config, cfg)
     before, after = launcher(gpus, slurm_args)
     if is_probe(job):
-        commands, after = [probe_command(job.settings, folder, weights)], []
+        after = []
+        commands = [probe_command(job.settings, config, folder, weights)]
     elif job.trains:
-        commands = [train_command(cfg, folder)]
+        commands = [train_command(cfg, config, folder)]
         if job.evaluation != PRETRAIN and tests_afterwards(cfg):
-            commands.append(test_command(cfg, folder, OWN_CHECKPOINT))
+            commands.append(test_command(cfg, config, folder, OWN_CHECKPOINT))
     else:
-        commands = [test_command(cfg, folder, weights)]
+        commands = [test_command(cfg, config, folder, weights)]
     return [[*before, *command, *after] for command in commands]
 
 
@@ -105,7 +106,7 @@ def record_of(
     console = job.folder / 'console.log'
     paths = dict(
         folder=job.folder,
-        config=job.folder / 'config.py',
+        config=job.config_file,
         log=max(job.folder.glob('*/*.log'), default=console),
     )
     protocol = dict(job.settings)
@@ -137,14 +138,14 @@ def record_of(
     )
 
 
-def _write_config(folder: Path, cfg: Config) -> None:
+def _write_config(path: Path, cfg: Config) -> None:
     # mmengine wants the suffix; the unfinished file has another.
     def write(part: Path) -> None:
         text = part.with_suffix('.py')
         cfg.dump(str(text))
         text.replace(part)
 
-    write_whole(folder / 'config.py', write)
+    write_whole(path, write)
 
 
 def _label_ratio(job: Job) -> float | None:

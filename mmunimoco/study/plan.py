@@ -69,6 +69,15 @@ class Job:
         return f'{self.variant.name}, seed {self.seed}: {self.evaluation}'
 
     @property
+    def config_file(self) -> Path:
+        """Where its config is written: beside the folder.
+
+        In the folder mmengine writes what it has made of the config, under
+        the same name.
+        """
+        return self.folder.parent / f'{self.folder.name}.py'
+
+    @property
     def trains(self) -> bool:
         """Whether it trains."""
         return (

@@ -148,24 +148,26 @@ def tests_afterwards(cfg: Config) -> bool:
     return not cfg.get('val_cfg') or cfg.get('val_dataloader') is None
 
 
-def train_command(cfg: Config, folder: Path) -> list[str]:
-    """Command that trains ``folder/config.py``, or resumes it."""
+def train_command(cfg: Config, config: Path, folder: Path) -> list[str]:
+    """Command that trains a config file, or resumes it."""
     return [
-        *(_tool(cfg, 'train'), str(folder / 'config.py')),
+        *(_tool(cfg, 'train'), str(config)),
         *('--work-dir', str(folder), '--resume'),
     ]
 
 
-def test_command(cfg: Config, folder: Path, checkpoint: str) -> list[str]:
+def test_command(
+    cfg: Config, config: Path, folder: Path, checkpoint: str
+) -> list[str]:
     """Command that tests a checkpoint; mmengine writes the metrics."""
     return [
-        *(_tool(cfg, 'test'), str(folder / 'config.py'), checkpoint),
+        *(_tool(cfg, 'test'), str(config), checkpoint),
         *('--work-dir', str(folder)),
     ]
 
 
 def probe_command(
-    settings: Mapping, folder: Path, checkpoint: str
+    settings: Mapping, config: Path, folder: Path, checkpoint: str
 ) -> list[str]:
     """Command of the linear probe on cached features."""
     options: list[str] = []
@@ -174,7 +176,7 @@ def probe_command(
             options += [f'--{key.replace("_", "-")}', str(settings[key])]
     return [
         str(tools_folder() / 'benchmarks/cached_linear_probe.py'),
-        *(str(folder / 'config.py'), checkpoint),
+        *(str(config), checkpoint),
         *('--out', str(folder / 'metrics.json'), *options),
     ]
 
