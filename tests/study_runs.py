@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from exact_runs import _PRELOAD, ROOT, _plain_text, write_config
+from exact_runs import _PRELOAD, ROOT, _plain_text, start, write_config
 
 from mmunimoco.study import pool
 from mmunimoco.study.command_line import main
 
+TOOL = ROOT / 'tools/study.py'
 STUDY = """
 title = 'Tiny'
 base = 'tiny_0.py'
@@ -40,6 +41,11 @@ def write_study(folder: Path, text: str) -> Path:
     path = folder / 'study.py'
     path.write_text(text)
     return path
+
+
+def start_study(*arguments, **environment):
+    """Start the tool in a forked process; its runs are real subprocesses."""
+    return start(TOOL, *arguments, env=environment)
 
 
 def run_study(monkeypatch, *arguments) -> int:

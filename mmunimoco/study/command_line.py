@@ -1,6 +1,7 @@
 """``tools/study.py``."""
 
 import argparse
+import logging
 import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -53,7 +54,7 @@ def _study(arguments: Sequence[str], console: Console) -> int:
     args = _parse(arguments)
     study = read_study(args.study)
     # Datasets are built for the plan; what they log, the runs log too.
-    MMLogger.get_instance('study', log_level='ERROR')
+    MMLogger.get_instance('study').setLevel(logging.ERROR)
     work_dir = (args.work_dir or Path('work_dirs') / study.path.stem).resolve()
     if args.dry_run or args.report:
         return _plan_or_report(study, work_dir, args, console)

@@ -1,6 +1,7 @@
 """Mean and spread over seeds, and which variant wins beyond the noise."""
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -129,7 +130,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
 
     if np.ptp(first) == 0 and np.ptp(second) == 0:
         return None
-    return float(ttest_ind(first, second, equal_var=False).pvalue)
+    with warnings.catch_warnings():  # of one sample that does not vary
+        warnings.simplefilter('ignore', RuntimeWarning)
+        return float(ttest_ind(first, second, equal_var=False).pvalue)
 
 
 def number(value: float, like: float | None = None) -> str:

@@ -3,19 +3,16 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from exact_runs import ROOT
 from study_runs import (
     RANDOM,
     SUPCON,
     UNICON,
     run_study,
+    start_study,
     study_text,
     write_study,
 )
@@ -27,14 +24,6 @@ from mmunimoco.utils.config_text import config_literal
 from mmunimoco.utils.safe_load import read_checkpoint
 
 pytestmark = pytest.mark.slow
-
-TOOL = [sys.executable, str(ROOT / 'tools/study.py')]
-
-
-def environment(**more):
-    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'} | (
-        more
-    )
 
 
 @pytest.fixture(scope='module')
@@ -49,6 +38,13 @@ def finished(tmp_path_factory):
         )
     assert status == 0
     return study, work_dir
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.exitcode is None and time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def records_of(work_dir):
@@ -154,21 +150,16 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     study = write_study(tmp_path, study_text(UNICON, seeds=(0,)))
     _, undisturbed = finished
     work_dir = tmp_path / 'work'
-    process = subprocess.Popen(
-        [*TOOL, str(study), '--work-dir', str(work_dir)],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not (found := list(work_dir.glob('runs/*/*/*/last_checkpoint'))):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    process = start_study(study, '--work-dir', work_dir)
+    pattern = 'runs/*/*/*/last_checkpoint'
+    wait_for(lambda: list(work_dir.glob(pattern)), process)
     process.kill()
-    process.wait()
+    process.join()
+    (found,) = work_dir.glob(pattern)
     assert not (work_dir / 'results.jsonl').exists()
     # Cut off within a line by the crash.
     (work_dir / 'results.jsonl').write_text('{"key": "cut o')
-    folder = found[0].parent
+    folder = found.parent
     # The same command, at once: it waits for the run that still saves.
     command = (study, '--work-dir', work_dir)
     assert run_study(monkeypatch, *command) == 0
@@ -212,24 +203,16 @@ def test_slurm_and_sigterm(tmp_path, monkeypatch):
     (tmp_path / 'srun').write_text(FAKE_SRUN)
     (tmp_path / 'srun').chmod(0o755)
     log = tmp_path / 'srun.log'
-    process = subprocess.Popen(
-        [
-            *(*TOOL, str(study), '--work-dir', str(tmp_path / 'work')),
-            *('--launcher', 'slurm', '--slurm-args=--partition=p --mem=1G'),
-        ],
-        env=environment(
-            PATH=f'{tmp_path}:{os.environ["PATH"]}', SRUN_LOG=str(log)
-        ),
-        stdout=subprocess.PIPE,
-        text=True,
+    process = start_study(
+        *(study, '--work-dir', tmp_path / 'work', '--launcher', 'slurm'),
+        '--slurm-args=--partition=p --mem=1G',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        SRUN_LOG=str(log),
     )
-    deadline = time.monotonic() + 120
-    while not log.exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and 'same command continues' in printed
+    wait_for(log.exists, process)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 130
     assert not (tmp_path / 'work/results.jsonl').exists()
     assert run_study(monkeypatch, study, '--work-dir', tmp_path / 'work') == 0
     (line,) = log.read_text().splitlines()
