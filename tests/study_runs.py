@@ -59,7 +59,10 @@ def run_study(monkeypatch, *arguments) -> int:
 class ForkedPopen:
     """``subprocess.Popen`` of a Python script, seconds faster."""
 
+    devices: list = []  # of all that were started
+
     def __init__(self, command, stdout, env, **_):
+        self.devices.append(env.get('CUDA_VISIBLE_DEVICES'))
         context = get_context('forkserver')
         context.set_forkserver_preload(_PRELOAD)
         words = command[command.index('-u') + 1 :]

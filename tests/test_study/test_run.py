@@ -11,6 +11,7 @@ from study_runs import (
     RANDOM,
     SUPCON,
     UNICON,
+    ForkedPopen,
     run_study,
     start_study,
     study_text,
@@ -34,9 +35,10 @@ def finished(tmp_path_factory):
     work_dir = folder / 'work'
     with pytest.MonkeyPatch.context() as patch:
         status = run_study(
-            patch, study, '--work-dir', work_dir, '--parallel', 2
+            patch, study, '--work-dir', work_dir, '--devices', '3,5'
         )
     assert status == 0
+    assert set(ForkedPopen.devices) == {'3', '5'}
     return study, work_dir
 
 
