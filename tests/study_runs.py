@@ -24,20 +24,39 @@ evaluations = dict(knn=dict(type='knn', k=5, temperature=0.1))
 published = [dict(
     name='Others', evaluation='knn', value=81.2, std=0.3, source='Table 3')]
 """
+# A linear probe that is tested only after it was trained.
+LINEAR = """
+_base_ = [{base!r}]
+model = dict(
+    backbone=dict(stem_channels=8, base_channels=8),
+    head=dict(in_channels=64))
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(indices=100))
+test_dataloader = dict(dataset=dict(indices=50))
+train_cfg = dict(max_epochs=2)
+val_cfg = None
+val_dataloader = None
+val_evaluator = None
+"""
 UNICON = 'unicon=dict()'
 SUPCON = "supcon={'model.head.loss': dict(_delete_=True, type='SupConLoss')}"
 RANDOM = "random=dict(checkpoint='none')"
 
 
-def study_text(*variants: str, seeds: tuple[int, ...] = (0, 1)) -> str:
+def study_text(
+    *variants: str, seeds: tuple[int, ...] = (0, 1), more: str = ''
+) -> str:
     """A study file with these variants."""
-    return STUDY.format(variants=', '.join(variants), seeds=list(seeds))
+    text = STUDY.format(variants=', '.join(variants), seeds=list(seeds))
+    return text + more
 
 
 def write_study(folder: Path, text: str) -> Path:
     """Write the study and its config of two epochs of 7 steps."""
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, 0, 'by_epoch=False, interval=2')
+    base = ROOT / 'configs/demo/resnet18_linear_fmnist.py'
+    (folder / 'linear.py').write_text(LINEAR.format(base=str(base)))
     path = folder / 'study.py'
     path.write_text(text)
     return path

@@ -204,10 +204,9 @@ def launcher(gpus: int, slurm_args: str | None) -> tuple[list[str], list[str]]:
 
 
 def tools_folder() -> Path:
-    """The tools of this checkout, or those installed with the package."""
-    checkout = PACKAGE.parent / 'tools'
-    found = checkout if (checkout / 'train.py').is_file() else None
-    return found or PACKAGE / '.mim/tools'
+    """The tools that were installed with the package, or those beside it."""
+    installed = PACKAGE / '.mim/tools'
+    return installed if installed.is_dir() else PACKAGE.parent / 'tools'
 
 
 def written_metrics(folder: Path) -> dict[str, float]:

@@ -28,11 +28,8 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records = list(_json_lines(path)) if path.is_file() else []
-
-    @property
-    def latest(self) -> dict[str, dict]:
-        """The record that counts for each key."""
-        return {record['key']: record for record in self.records}
+        # The record that counts for each key.
+        self.latest = {record['key']: record for record in self.records}
 
     def finished(self, key: str) -> bool:
         """Whether there is a result."""
@@ -52,6 +49,7 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         self.records.append(record)
+        self.latest[record['key']] = record
 
 
 def read_curves(folder: Path) -> dict[str, list[list[float]]]:

@@ -149,7 +149,9 @@ def test_changed_config_or_code_is_another_run(finished, monkeypatch, capsys):
 
 def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     """SIGKILL to the study alone: its run saves, and is resumed from there."""
-    study = write_study(tmp_path, study_text(UNICON, seeds=(0,)))
+    linear = "evaluations = dict(lin=dict(type='linear', config='linear.py'))"
+    text = study_text(UNICON, seeds=(0,), more=linear + '\npublished = []\n')
+    study = write_study(tmp_path, text)
     _, undisturbed = finished
     work_dir = tmp_path / 'work'
     process = start_study(study, '--work-dir', work_dir)
@@ -172,8 +174,18 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     same = undisturbed / folder.relative_to(work_dir) / 'iter_14.pth'
     states = (read_checkpoint(str(p)) for p in (same, folder / 'iter_14.pth'))
     assert list(differences(*states)) == []
-    first, second = Results(work_dir / 'results.jsonl').records[:1] * 2
-    assert first == second and first['status'] == 'done'
+    train, probe = Results(work_dir / 'results.jsonl').records
+    assert train['status'] == probe['status'] == 'done'
+    # It started from these weights, and was tested after its two epochs.
+    weights = config_literal(
+        (work_dir / probe['config']).read_text(),
+        *('model', 'backbone', 'init_cfg', 'checkpoint'),
+    )
+    assert weights == str(folder / 'iter_14.pth')
+    tests = list((work_dir / probe['folder']).glob('*/[0-9]*.json'))
+    (metrics,) = [json.loads(path.read_text()) for path in tests]
+    score = probe['metrics']['accuracy/top1']
+    assert score['last'] == metrics['accuracy/top1'] > 0
 
 
 def test_failed_run_does_not_stop_the_others(tmp_path, monkeypatch, capsys):

@@ -82,6 +82,17 @@ def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
     assert keys(k=6)[0] == train and keys(k=6)[1] != knn
 
 
+def test_documented_study(tmp_path):
+    page = (ROOT / 'docs/studies.md').read_text()
+    code = page.split('```python\n')[1].split('```')[0]
+    path = tmp_path / 'study.py'
+    path.write_text(code.replace("'configs/", f"'{ROOT}/configs/"))
+    study = read_study(path)
+    jobs = plan_jobs(study, tmp_path / 'work', Results(tmp_path / 'none'))
+    # Two losses at three points, and random weights, with three seeds.
+    assert len(jobs) == (2 * 3 * 3 + 2) * 3
+
+
 @pytest.mark.parametrize(
     ('changes', 'processes', 'steps'),
     [
@@ -103,7 +114,7 @@ KNN = dict(type='knn')
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [
-        (dict(varients={}), "Did you mean 'variants'"),
+        (dict(seed=[0]), "Did you mean 'seeds'"),
         (dict(seeds=3), 'seeds must be a list'),
         (dict(seeds=[1, 1]), 'different integers'),
         (dict(seeds=[]), 'different integers'),
