@@ -10,7 +10,8 @@ from mmengine.config import Config
 
 from mmunimoco.utils.atomic import write_whole
 
-from .plan import PRETRAIN, Job, label_ratio, last_checkpoint
+from .configs import label_ratio
+from .plan import PRETRAIN, Job, last_checkpoint
 from .protocols import (
     CHECKPOINT,
     launcher,

@@ -93,8 +93,8 @@ th button { font: inherit; font-weight: 600; color: inherit; border: 0;
 th button::after { content: ' \\2195'; color: #888; }
 th[aria-sort=ascending] button::after { content: ' \\2191'; color: #222; }
 th[aria-sort=descending] button::after { content: ' \\2193'; color: #222; }
-figure { margin: 2rem 0; }
-figure img { width: 100%; max-width: 60rem; height: auto; }
+figure { margin: 2rem 0; overflow-x: auto; }
+figure img { width: 100%; min-width: 38rem; max-width: 60rem; height: auto; }
 figcaption { color: #555; font-size: .9rem; }
 """
 

@@ -17,6 +17,8 @@ from mmengine.config import Config
 
 from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 
+from .configs import apply_overrides, resolve
+
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
 
@@ -65,8 +67,6 @@ def check_evaluation(path: Path, name: str, settings: dict) -> dict:
         ValueError: If the type is unknown, or a field unknown or missing.
         FileNotFoundError: If its config does not exist.
     """
-    from .spec import resolve
-
     place = f'{path}: evaluations.{name}'
     protocol = PROTOCOLS.get(settings.get('type'))
     if protocol is None or name == 'pretrain':
@@ -106,8 +106,6 @@ def evaluation_config(
             changes that of the evaluation too.
         seed (int): Seed of the run.
     """
-    from .plan import apply_overrides
-
     if 'config' in settings:
         cfg = Config.fromfile(settings['config'])
         backbone = 'model.backbone.'

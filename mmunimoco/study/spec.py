@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .configs import resolve
 from .protocols import check_evaluation
 
 _FIELDS = {
@@ -122,23 +123,6 @@ def read_study(path: str | Path) -> Study:
         evaluations=evaluations,
         published=tuple(_published(path, fields)),
     )
-
-
-def resolve(path: Path, name: str) -> str:
-    """A file that a study file names: relative to its folder.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
-    if name == 'none' or '://' in name:
-        return name
-    found = path.parent / Path(name).expanduser()
-    if not found.is_file():
-        raise FileNotFoundError(
-            f'{path} names {name}, but {found} does not exist (paths are '
-            'relative to the study file)'
-        )
-    return str(found.resolve())
 
 
 def _check_fields(path: Path, fields: Mapping) -> None:

@@ -3,7 +3,8 @@
 import pytest
 from exact_runs import ROOT
 
-from mmunimoco.study.plan import count_steps, plan_jobs
+from mmunimoco.study.configs import count_steps
+from mmunimoco.study.plan import plan_jobs
 from mmunimoco.study.records import Results
 from mmunimoco.study.spec import read_study
 
