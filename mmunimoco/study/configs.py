@@ -31,6 +31,14 @@ def resolve(path: Path, name: str) -> str:
     return str(found.resolve())
 
 
+def load_config(path: str) -> Config:
+    """A config, to be changed; a file is read once for all runs."""
+    return deepcopy(_read_config(path))
+
+
+_read_config = cache(Config.fromfile)
+
+
 def apply_overrides(cfg: Config, overrides: Mapping[str, Any]) -> None:
     """Merge dotted fields into a config.
 

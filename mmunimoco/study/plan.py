@@ -15,7 +15,12 @@ from mmengine.runner import find_latest_checkpoint
 
 from mmunimoco.engine.checks.config_fields import check_arguments
 
-from .configs import apply_overrides, count_steps, partial_labels
+from .configs import (
+    apply_overrides,
+    count_steps,
+    load_config,
+    partial_labels,
+)
 from .protocols import (
     PACKAGE,
     PROTOCOLS,
@@ -167,7 +172,7 @@ def run_config(study: Study, variant: Variant, seed: int) -> Config:
     Raises:
         ValueError: If the config has no place for an override.
     """
-    cfg = Config.fromfile(variant.base)
+    cfg = load_config(variant.base)
     try:
         apply_overrides(cfg, variant.overrides)
     except ValueError as error:

@@ -17,7 +17,7 @@ from mmengine.config import Config
 
 from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 
-from .configs import apply_overrides, resolve
+from .configs import apply_overrides, load_config, resolve
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
@@ -107,7 +107,7 @@ def evaluation_config(
         seed (int): Seed of the run.
     """
     if 'config' in settings:
-        cfg = Config.fromfile(settings['config'])
+        cfg = load_config(settings['config'])
         backbone = 'model.backbone.'
         shared = {k: v for k, v in overrides.items() if backbone in k}
         apply_overrides(cfg, shared)

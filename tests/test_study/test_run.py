@@ -191,15 +191,19 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
 def test_failed_run_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
     field = 'train_dataloader.dataset.dataset.dataset.split'
     broken = f"broken={{'{field}': 'no'}}"
-    study = write_study(tmp_path, study_text(broken, RANDOM, seeds=(0,)))
+    bad = "dict(type='knn', metric='knn/top7', variants=['random'])"
+    text = study_text(broken, RANDOM, seeds=(0,))
+    study = write_study(tmp_path, f"{text}evaluations['bad'] = {bad}\n")
     command = (study, '--work-dir', tmp_path / 'work')
     assert run_study(monkeypatch, *command) == 1
-    records = {r['variant']: r for r in records_of(tmp_path / 'work')}
-    assert records['random']['status'] == 'done'
-    assert records['broken']['status'] == 'failed'
-    assert any("'no'" in line for line in records['broken']['tail'])
+    broken, random, bad = records_of(tmp_path / 'work')
+    assert random['status'] == 'done'
+    assert broken['status'] == bad['status'] == 'failed'
+    assert any("'no'" in line for line in broken['tail'])
+    (line,) = bad['tail']
+    assert 'no metric knn/top7; there are knn/top1' in line
     printed = capsys.readouterr().out
-    assert '2 of 3 runs have no result' in printed
+    assert '3 of 4 runs have no result' in printed
     report = (tmp_path / 'work/report.md').read_text()
     assert '## Failed runs' in report and 'exit status 1' in report
 
@@ -211,7 +215,7 @@ exec "$@"
 """
 
 
-def test_slurm_and_sigterm(tmp_path, monkeypatch):
+def test_slurm_and_sigterm(tmp_path, monkeypatch, capsys):
     """Each run starts by srun; SIGTERM ends the study, which goes on later."""
     study = write_study(tmp_path, study_text(RANDOM, seeds=(0,)))
     (tmp_path / 'srun').write_text(FAKE_SRUN)
@@ -224,6 +228,9 @@ def test_slurm_and_sigterm(tmp_path, monkeypatch):
         SRUN_LOG=str(log),
     )
     wait_for(log.exists, process)
+    # Another command for the same study is refused.
+    assert run_study(monkeypatch, study, '--work-dir', tmp_path / 'work') == 1
+    assert 'choose another --work-dir' in capsys.readouterr().out
     process.terminate()
     process.join(60)
     assert process.exitcode == 130

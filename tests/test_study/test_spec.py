@@ -94,6 +94,19 @@ def test_documented_study(tmp_path):
     assert len(jobs) == (2 * 3 * 3 + 2) * 3
 
 
+def test_study_of_the_demo(tmp_path):
+    study = read_study(ROOT / 'demo/study.py')
+    jobs = plan_jobs(study, tmp_path, Results(tmp_path / 'none'))
+    steps = {
+        job.variant.name: job.steps(1)
+        for job in jobs
+        if job.evaluation == 'pretrain'
+    }
+    # As many for each share of labels, up to an epoch; see configs/demo.
+    assert sorted(steps.values()) == [2604, 2604, 2604, 2604, 2620]
+    assert len(jobs) == 3 * (5 * 3 + 2)
+
+
 @pytest.mark.parametrize(
     ('changes', 'processes', 'steps'),
     [
