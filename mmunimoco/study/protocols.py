@@ -46,6 +46,7 @@ PROTOCOLS = {
     # Any config of mmdet or mmseg; its metric must be named.
     'transfer': Protocol((), None, True),
 }
+_TRAINING_OF_BACKBONE = ('frozen_stages', 'init_cfg', 'norm_eval')
 _SHARED = (
     *('type', 'config', 'overrides', 'metric', 'variants'),
     *('lower_is_better', 'scale'),
@@ -108,9 +109,7 @@ def evaluation_config(
     """
     if 'config' in settings:
         cfg = load_config(settings['config'])
-        backbone = 'model.backbone.'
-        shared = {k: v for k, v in overrides.items() if backbone in k}
-        apply_overrides(cfg, shared)
+        apply_overrides(cfg, _of_architecture(overrides))
         cfg.merge_from_dict({'randomness.seed': seed})
     else:
         cfg = deepcopy(run_config)
@@ -139,6 +138,17 @@ def evaluation_config(
                 f'prefix="backbone.", checkpoint=""), got {init!r}'
             )
     return cfg
+
+
+def _of_architecture(overrides: Mapping) -> dict:
+    """Overrides of the backbone, but not of how it is trained."""
+    start = 'model.backbone.'
+    return {
+        name: value
+        for name, value in overrides.items()
+        if name.startswith(start)
+        and name.split('.')[2] not in _TRAINING_OF_BACKBONE
+    }
 
 
 def tests_afterwards(cfg: Config) -> bool:

@@ -63,13 +63,18 @@ def test_variants_times_grid_times_seeds(tmp_path):
 
 
 def test_changes_of_the_backbone_reach_the_evaluations(tmp_path):
-    *_, linear = plan(
+    changes = {
+        'model.backbone.base_channels': 8,
+        'model.backbone.frozen_stages': 1,  # would unfreeze the probe
+    }
+    train, linear = plan(
         tmp_path,
-        variants=dict(narrow={'model.backbone.base_channels': 8}),
+        variants=dict(narrow=changes),
         evaluations=dict(linear=dict(type='linear', config=LINEAR)),
     )
     assert linear.cfg.model.backbone.base_channels == 8
     assert linear.cfg.model.backbone.frozen_stages == 4
+    assert train.cfg.model.backbone.frozen_stages == 1
 
 
 def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
