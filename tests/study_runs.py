@@ -67,9 +67,10 @@ def start_study(*arguments, **environment):
     return start(TOOL, *arguments, env=environment)
 
 
-def run_study(monkeypatch, *arguments) -> int:
+def run_study(monkeypatch, *arguments, popen=None) -> int:
     """Run the tool in this process; its runs are forked."""
-    forked = SimpleNamespace(**vars(subprocess) | dict(Popen=ForkedPopen))
+    popen = popen or ForkedPopen
+    forked = SimpleNamespace(**vars(subprocess) | dict(Popen=popen))
     monkeypatch.setattr(pool, 'subprocess', forked)
     monkeypatch.setattr(pool, '_CLOCK_SECONDS', 0.2)
     return main([str(argument) for argument in arguments])

@@ -19,6 +19,7 @@ from study_runs import (
 )
 
 from benchmarks.checkpoint_differences import differences
+from mmunimoco.engine.preemption import REQUEUE
 from mmunimoco.study.plan import code_version
 from mmunimoco.study.records import Results
 from mmunimoco.utils.config_text import config_literal
@@ -186,6 +187,38 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     (metrics,) = [json.loads(path.read_text()) for path in tests]
     score = probe['metrics']['accuracy/top1']
     assert score['last'] == metrics['accuracy/top1'] > 0
+
+
+def test_preempted_run_goes_on(tmp_path, finished, monkeypatch):
+    """A run that gets SIGTERM from outside is started again, to resume."""
+    text = study_text(UNICON, seeds=(0,), more='evaluations = {}\n')
+    study = write_study(tmp_path, f'{text}published = []\n')
+    _, undisturbed = finished
+    work_dir, statuses = tmp_path / 'work', []
+
+    class Preempted(ForkedPopen):
+        def poll(self):
+            saved = list(work_dir.glob('runs/*/*/pretrain/last_checkpoint'))
+            if saved and not statuses:
+                statuses.append(None)
+                self.terminate()
+            status = super().poll()
+            if status is not None:
+                statuses.append(status)
+            return status
+
+    command = (study, '--work-dir', work_dir)
+    assert run_study(monkeypatch, *command, popen=Preempted) == 0
+    assert statuses == [None, REQUEUE, 0]
+    (record,) = records_of(work_dir)
+    last = f'{record["folder"]}/iter_14.pth'
+    states = (read_checkpoint(str(x / last)) for x in (undisturbed, work_dir))
+    assert list(differences(*states)) == []
+    # Without evaluations the page shows the validations.
+    score = record['metrics']['knn/top1']['last']
+    assert f'| unicon | {score:.2f} (n=1) |' in (
+        (work_dir / 'report.md').read_text()
+    )
 
 
 def test_failed_run_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
