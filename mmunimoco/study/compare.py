@@ -1,0 +1,78 @@
+"""The report of any work folders of mmengine."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmunimoco.utils.config_text import config_literal
+
+from .records import read_curves, read_loss, summarise
+
+RUN = 'run'
+
+
+def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
+    """Records of runs that no study has made.
+
+    Args:
+        runs (Sequence[str]): Work folders, each as ``FOLDER`` or
+            ``NAME=FOLDER``. Runs of the same name are seeds of one variant;
+            without a name it is that of the folder.
+        report_folder (Path): Links are relative to it.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If a folder has no logged validation.
+    """
+    return [_record(run, report_folder) for run in runs]
+
+
+def _record(run: str, report_folder: Path) -> dict:
+    name, folder = _split(run)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'the work folder {folder} does not exist')
+    curves = read_curves(folder)
+    if not curves:
+        raise ValueError(
+            f'{folder} has no validation in */vis_data/scalars.json: give '
+            'the --work-dir of a training that validates'
+        )
+    config = max(folder.glob('*/vis_data/config.py'), default=None)
+    text = '' if config is None else config.read_text(errors='replace')
+    log = max(folder.glob('*/*.log'), default=None)
+    by_epoch = config_literal(text, 'train_cfg', 'max_epochs') is not None
+    return dict(
+        status='done',
+        variant=name,
+        group=name,
+        grid={},
+        label_ratio=_label_ratio(text),
+        seed=config_literal(text, 'randomness', 'seed') or 0,
+        evaluation=RUN,
+        protocol=dict(type=RUN),
+        metrics={name: summarise(curve) for name, curve in curves.items()},
+        curves=curves,
+        loss=read_loss(folder),
+        unit='epoch' if by_epoch else 'iteration',
+        log=None if log is None else os.path.relpath(log, report_folder),
+        config=(
+            None if config is None else os.path.relpath(config, report_folder)
+        ),
+    )
+
+
+def _split(run: str) -> tuple[str, Path]:
+    name, found, folder = run.partition('=')
+    if found and not Path(run).is_dir():
+        return name, Path(folder)
+    return Path(run).resolve().name, Path(run)
+
+
+def _label_ratio(text: str) -> float | None:
+    """Share of labels, wherever the wrapper stands."""
+    node = config_literal(text, 'train_dataloader', 'dataset')
+    while isinstance(node, dict):
+        if 'label_ratio' in node:
+            return node['label_ratio']
+        node = node.get('dataset')
+    return None

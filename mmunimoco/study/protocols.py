@@ -1,0 +1,249 @@
+"""Named protocols: what an evaluation runs, and which metrics it reports.
+
+An evaluation is a dictionary in the study file. Its ``type`` is one of
+:data:`PROTOCOLS`; all of it is stored with each result.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
+
+from .configs import apply_overrides, load_config, resolve
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a type of evaluation takes.
+
+    Attributes:
+        options: Its own fields in the study file.
+        metric: Name of the metric that is reported by default.
+        trains: Whether it trains, from the config that it names.
+    """
+
+    options: tuple[str, ...]
+    metric: str | None
+    trains: bool
+
+
+PROTOCOLS = {
+    'knn': Protocol(('k', 'temperature', 'layer'), 'knn/top1', False),
+    'cached_linear': Protocol(('l2', 'max_iter'), 'top1', False),
+    'linear': Protocol((), 'accuracy/top1', True),
+    'finetune': Protocol((), 'accuracy/top1', True),
+    # Any config of mmdet or mmseg; its metric must be named.
+    'transfer': Protocol((), None, True),
+}
+_TRAINING_OF_BACKBONE = ('frozen_stages', 'init_cfg', 'norm_eval')
+_SHARED = (
+    *('type', 'config', 'overrides', 'metric', 'variants'),
+    *('lower_is_better', 'scale'),
+)
+
+
+def check_evaluation(path: Path, name: str, settings: dict) -> dict:
+    """Check an evaluation and complete it.
+
+    Args:
+        path (Path): The study file.
+        name (str): Name of the evaluation.
+        settings (dict): Its fields.
+
+    Returns:
+        dict: With ``metrics``, a list, and ``config`` as an absolute path.
+
+    Raises:
+        ValueError: If the type is unknown, or a field unknown or missing.
+        FileNotFoundError: If its config does not exist.
+    """
+    place = f'{path}: evaluations.{name}'
+    protocol = PROTOCOLS.get(settings.get('type'))
+    if protocol is None or name == 'pretrain':
+        raise ValueError(
+            f'{place} needs a name other than "pretrain" and a type among '
+            f'{", ".join(PROTOCOLS)}, got {settings.get("type")!r}'
+        )
+    unknown = set(settings) - set(_SHARED) - set(protocol.options)
+    if unknown:
+        raise ValueError(
+            f'{place}: {settings["type"]} does not take '
+            f'{", ".join(sorted(unknown))}, but '
+            f'{", ".join((*_SHARED, *protocol.options))}'
+        )
+    if protocol.trains and 'config' not in settings:
+        raise ValueError(f'{place}: config is missing, what to train')
+    metric = settings.pop('metric', protocol.metric)
+    if not metric:
+        raise ValueError(
+            f'{place}: metric is missing, such as "coco/bbox_mAP" or "mIoU"'
+        )
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    if 'config' in settings:
+        settings['config'] = resolve(path, settings['config'])
+    return dict(settings, metrics=metrics)
+
+
+def evaluation_config(
+    settings: Mapping, run_config: Config, overrides: Mapping, seed: int
+) -> Config:
+    """The config of an evaluation, without the checkpoint.
+
+    Args:
+        settings (Mapping): From :func:`check_evaluation`.
+        run_config (Config): Resolved config of the pre-training.
+        overrides (Mapping): Those of the variant. What changes its backbone
+            changes that of the evaluation too.
+        seed (int): Seed of the run.
+    """
+    if 'config' in settings:
+        cfg = load_config(settings['config'])
+        apply_overrides(cfg, _of_architecture(overrides))
+        cfg.merge_from_dict({'randomness.seed': seed})
+    else:
+        cfg = deepcopy(run_config)
+    if settings['type'] == 'knn':
+        if (cfg.get('test_cfg') or {}).get('bank_dataloader') is None:
+            raise ValueError(
+                f'{cfg.filename} has no kNN test (test_cfg.bank_dataloader): '
+                'give the evaluation config=, such as a pre-training config'
+            )
+        options = {
+            f'test_cfg.{key}': settings[key]
+            for key in ('k', 'temperature')
+            if key in settings
+        }
+        if 'layer' in settings:
+            options['model.backbone.out_indices'] = (settings['layer'],)
+        cfg.merge_from_dict(options)
+    apply_overrides(cfg, settings.get('overrides') or {})
+    if PROTOCOLS[settings['type']].trains:
+        init = cfg.model.backbone.get('init_cfg')
+        kind = init.get('type') if isinstance(init, dict) else None
+        if not str(kind).endswith('Pretrained'):
+            raise ValueError(
+                f'{cfg.filename} does not start from a checkpoint: '
+                'model.backbone.init_cfg must be dict(type="Pretrained", '
+                f'prefix="backbone.", checkpoint=""), got {init!r}'
+            )
+    return cfg
+
+
+def _of_architecture(overrides: Mapping) -> dict:
+    """Overrides of the backbone, but not of how it is trained."""
+    start = 'model.backbone.'
+    return {
+        name: value
+        for name, value in overrides.items()
+        if name.startswith(start)
+        and name.split('.')[2] not in _TRAINING_OF_BACKBONE
+    }
+
+
+def tests_afterwards(cfg: Config) -> bool:
+    """Whether a config that trains has no validation, so is tested after."""
+    return not cfg.get('val_cfg') or cfg.get('val_dataloader') is None
+
+
+def train_command(cfg: Config, config: Path, folder: Path) -> list[str]:
+    """Command that trains a config file, or resumes it."""
+    return [
+        *(_tool(cfg, 'train'), str(config)),
+        *('--work-dir', str(folder), '--resume'),
+    ]
+
+
+def test_command(
+    cfg: Config, config: Path, folder: Path, checkpoint: str
+) -> list[str]:
+    """Command that tests a checkpoint; mmengine writes the metrics."""
+    return [
+        *(_tool(cfg, 'test'), str(config), checkpoint),
+        *('--work-dir', str(folder)),
+    ]
+
+
+def probe_command(
+    settings: Mapping, config: Path, folder: Path, checkpoint: str
+) -> list[str]:
+    """Command of the linear probe on cached features."""
+    options: list[str] = []
+    for key in PROTOCOLS['cached_linear'].options:
+        if key in settings:
+            options += [f'--{key.replace("_", "-")}', str(settings[key])]
+    return [
+        str(tools_folder() / 'benchmarks/cached_linear_probe.py'),
+        *(str(config), checkpoint),
+        *('--out', str(folder / 'metrics.json'), *options),
+    ]
+
+
+def launcher(gpus: int, slurm_args: str | None) -> tuple[list[str], list[str]]:
+    """What stands before and after a command.
+
+    Args:
+        gpus (int): Number of processes.
+        slurm_args (str, optional): Options of srun; None to run here.
+
+    Returns:
+        tuple[list[str], list[str]]: Words before the script, and arguments of
+        the script. Scripts without a ``--launcher`` run in one process.
+    """
+    if slurm_args is not None:
+        command = ['srun', f'--ntasks={gpus}', f'--gres=gpu:{gpus}']
+        command += ['--kill-on-bad-exit=1', *slurm_args.split()]
+        after = ['--launcher', 'slurm'] if gpus > 1 else []
+        return [*command, sys.executable, '-u'], after
+    if gpus == 1:
+        return [sys.executable, '-u'], []
+    before = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
+    return [*before, f'--nproc_per_node={gpus}'], ['--launcher', 'pytorch']
+
+
+def tools_folder() -> Path:
+    """The tools that were installed with the package, or those beside it."""
+    installed = PACKAGE / '.mim/tools'
+    return installed if installed.is_dir() else PACKAGE.parent / 'tools'
+
+
+def written_metrics(folder: Path) -> dict[str, float]:
+    """Metrics of a test: those of a probe, or what mmengine's hook wrote."""
+    files = sorted(folder.glob('[0-9]*/[0-9]*.json'))
+    probe = folder / 'metrics.json'
+    path = probe if probe.is_file() else files[-1] if files else None
+    values: dict[str, Any] = json.loads(path.read_text()) if path else {}
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if type(value) in (int, float) and name not in ('time', 'data_time')
+    }
+
+
+def _tool(cfg: Config, task: str) -> str:
+    """``tools/train.py``, or that of mmdet or mmseg for their configs."""
+    host = cfg.get('default_scope', 'mmpretrain')
+    if host == 'mmpretrain':
+        return str(tools_folder() / f'{task}.py')
+    spec = find_spec(host)
+    if spec is None:
+        raise ValueError(
+            f'{cfg.filename} needs {host}, which is not installed: run '
+            'tools/install.sh without --no-transfer'
+        )
+    return str(Path(spec.origin).parent / f'.mim/tools/{task}.py')
+
+
+def random_weights(checkpoint: str | None) -> bool:
+    """Whether a variant is evaluated with random weights."""
+    return checkpoint == NO_CHECKPOINT

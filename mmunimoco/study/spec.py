@@ -1,0 +1,238 @@
+"""Read a study file: variants, seeds, evaluations, published numbers."""
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .configs import resolve
+from .protocols import check_evaluation
+
+_FIELDS = {
+    'base': str,
+    'variants': dict,
+    'grid': dict,
+    'seeds': list,
+    'label_seed': bool,
+    'gpus': int,
+    'evaluations': dict,
+    'published': list,
+    'title': str,
+}
+# Keys of a variant that are no overrides.
+_OF_VARIANT = ('base', 'grid', 'checkpoint', 'series')
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A pre-training to compare with others.
+
+    Attributes:
+        name: Unique name; that of a grid point ends with its values.
+        group: Name in the study file, without the values of the grid.
+        base: Config file.
+        overrides: Dotted field -> value, those of the grid included.
+        grid: The overrides that come from the grid.
+        checkpoint: Weights to evaluate instead of a pre-training: a path, a
+            URL or 'none' (random weights). None to pre-train.
+        series: Variants of a series are joined in the plot over the share of
+            labels.
+    """
+
+    name: str
+    group: str
+    base: str
+    overrides: dict[str, Any]
+    grid: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    series: str = ''
+
+
+@dataclass(frozen=True)
+class Study:
+    """Content of a study file.
+
+    Attributes:
+        path: The file.
+        title: Heading of the report.
+        variants: All variants, grid points multiplied out.
+        seeds: Each variant is run once per seed.
+        label_seed: Whether the seed also chooses the labeled images.
+        gpus: Processes of a run, one per GPU.
+        evaluations: Name -> protocol.
+        published: Numbers of others, each with ``source``.
+    """
+
+    path: Path
+    title: str
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    label_seed: bool
+    gpus: int
+    evaluations: dict[str, dict]
+    published: tuple[dict, ...]
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether variants exist apart from the points of one grid."""
+        return len({variant.group for variant in self.variants}) > 1
+
+
+def read_study(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path (str | Path): A config file of mmengine.
+
+    Raises:
+        FileNotFoundError: If the file, or a config that it names, is missing.
+        TypeError: If a field has another type than it should.
+        ValueError: If a field is missing, misspelt, empty or inconsistent.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f'the study file {path} does not exist')
+    fields = Config.fromfile(str(path)).to_dict()
+    _check_fields(path, fields)
+    variants = tuple(_variants(path, fields))
+    _check_names(path, variants)
+    evaluations = {
+        name: check_evaluation(path, name, dict(settings))
+        for name, settings in (fields.get('evaluations') or {}).items()
+    }
+    groups = {variant.group for variant in variants}
+    for name, settings in evaluations.items():
+        unknown = set(settings.get('variants', ())) - groups
+        if unknown:
+            raise ValueError(
+                f'{path}: evaluations.{name}.variants names '
+                f'{", ".join(sorted(unknown))}; the variants are '
+                f'{", ".join(sorted(groups))}'
+            )
+    return Study(
+        path=path,
+        title=fields.get('title', path.stem),
+        variants=variants,
+        seeds=_seeds(path, fields.get('seeds', [0])),
+        label_seed=fields.get('label_seed', True),
+        gpus=fields.get('gpus', 1),
+        evaluations=evaluations,
+        published=tuple(_published(path, fields)),
+    )
+
+
+def _check_fields(path: Path, fields: Mapping) -> None:
+    for name, value in fields.items():
+        kind = _FIELDS.get(name)
+        # Other names are helpers of the file, unless they look misspelt.
+        close = difflib.get_close_matches(name, _FIELDS, 1, 0.75)
+        if kind is None and close:
+            raise ValueError(
+                f'{path}: nothing reads {name!r}. Did you mean {close[0]!r}?'
+            )
+        accepted = (list, tuple) if kind is list else kind
+        if kind is not None and not isinstance(value, accepted):
+            raise TypeError(
+                f'{path}: {name} must be a {kind.__name__}, got {value!r}'
+            )
+    if fields.get('gpus', 1) < 1:
+        raise ValueError(f'{path}: gpus must be 1 or more')
+
+
+def _seeds(path: Path, seeds: list) -> tuple[int, ...]:
+    valid = all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not seeds or not valid or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f'{path}: seeds must be different integers from 0 on, such as '
+            f'[0, 1, 2], got {list(seeds)}'
+        )
+    return tuple(seeds)
+
+
+def _variants(path: Path, fields: Mapping) -> Iterator[Variant]:
+    for group, settings in (fields.get('variants') or {'base': {}}).items():
+        if not isinstance(settings, Mapping):
+            raise TypeError(
+                f'{path}: variants.{group} must be a dict of dotted fields, '
+                f'got {settings!r}'
+            )
+        base = settings.get('base', fields.get('base'))
+        if base is None:
+            raise ValueError(
+                f'{path}: base is missing, the pre-training config that '
+                f'variants.{group} changes'
+            )
+        checkpoint = settings.get('checkpoint')
+        own = {k: v for k, v in settings.items() if k not in _OF_VARIANT}
+        grid = settings.get('grid', fields.get('grid') or {})
+        if checkpoint is not None:  # not trained
+            grid, checkpoint = {}, resolve(path, checkpoint)
+        for point in _points(path, grid):
+            values = ', '.join(f'{_short(k, grid)}={point[k]}' for k in point)
+            yield Variant(
+                name=f'{group}, {values}' if point else group,
+                group=group,
+                base=resolve(path, base),
+                overrides=own | point,
+                grid=point,
+                checkpoint=checkpoint,
+                series=settings.get('series', group),
+            )
+
+
+def _points(path: Path, grid: Mapping) -> Iterator[dict]:
+    for name, values in grid.items():
+        if not isinstance(values, (list, tuple)) or not values:
+            raise ValueError(
+                f'{path}: grid[{name!r}] must be a list of values, got '
+                f'{values!r}'
+            )
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _short(key: str, grid: Mapping) -> str:
+    """Last part of a dotted field; the whole of it if that is ambiguous."""
+    last = key.rpartition('.')[2]
+    same = [other for other in grid if other.rpartition('.')[2] == last]
+    return last if len(same) == 1 else key
+
+
+def _check_names(path: Path, variants: tuple[Variant, ...]) -> None:
+    slugs: dict[str, str] = {}
+    for variant in variants:
+        other = slugs.setdefault(slug(variant.name), variant.name)
+        if other != variant.name:
+            raise ValueError(
+                f'{path}: the variants {other!r} and {variant.name!r} would '
+                'share a folder; name them more differently'
+            )
+
+
+def slug(name: str) -> str:
+    """A name as a part of paths."""
+    kept = (c if c.isalnum() or c in '.-=_' else '-' for c in name)
+    text = ''.join(kept).strip('.-')
+    while '--' in text:
+        text = text.replace('--', '-')
+    return text
+
+
+def _published(path: Path, fields: Mapping) -> Iterator[dict]:
+    needed = ('name', 'evaluation', 'value', 'source')
+    for index, entry in enumerate(fields.get('published') or ()):
+        missing = [key for key in needed if key not in entry]
+        if missing:
+            raise ValueError(
+                f'{path}: published[{index}] lacks {", ".join(missing)}'
+            )
+        if entry['evaluation'] not in (fields.get('evaluations') or {}):
+            raise ValueError(
+                f'{path}: published[{index}].evaluation is '
+                f'{entry["evaluation"]!r}, which is no evaluation of the study'
+            )
+        yield dict(entry)

@@ -1,0 +1,154 @@
+"""Mean, spread and winners against numpy and scipy; records."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from mmunimoco.study.records import Results, read_curves
+from mmunimoco.study.report import write_report
+from mmunimoco.study.scores import summarise_records, welch
+
+
+def records(scores, grid=None, **protocol):
+    """Records of {variant: values over seeds}, in no order of seeds."""
+    return [
+        dict(
+            status='done',
+            variant=name,
+            group=name.partition(',')[0],
+            grid=(grid or {}).get(name, {}),
+            label_ratio=None,
+            seed=seed,
+            evaluation='knn',
+            protocol=dict(type='knn', metrics=['top1']) | protocol,
+            metrics=dict(top1=dict(last=value, best=value + 1)),
+        )
+        for name, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def winners(scores, **options):
+    summary = summarise_records(records(scores, **options))
+    return {name for (name, _), cell in summary.cells.items() if cell.wins}
+
+
+CLEAR = dict(a=(70.1, 70.9, 70.3), b=(80.2, 80.9, 80.4), c=(60.0, 61.0, 62.0))
+
+
+def test_mean_std_and_p_are_those_of_numpy_and_scipy(tmp_path):
+    generator = np.random.default_rng(0)
+    scores = {
+        name: tuple(generator.normal(mean, 2, n))
+        for name, mean, n in (('a', 70, 3), ('b', 75, 5), ('c', 60, 4))
+    }
+    write_report(tmp_path, 'Title', records(scores))
+    with (tmp_path / 'results.csv').open() as file:
+        rows = {row['variant']: row for row in csv.DictReader(file)}
+    for name, values in scores.items():
+        row = rows[name]
+        assert int(row['n']) == len(values)
+        assert np.isclose(float(row['mean']), np.mean(values))
+        assert np.isclose(float(row['std']), np.std(values, ddof=1))
+        assert np.isclose(float(row['best_mean']), np.mean(values) + 1)
+    best, second = sorted(scores, key=lambda name: -np.mean(scores[name]))[:2]
+    p_value = ttest_ind(scores[best], scores[second], equal_var=False).pvalue
+    assert np.isclose(float(rows[best]['p_value']), p_value)
+    assert (rows[best]['wins'] == 'True') == (p_value < 0.05)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'expected'),
+    [
+        (CLEAR, {'b'}),
+        # Two seeds, of the best or of the runner-up.
+        (CLEAR | dict(b=(80.2, 80.9)), set()),
+        (CLEAR | dict(a=(70.1, 70.9)), set()),
+        # Within the noise.
+        (dict(a=(70.0, 75.0, 80.0), b=(72.0, 76.0, 81.0)), set()),
+        # All seeds alike: no noise was measured.
+        (dict(a=(70.0,) * 3, b=(80.0,) * 3), set()),
+        (dict(a=(70.0, 71.0, 72.0)), set()),
+    ],
+)
+def test_winner_only_beyond_the_noise(scores, expected):
+    assert winners(scores) == expected
+
+
+def test_lower_is_better():
+    assert winners(CLEAR, lower_is_better=True) == {'c'}
+
+
+def test_variants_are_compared_at_the_same_point_of_the_grid():
+    values = {
+        'unicon, r=0.1': (50.1, 50.2, 50.3),
+        'supcon, r=0.1': (40.1, 40.2, 40.3),
+        'unicon, r=1.0': (90.1, 90.2, 90.3),
+        'supcon, r=1.0': (90.2, 90.1, 90.4),
+    }
+    grid = {name: dict(r=name[-3:]) for name in values}
+    assert winners(values, grid=grid) == {'unicon, r=0.1'}
+    # One variant with a grid: its points are compared.
+    own = {k: v for k, v in values.items() if k.startswith('unicon')}
+    assert winners(own, grid=grid) == {'unicon, r=1.0'}
+
+
+def test_welch_is_none_without_noise_in_both():
+    assert welch((1.0, 1.0), (2.0, 2.0)) is None
+    assert welch((1.0, 1.0), (2.0, 2.1)) < 0.05
+
+
+def test_scale_and_small_scores(tmp_path):
+    scores = dict(a=(0.1234, 0.1238))
+    write_report(tmp_path, 'Title', records(scores))
+    assert '0.1236 ± 0.0003 (n=2)' in (tmp_path / 'report.md').read_text()
+    write_report(tmp_path, 'Title', records(scores, scale=100.0))
+    assert '12.36 ± 0.03 (n=2)' in (tmp_path / 'report.md').read_text()
+
+
+def test_latex_table_escapes_and_marks(tmp_path):
+    scores = {name.replace('b', '10 % & b_1'): v for name, v in CLEAR.items()}
+    write_report(tmp_path, 'Title', records(scores))
+    text = (tmp_path / 'results.tex').read_text()
+    mean, std = np.mean(CLEAR['b']), np.std(CLEAR['b'], ddof=1)
+    cell = f'\\textbf{{{mean:.2f} $\\pm$ {std:.2f} (n=3)}}'
+    assert f'10 \\% \\& b\\_1 & {cell} \\\\' in text
+
+
+def test_records_survive_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / 'results.jsonl'
+    results = Results(path)
+    results.append(dict(key='a', status='failed'))
+    with path.open('ab') as file:
+        file.write(b'{"key": "b", "sta')
+    results = Results(path)
+    assert [r['key'] for r in results.records] == ['a']
+    results.append(dict(key='a', status='done'))
+    read = Results(path)
+    assert read.finished('a') and not read.finished('b')
+    assert [r['status'] for r in read.records] == ['failed', 'done']
+
+
+def test_curves_of_a_resumed_run(tmp_path):
+    """A validation that was repeated counts once, training not at all."""
+    logs = {
+        '20250101_000000': [
+            dict(loss=2.0, lr=0.1, iter=1, epoch=1, step=1),
+            {'knn/top1': 30.0, 'time': 0.1, 'step': 1},
+            {'knn/top1': 99.0, 'step': 2},
+        ],
+        '20250102_000000': [
+            {'knn/top1': 40.0, 'data_time': 0.1, 'step': 2},
+            {'knn/top1': 35.0, 'step': 3},
+        ],
+    }
+    for name, lines in logs.items():
+        path = tmp_path / name / 'vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        path.write_text('\n'.join(map(json.dumps, lines)) + '\n{"cut')
+    assert read_curves(tmp_path) == {
+        'knn/top1': [[1, 30.0], [2, 40.0], [3, 35.0]]
+    }

@@ -1,0 +1,176 @@
+"""Study files: what they mean, and mistakes in them."""
+
+import pytest
+from exact_runs import ROOT
+
+from mmunimoco.study.configs import count_steps
+from mmunimoco.study.plan import plan_jobs
+from mmunimoco.study.records import Results
+from mmunimoco.study.spec import read_study
+
+BASE = str(ROOT / 'configs/demo/unimoco_resnet18_fmnist.py')
+LINEAR = str(ROOT / 'configs/demo/resnet18_linear_fmnist.py')
+RATIO = 'train_dataloader.dataset.label_ratio'
+
+
+def plan(tmp_path, **fields):
+    text = ''.join(
+        f'{name} = {value!r}\n'
+        for name, value in (dict(base=BASE) | fields).items()
+    )
+    path = tmp_path / 'study.py'
+    path.write_text(text)
+    study = read_study(path)
+    return plan_jobs(study, tmp_path / 'work', Results(tmp_path / 'none'))
+
+
+def test_variants_times_grid_times_seeds(tmp_path):
+    jobs = plan(
+        tmp_path,
+        variants=dict(
+            unicon={},
+            momentum={'model.momentum': 0.5},
+            random=dict(checkpoint='none'),
+        ),
+        grid={RATIO: [0.0, 0.5], 'model.head.temperature': [0.1, 0.2]},
+        seeds=[0, 7],
+        evaluations=dict(
+            knn=dict(type='knn', k=3, layer=2),
+            linear=dict(type='linear', config=LINEAR, variants=['unicon']),
+        ),
+    )
+    kinds = [(j.variant.group, j.evaluation) for j in jobs]
+    assert kinds.count(('unicon', 'pretrain')) == 2 * 2 * 2
+    assert kinds.count(('unicon', 'linear')) == 8
+    assert kinds.count(('momentum', 'knn')) == 8
+    assert ('momentum', 'linear') not in kinds
+    assert kinds.count(('random', 'knn')) == 2  # nothing of it is trained
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert len({job.folder for job in jobs}) == len(jobs)
+    job = next(
+        j
+        for j in jobs
+        if j.title
+        == ('momentum, label_ratio=0.5, temperature=0.1, seed 7: knn')
+    )
+    dataset = job.needs.cfg.train_dataloader.dataset
+    assert (dataset.label_ratio, dataset.seed) == (0.5, 7)
+    assert job.needs.cfg.randomness.seed == 7
+    assert job.needs.cfg.model.momentum == 0.5
+    assert job.cfg.model.head.temperature == 0.1
+    assert job.cfg.test_cfg.k == 3
+    assert job.cfg.model.backbone.out_indices == (2,)
+
+
+def test_changes_of_the_backbone_reach_the_evaluations(tmp_path):
+    changes = {
+        'model.backbone.base_channels': 8,
+        'model.backbone.frozen_stages': 1,  # would unfreeze the probe
+    }
+    train, linear = plan(
+        tmp_path,
+        variants=dict(narrow=changes),
+        evaluations=dict(linear=dict(type='linear', config=LINEAR)),
+    )
+    assert linear.cfg.model.backbone.base_channels == 8
+    assert linear.cfg.model.backbone.frozen_stages == 4
+    assert train.cfg.model.backbone.frozen_stages == 1
+
+
+def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
+    def keys(**settings):
+        knn = dict(type='knn', **settings)
+        jobs = plan(tmp_path, evaluations=dict(knn=knn))
+        return [job.key for job in jobs]
+
+    train, knn = keys(k=5)
+    assert keys(k=5, metric=['knn/top1'], scale=2.0) == [train, knn]
+    assert keys(k=6)[0] == train and keys(k=6)[1] != knn
+
+
+def test_documented_study(tmp_path):
+    page = (ROOT / 'docs/studies.md').read_text()
+    code = page.split('```python\n')[1].split('```')[0]
+    path = tmp_path / 'study.py'
+    path.write_text(code.replace("'configs/", f"'{ROOT}/configs/"))
+    study = read_study(path)
+    jobs = plan_jobs(study, tmp_path / 'work', Results(tmp_path / 'none'))
+    # Two losses at three points, and random weights, with three seeds.
+    assert len(jobs) == (2 * 3 * 3 + 2) * 3
+
+
+def test_study_of_the_demo(tmp_path):
+    study = read_study(ROOT / 'demo/study.py')
+    jobs = plan_jobs(study, tmp_path, Results(tmp_path / 'none'))
+    steps = {
+        job.variant.name: job.steps(1)
+        for job in jobs
+        if job.evaluation == 'pretrain'
+    }
+    # As many for each share of labels, up to an epoch; see configs/demo.
+    assert sorted(steps.values()) == [2604, 2604, 2604, 2604, 2620]
+    assert len(jobs) == 3 * (5 * 3 + 2)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'processes', 'steps'),
+    [
+        ({}, 1, 28 * 93),  # of 6 000 images by 64
+        ({'train_dataloader.drop_last': False}, 1, 28 * 94),
+        ({}, 4, 28 * 23),
+        ({'train_cfg': dict(_delete_=True, max_iters=123)}, 1, 123),
+        ({'train_dataloader.dataset.dataset.ann_file': 'gone'}, 1, None),
+    ],
+)
+def test_steps_of_a_run(tmp_path, changes, processes, steps):
+    (job,) = plan(tmp_path, variants=dict(one=changes))
+    assert count_steps(job.cfg, processes) == steps
+
+
+KNN = dict(type='knn')
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(seed=[0]), "Did you mean 'seeds'"),
+        (dict(seeds=3), 'seeds must be a list'),
+        (dict(seeds=[1, 1]), 'different integers'),
+        (dict(seeds=[]), 'different integers'),
+        (dict(gpus=0), 'gpus must be 1 or more'),
+        (dict(base='gone.py'), 'gone.py does not exist'),
+        (dict(base=None), 'base'),
+        (dict(variants=dict(a=3)), 'variants.a must be a dict'),
+        (dict(variants=dict(a={'model.haed.x': 1})), "'model.haed'"),
+        (dict(variants=dict(a={'model.momentun': 1})), 'momentun'),
+        (dict(variants={'a b': {}, 'a-b': {}}), 'share a folder'),
+        (dict(variants=dict(a={}, b={})), 'are the same run'),
+        (dict(grid={RATIO: 0.1}), 'must be a list of values'),
+        (dict(evaluations=dict(x=dict(type='knm'))), "got 'knm'"),
+        (dict(evaluations=dict(pretrain=KNN)), 'a name other than'),
+        (dict(evaluations=dict(x=dict(KNN, kk=3))), 'does not take kk'),
+        (dict(evaluations=dict(x=dict(KNN, variants=['q']))), 'names q'),
+        (dict(evaluations=dict(x=dict(type='linear'))), 'config is missing'),
+        (
+            dict(evaluations=dict(x=dict(type='finetune', config=BASE))),
+            'does not start from a checkpoint',
+        ),
+        (
+            dict(evaluations=dict(x=dict(type='transfer', config=LINEAR))),
+            'metric is missing',
+        ),
+        (dict(evaluations=dict(x=dict(KNN, config=LINEAR))), 'no kNN test'),
+        (dict(published=[dict(name='a')]), 'lacks evaluation, value, source'),
+        (
+            dict(
+                variants=dict(a=dict(checkpoint='none')),
+                evaluations=dict(x=dict(type='cached_linear')),
+            ),
+            'draws no random weights by seed',
+        ),
+    ],
+)
+def test_mistakes(tmp_path, fields, message):
+    with pytest.raises((ValueError, TypeError, OSError)) as error:
+        plan(tmp_path, **fields)
+    assert message in str(error.value)
