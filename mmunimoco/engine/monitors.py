@@ -66,7 +66,7 @@ class _HeadObserver(Hook):
 class FeatureMonitorHook(_HeadObserver):
     """Log what the features and the queue of a ``UniMoCoHead`` are like.
 
-    Measured when something is logged, on the first process:
+    Measured when something is logged, of the batch of the first process:
 
     - ``alignment_labeled``, ``alignment_unlabeled``: mean squared distance of
       a query and its own key, 0 (equal) to 4; and ``uniformity``: log of the

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from mmunimoco.models import ContrastiveLoss, UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
 from .images_on_device import batch_indices_at_once, put_images_on_device
@@ -47,8 +48,9 @@ class StepOptionsHook(Hook):
             as ``mode``; 'gpu' compiles if the model is on a GPU, and
             'cuda-graphs' also replays the kernels of each encoder from CUDA
             graphs, for small batches of which the host cannot launch the
-            kernels fast enough. Loss, queues and collectives are not
-            compiled: mmengine's ``compile`` would take the whole step and
+            kernels fast enough; then log values and the writing of the
+            queues are compiled too. The pass over the queue and collectives
+            are not: mmengine's ``compile`` would take the whole step and
             break it at each collective. Checkpoint keys do not change.
             Defaults to False.
         gradient_checkpointing (bool | Sequence[str]): Recompute the
@@ -116,6 +118,8 @@ class StepOptionsHook(Hook):
                 options = _ON_GPUS.get(options, {})
             self._uses_graphs = options.get('mode') in _GRAPH_MODES
             compile_encoders(model, options)
+            if self._uses_graphs and isinstance(model.head, UniMoCoHead):
+                compile_small_parts(model.head)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -170,6 +174,23 @@ def compile_encoders(model: nn.Module, options: dict) -> None:
     for module in (model.backbone, model.neck, *model.encoder_k.module):
         # The method: compiling the module would rename its parameters.
         module.forward = torch.compile(module.forward, **options)
+
+
+def compile_small_parts(head: UniMoCoHead, **options: Any) -> None:
+    """Compile what a head does besides the pass over the queue.
+
+    Some sixty operations on a few numbers, each a kernel to launch.
+
+    Args:
+        head (UniMoCoHead): The head.
+        **options: Of ``torch.compile``.
+    """
+    head.log_values = torch.compile(head.log_values, **options)
+    loss = head.loss_module
+    if isinstance(loss, ContrastiveLoss):
+        loss.from_statistics = torch.compile(loss.from_statistics, **options)
+    if not hasattr(head, 'steps'):  # a count would compile each step anew
+        head.enqueue = torch.compile(head.enqueue, **options)
 
 
 def checkpoint_blocks(model: nn.Module, names: Sequence[str]) -> None:

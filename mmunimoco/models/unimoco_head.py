@@ -169,6 +169,8 @@ class UniMoCoHead(KeyQueues):
             _import_fused_pass()
         # Called in each step with queries, keys and their SampleLabels.
         self.observers: list[Callable] = []
+        # An attribute, so that it can be compiled.
+        self.log_values = log_values
 
     def collect(self, data_samples: Sequence[DataSample]) -> SampleLabels:
         """Collect from a batch what this head needs, and check it.
@@ -234,7 +236,7 @@ class UniMoCoHead(KeyQueues):
         batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
         loss, monitor = self._compute_loss(query, key.detach(), blocks)
-        values = log_values(monitor, samples)
+        values = self.log_values(monitor, samples)
         self.enqueue(batch_key, batch)
         for observe in self.observers:
             observe(query.detach(), key.detach(), samples)
