@@ -20,7 +20,7 @@ import torch
 from image_folders import write_image_folder
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import MODELS, TRANSFORMS
 
 from mmunimoco.engine import KNNValLoop
 
@@ -236,7 +236,7 @@ def load(text, folder, **bases):
 
 
 def test_example_of_a_config(tmp_path):
-    example, pieces = python_blocks('docs/configs.md')
+    example, decoding, pieces = python_blocks('docs/configs.md')
     folder, name = re.match(r'# (\S+/)(\S+)\n', example).groups()
     (base,) = re.findall(r"_base_ = '(.*)'", example)
     cfg = load(example.replace(base, str(ROOT / folder / base)), tmp_path)
@@ -244,6 +244,11 @@ def test_example_of_a_config(tmp_path):
     assert cfg.model.head.queue_len == 16384 and name.endswith('16384.py')
     cfg.model.head.queue_len = published.model.head.queue_len
     assert cfg.to_dict() == published.to_dict()
+    cfg = load(f'_base_ = [{str(BASE)!r}]\n{decoding}', tmp_path)
+    load_crops, pack = cfg.train_dataloader.dataset.dataset.pipeline
+    assert pack.type == 'PackInputs'
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        assert TRANSFORMS.build(load_crops).crop.scale == (224, 224)
     cfg = load(pieces, tmp_path)
     assert cfg.train_cfg.max_iters == 1_000_000
     assert cfg.default_hooks.checkpoint.interval == 5000
@@ -334,9 +339,9 @@ def test_every_python_block_is_tested():
     assert counts == {
         'README.md': 1,  # test_own_data_docs.py
         'checkpoints.md': 5,
-        'configs.md': 2,
+        'configs.md': 3,
         'contributing.md': 1,
-        'evaluation.md': 2,
+        'evaluation.md': 3,  # test_monitors.py
         'reliability.md': 1,
         'studies.md': 1,  # test_study/test_spec.py
         'transfer.md': 4,  # test_own_data_transfer.py

@@ -15,7 +15,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmunimoco.engine.step_options import stack_images
+from mmunimoco.engine.images_on_device import stack_images
 from mmunimoco.models import UniMoCo
 from mmunimoco.utils.checkpoint import check_complete, state_dict_of
 from mmunimoco.utils.safe_load import read_checkpoint
