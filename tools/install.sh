@@ -175,7 +175,7 @@ install_rest() {
     [ "$TRANSFER" -eq 0 ] || files+=(transfer)
     [ "$DEV" -eq 0 ] || files+=(tests lint)
     # Their pins fit to lock.txt.
-    [ "$DEV" -eq 0 ] || [ "$STACK" != onedl ] || files+=(docs)
+    [ "$DEV" -eq 0 ] || [ "$STACK" != onedl ] || files+=(extras)
     for name in "${files[@]}"; do
         arguments+=(-r "$REQUIREMENTS/$name.txt")
     done

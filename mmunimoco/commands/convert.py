@@ -8,6 +8,8 @@ safetensors  the same, as a safetensors file
 detectron2   .pkl of a ResNet
 huggingface  folder with config.json, model.safetensors and README.md, which
              timm loads from the Hugging Face Hub
+onnx         from RGB images of 0 to 255 to pooled features; any backbone that
+             torch can convert (pip install onnx)
 
   mmunimoco export epoch_200.pth r50.pth --to torchvision
 """
@@ -27,7 +29,12 @@ def parse_args(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--format', '--to', choices=FORMATS, required=True)
+    parser.add_argument(
+        *('--format', '--to'),
+        type=lambda name: 'huggingface' if name == 'hf' else name,
+        choices=FORMATS,
+        required=True,
+    )
     parser.add_argument(
         '--encoder',
         choices=ENCODERS,

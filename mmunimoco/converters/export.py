@@ -6,9 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mmunimoco.utils.atomic import write_atomic
 from mmunimoco.utils.checkpoint import describe_prefixes, state_dict_of
 from mmunimoco.utils.config_text import config_value
-from mmunimoco.utils.normalization import normalization_of_checkpoint
+from mmunimoco.utils.normalization import (
+    Normalization,
+    normalization_of_checkpoint,
+)
 
 from .detectron2 import to_detectron2, write_pickle
 from .files import (
@@ -20,6 +24,7 @@ from .files import (
 from .hugging_face import write_folder
 from .keys import part_of
 from .known_options import check_options
+from .onnx_model import to_onnx
 from .resnet import is_resnet
 from .timm_model import to_timm
 
@@ -27,7 +32,7 @@ _PREFIXES = dict(query='backbone.', momentum='encoder_k.module.0.')
 ENCODERS = tuple(_PREFIXES)
 FORMATS = (
     *('backbone', 'torchvision', 'timm', 'safetensors', 'detectron2'),
-    'huggingface',
+    *('huggingface', 'onnx'),
 )
 
 
@@ -76,6 +81,9 @@ def export(
     if form == 'backbone':
         write_checkpoint(path, result)
         return result
+    if form == 'onnx':
+        write_atomic(path, to_onnx(backbone, meta, _known_normalization(meta)))
+        return result
     check_options(config_value(meta.get('cfg'), 'model', 'backbone') or {})
     if form == 'detectron2':
         write_pickle(path, to_detectron2(backbone))
@@ -99,6 +107,16 @@ def export(
     if form in ('timm', 'safetensors'):
         result['usage'] = model.usage(str(dst))
     return result
+
+
+def _known_normalization(meta: Mapping) -> Normalization:
+    known = normalization_of_checkpoint(dict(meta=meta))
+    if known is None:
+        raise ValueError(
+            'the checkpoint does not say how images were normalised, which is '
+            'a part of the ONNX file: give --mean and --std'
+        )
+    return known
 
 
 def backbone_of(
