@@ -7,6 +7,7 @@ tests among others (pytest-xdist) then starts without them.
 import gc
 import importlib.metadata
 import logging
+import signal
 from collections import Counter
 from functools import cache
 
@@ -67,6 +68,16 @@ def no_earlier_run():
 
     for kept in (MessageHub, MMLogger, Visualizer):
         kept._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_process():
+    """Undo what a run in this process may leave, above all if it fails."""
+    import torch
+
+    yield
+    torch.use_deterministic_algorithms(False)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -99,7 +99,8 @@ class LabelPropagation:
         """
         with torch.autocast(device_type=keys.device.type, enabled=False):
             votes = nearest_labels(keys.to(queue.dtype), queue, labels, self.k)
-        winner = votes.mode(dim=1).values
+        # More than half of the votes includes the one in the middle.
+        winner = votes.sort(dim=1).values[:, self.k // 2]
         count = (votes == winner.unsqueeze(1)).sum(dim=1)
         kept = (count >= self.votes_needed) & (key_labels == UNLABELED)
         return winner.masked_fill(~kept, UNLABELED)
