@@ -269,12 +269,17 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _clock_of(folder: Path) -> Path:
+    # Beside the folder: in it, a run that starts removes what it takes for a
+    # checkpoint that was cut off.
+    return folder.with_name(f'{folder.name}.clock.json')
+
+
 def _write_clock(one: _Running) -> None:
-    path = one.job.folder / 'clock.json'
-    write_json(path, dict(seconds=one.elapsed))
+    write_json(_clock_of(one.job.folder), dict(seconds=one.elapsed))
 
 
 def _read_clock(folder: Path) -> float:
     """Seconds of earlier attempts; of a killed one the last may be missing."""
-    path = folder / 'clock.json'
+    path = _clock_of(folder)
     return json.loads(path.read_text())['seconds'] if path.is_file() else 0.0

@@ -175,6 +175,9 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     same = undisturbed / folder.relative_to(work_dir) / 'iter_14.pth'
     states = (read_checkpoint(str(p)) for p in (same, folder / 'iter_14.pth'))
     assert list(differences(*states)) == []
+    # Not in the folder, where a run that starts removes unfinished files.
+    assert folder.with_name(f'{folder.name}.clock.json').is_file()
+    assert not list(folder.glob('*clock*'))
     train, probe = Results(work_dir / 'results.jsonl').records
     assert train['status'] == probe['status'] == 'done'
     # It started from these weights, and was tested after its two epochs.
