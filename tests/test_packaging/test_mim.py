@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from image_folders import write_image_folder
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,38 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     extras = {line.split()[1] for line in lines if 'Provides-Extra' in line}
     assert extras == {'transfer', 'tests', 'dev', 'all'}
     assert 'Requires-Python: >=3.10' in lines
+
+
+@pytest.mark.slow
+def test_wheel_works_without_the_repository(checkout, tmp_path):
+    """The command line, a config and a model, from an unpacked wheel."""
+    wheel = build(checkout, 'build_wheel', tmp_path)
+    installed, images = tmp_path / 'installed', tmp_path / 'images'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    shutil.rmtree(checkout)
+    write_image_folder(images, 2, 20)
+    code = (
+        'import sys; from mmunimoco.__main__ import main; '
+        'from mmunimoco.utils.installed import find_weights; '
+        'print(find_weights("unimoco_resnet18_fmnist")); '
+        'sys.exit(main(sys.argv[1:]))'
+    )
+    arguments = ['pretrain', images, '--out', tmp_path / 'out', '--dry-run']
+    done = subprocess.run(
+        [sys.executable, '-c', code, *arguments],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=str(installed)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    mim = installed / 'mmunimoco/.mim'
+    assert f'{mim}/configs/demo/weights/unimoco_resnet18_fmnist-' in (
+        done.stdout
+    )
+    config = (tmp_path / 'out/inputs/pretrain.py').read_text()
+    assert f"_base_ = ['{mim}/configs/own_data/" in config
 
 
 def test_editable_install_links_the_checkout(checkout, tmp_path):
