@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from .links import GENERATED, generated_name
+from .plots import write_plots
 
 # Rooms of the package, as chapters of the API.
 _API = {
@@ -44,6 +45,8 @@ def write_pages(root: Path) -> None:
         )
     _write(folder / 'configs-index.md', _configs_index(sources))
     _write(folder / 'model-zoo.md', _zoo(root))
+    page = write_plots(root / 'docs/benchmarks', folder)
+    _write(folder / 'benchmark-plots.md', page)
     for room, title in _API.items():
         _write(folder / f'api-{room}.md', _api(room, title))
 

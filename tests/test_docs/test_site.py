@@ -50,6 +50,10 @@ def test_pages_that_follow_from_files(site):
         assert re.search(rf'id="mmunimoco\.models\.[\w.]*{name}"', models), (
             name
         )
+    plots = (site / '_generated/benchmark-plots.html').read_text()
+    for name in ('plot_demo.svg', 'plot_head.svg'):
+        assert name in plots
+        assert '<svg' in (site / '_images' / name).read_text()
     zoo = (site / '_generated/model-zoo.html').read_text()
     configs = ROOT.glob('configs/unimoco/*.py')
     assert all(path.name in zoo for path in configs)

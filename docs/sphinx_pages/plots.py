@@ -1,0 +1,82 @@
+"""Draw the records of ``docs/benchmarks`` as pictures of one page."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+_SCORES = {
+    'knn_top1': 'kNN top-1',
+    'linear_top1': 'linear probe',
+    'bbox_mAP': 'box AP',
+    'mIoU': 'mIoU',
+}
+
+
+def write_plots(records: Path, folder: Path) -> str:
+    """Write pictures, and return the page that shows them.
+
+    Args:
+        records (Path): Folder of the JSON files.
+        folder (Path): Where page and pictures go.
+
+    Returns:
+        str: Markdown.
+    """
+    demo = json.loads((records / 'demo_seeds.json').read_text())
+    speed = json.loads((records / 'speed_cpu.json').read_text())
+    _demo(demo).savefig(folder / 'plot_demo.svg', bbox_inches='tight')
+    _head(speed).savefig(folder / 'plot_head.svg', bbox_inches='tight')
+    return (
+        '# Benchmarks in pictures\n\n'
+        'Drawn from the records when this site is built; '
+        '[measured results](../benchmarks/README.md) has the files and how '
+        'each was made.\n\n'
+        '## The demo: labels and transfer\n\n'
+        '![Scores of the demo](plot_demo.svg)\n\n'
+        'Mean and standard deviation over three seeds, in percent, of a '
+        'narrow ResNet-18 on 6 000 images of Fashion-MNIST, with none, 10 % '
+        'and all of the labels. The record is older than exact resume, see '
+        'the page on the demo.\n\n'
+        '## Loss and queue on two CPU cores\n\n'
+        '![Time of the head](plot_head.svg)\n\n'
+        'Time of forward, backward and enqueue relative to the published form '
+        'of each loss (1: the same), median and quartiles; N 256, K 65 536, '
+        'C 128.\n'
+    )
+
+
+def _demo(record: dict) -> Figure:
+    figure = Figure(figsize=(9, 2.6))
+    names = list(record['mean'])
+    labels = ['random', *(name.split(' labels')[0] for name in names[1:])]
+    for axes, (key, title) in zip(
+        figure.subplots(1, len(_SCORES)), _SCORES.items(), strict=True
+    ):
+        mean = [record['mean'][name][key] for name in names]
+        std = [record['std'][name][key] for name in names]
+        axes.bar(labels, mean, yerr=std, capsize=3, color='#0072B2')
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(0, None)
+        axes.tick_params(labelsize=8)
+    return figure
+
+
+def _head(record: dict) -> Figure:
+    ratios = {
+        name.split(', K ')[0]: value
+        for name, value in record['head']['ratios'].items()
+        if name.endswith('K 65536, fp32')
+    }
+    figure = Figure(figsize=(7, 0.28 * len(ratios) + 0.6))
+    axes = figure.subplots()
+    names = list(ratios)[::-1]
+    medians = [ratios[name]['median'] for name in names]
+    spread = [
+        [m - ratios[n]['q1'] for n, m in zip(names, medians, strict=True)],
+        [ratios[n]['q3'] - m for n, m in zip(names, medians, strict=True)],
+    ]
+    axes.barh(names, medians, xerr=spread, capsize=2, color='#009E73')
+    axes.set_xlim(0, 1)
+    axes.tick_params(labelsize=8)
+    return figure
