@@ -21,6 +21,8 @@ from mmunimoco.models import TwoViewAugment, UniMoCoHead
 from mmunimoco.models.labels import CollectedSamples, SampleLabels
 from mmunimoco.utils.checkpoint import bare_model
 
+from .exact.process_state import preserved_random_state
+
 _CHUNK = 8192  # data samples that exist at once
 
 
@@ -134,7 +136,9 @@ def batch_indices_at_once(runner: Runner) -> None:
     if type(loop) is IterBasedTrainLoop:
         # It holds an iterator of the old loader; the exact loop makes its own.
         batches = type(loop.dataloader_iterator)
-        loop.dataloader_iterator = batches(loop.dataloader)
+        # Iterators draw a seed when they are made; the old one has done so.
+        with preserved_random_state():
+            loop.dataloader_iterator = batches(loop.dataloader)
 
 
 class IndexBatches:

@@ -206,6 +206,10 @@ def test_half_precision_statistics_are_those_of_float32(at_once):
         )
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, 'is_compiling'),
+    reason='this torch cannot tell that it compiles, so the loop is compiled',
+)
 def test_compiled_layer_is_the_same():
     """Values, gradients and running statistics, from one graph."""
     layer = a_layer(3, 4).float()
