@@ -10,6 +10,8 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from mmunimoco.datasets.label_lists import read_label_list
+
 UNLABELED = -1
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif')
 EXTENSIONS += ('.tiff', '.webp')
@@ -138,15 +140,9 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
             gives no label where one is needed.
         FileNotFoundError: If there is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'--labels {path} is not a file')
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-    lines = [line.strip().replace('\\', '/') for line in lines if line.strip()]
-    if not lines:
-        raise ValueError(f'--labels {path} is empty')
     where = _places(folder.names)
     found: dict[int, str | None] = {}
-    for line in lines:
+    for line in read_label_list(path):
         name, label = _split_line(line, where)
         places = where.get(name, [])
         if len(places) != 1:

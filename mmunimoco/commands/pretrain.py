@@ -8,6 +8,7 @@ from shlex import quote
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmunimoco.engine.collapse import BASELINE
 from mmunimoco.engine.launch import build_runner
 from mmunimoco.utils.atomic import write_atomic
 
@@ -210,7 +211,7 @@ def _annotations(images: ImageFolder) -> str:
 def _report(runner: Runner, folder: Path) -> None:
     """Say what was learned, and what comes next."""
     hub, name = runner.message_hub, 'knn/top1'
-    before = (hub.get_info('knn_before_training') or {}).get(name)
+    before = (hub.get_info(BASELINE) or {}).get(name)
     if f'val/{name}' in hub.log_scalars:
         scores = hub.get_scalar(f'val/{name}').data[0]
         text = f'kNN top-1   {scores[-1]:.1f} % (best {max(scores):.1f})'

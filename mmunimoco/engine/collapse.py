@@ -16,7 +16,7 @@ from .exact.process_state import preserved_random_state
 from .knn_loop import KNNValLoop
 from .logs import is_logged
 
-_BASELINE = 'knn_before_training'  # in the message hub
+BASELINE = 'knn_before_training'  # in the message hub
 
 
 @HOOKS.register_module()
@@ -92,7 +92,7 @@ class CollapseHook(Hook):
         with preserved_random_state():
             metrics = loop.measure(call_hooks=False)
         # Kept in checkpoints, for the verdicts of a resumed run.
-        runner.message_hub.update_info(_BASELINE, metrics)
+        runner.message_hub.update_info(BASELINE, metrics)
         runner.visualizer.add_scalars(
             metrics, step=0, file_path=f'{runner.timestamp}.json'
         )
@@ -153,7 +153,7 @@ class CollapseHook(Hook):
             collapsed,
             self.min_gain,
             metrics or {},
-            hub.get_info(_BASELINE) or {},
+            hub.get_info(BASELINE) or {},
         )
         print_log(text, logger='current', level=level)
 

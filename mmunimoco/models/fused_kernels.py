@@ -4,9 +4,6 @@ import torch
 import triton
 import triton.language as tl
 
-if int(triton.__version__.partition('.')[0]) < 3:
-    raise ImportError(f'Triton 3 or newer is needed, not {triton.__version__}')
-
 # Rows of the partial sums of a split: maximum and total of three log-sums,
 # number, sum and maximum of the positives, sum of all scores, number and sum
 # of those left out.

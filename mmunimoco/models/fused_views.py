@@ -16,9 +16,6 @@ from torch import Tensor
 
 from .view_operations import ViewParameters
 
-if int(triton.__version__.partition('.')[0]) < 3:
-    raise ImportError(f'Triton 3 or newer is needed, not {triton.__version__}')
-
 # Rows of the table, a column for each view: flags; the view's number among
 # the blurred ones, or -1; the view whose number this is; four operations, -1
 # for none; their factors.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import view_operations as ops
 from .encoded_images import decode_crops
+from .triton_kernels import import_kernels
 
 _JITTER = (
     ops.adjust_brightness,
@@ -364,14 +365,9 @@ def _check_channels(images: Tensor) -> None:
 
 
 def _import_fused_views() -> ModuleType:
-    try:
-        from . import fused_views
-    except ImportError as error:
-        raise ValueError(
-            'TwoViewAugment.fused=True needs Triton 3, which torch installs '
-            f'from 2.4 on ({error}); set data_preprocessor.fused=False'
-        ) from error
-    return fused_views
+    return import_kernels(
+        'fused_views', 'TwoViewAugment.fused', 'data_preprocessor.fused'
+    )
 
 
 class _CropOptions:

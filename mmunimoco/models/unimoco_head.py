@@ -30,6 +30,7 @@ from .labels import (
 from .log_values import log_values
 from .losses import ContrastiveLoss
 from .pair_statistics import PairMonitor, streamed_statistics
+from .triton_kernels import import_kernels
 
 
 @MODELS.register_module()
@@ -450,14 +451,9 @@ class UniMoCoHead(KeyQueues):
 
 
 def _import_fused_pass() -> ModuleType:
-    try:
-        from . import fused_pass
-    except ImportError as error:
-        raise ValueError(
-            'UniMoCoHead.fused=True needs Triton 3, which torch from 2.4 on '
-            f'installs for GPUs ({error}); set model.head.fused=False'
-        ) from error
-    return fused_pass
+    return import_kernels(
+        'fused_pass', 'UniMoCoHead.fused', 'model.head.fused'
+    )
 
 
 def _check_positive(name: str, value: object, kind: type) -> None:

@@ -76,11 +76,6 @@ class Study:
     evaluations: dict[str, dict]
     published: tuple[dict, ...]
 
-    @property
-    def has_groups(self) -> bool:
-        """Whether variants exist apart from the points of one grid."""
-        return len({variant.group for variant in self.variants}) > 1
-
 
 def read_study(path: str | Path) -> Study:
     """Read and check a study file.

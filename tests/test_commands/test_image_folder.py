@@ -107,7 +107,8 @@ def test_a_list_with_classes_gives_labels(mixed, tmp_path, separator):
 @pytest.mark.parametrize(
     ('text', 'fault'),
     [
-        ('', 'is empty'),
+        ('', 'names no image'),
+        ('x.bmp\nx.bmp', 'more than once'),
         ('nothing.png', "'nothing.png' is no image"),
         ('0.png', "'0.png' is in several folders"),
         ('x.bmp\nclass_0/deeper/x.bmp', 'there twice'),

@@ -1,15 +1,10 @@
 """The fused pass, run by Triton's interpreter and compiled for GPUs."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from triton_cases import compile_kernel, run_by_interpreter
 
-triton = pytest.importorskip('triton', minversion='3.0')
+pytest.importorskip('triton', minversion='3.0')
 
-TESTS = Path(__file__).parents[1]
 KINDS = dict(
     query='*fp32', keys='*fp32', scalars='*fp32', vectors='*fp32',
     own_key='*fp32', results='*fp32', means='*fp32',
@@ -20,25 +15,13 @@ SHARED = dict(POSITIVE=1, INVERSE=2, MEAN=3, VECTORS=4, BLOCK_C=128)
 
 
 def test_cases_by_the_interpreter():
-    """In a process of its own: Triton decides when it is imported."""
-    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']
-    done = subprocess.run(
-        [*command, TESTS / 'fused_pass_cases.py'],
-        env=dict(os.environ, TRITON_INTERPRET='1'),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert '11 passed' in done.stdout
+    assert '11 passed' in run_by_interpreter('fused_pass_cases.py')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('capability', [80, 90])
 def test_kernels_compile_for_gpus(capability):
     """For shared memory of 99 KB, which all of these have."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from mmunimoco.models import fused_kernels
 
     kernels = {
@@ -49,23 +32,7 @@ def test_kernels_compile_for_gpus(capability):
         fused_kernels.merge_kernel: dict(SHARED, BLOCK_S=32),
     }  # fmt: skip
     for kernel, constants in kernels.items():
-        names = kernel.arg_names
-        source = ASTSource(
-            fn=kernel,
-            signature={
-                name: 'constexpr'
-                if name in constants
-                else KINDS.get(name, 'i32')
-                for name in names
-            },
-            constexprs={
-                (names.index(name),): value
-                for name, value in constants.items()
-            },
-        )
-        compiled = triton.compile(
-            source,
-            target=GPUTarget('cuda', capability, 32),
-            options=dict(num_warps=8, num_stages=2),
+        compiled = compile_kernel(
+            *(kernel, capability, KINDS, constants), num_warps=8, num_stages=2
         )
         assert compiled.asm['cubin'] and compiled.metadata.shared < 99 * 1024
