@@ -1,13 +1,13 @@
 """Choose settings for a folder of images, and write them as a config."""
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mmunimoco.utils.installed import configs_dir
+from mmunimoco.utils.versions import count_cores
 
 from .image_folder import ImageFolder
 
@@ -38,9 +38,7 @@ class Machine:
         memory = 0.0
         if torch.cuda.is_available():
             memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        cores = getattr(os, 'sched_getaffinity', None)
-        count = len(cores(0)) if cores else os.cpu_count() or 1
-        return cls(memory, count)
+        return cls(memory, count_cores())
 
 
 @dataclass(frozen=True)

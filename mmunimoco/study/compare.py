@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmunimoco.utils.config_text import config_literal
 
+from .configs import label_ratio
 from .records import read_curves, read_loss, summarise
 
 RUN = 'run'
@@ -69,10 +70,5 @@ def _split(run: str) -> tuple[str, Path]:
 
 
 def _label_ratio(text: str) -> float | None:
-    """Share of labels, wherever the wrapper stands."""
-    node = config_literal(text, 'train_dataloader', 'dataset')
-    while isinstance(node, dict):
-        if 'label_ratio' in node:
-            return node['label_ratio']
-        node = node.get('dataset')
-    return None
+    dataset = config_literal(text, 'train_dataloader', 'dataset')
+    return label_ratio(dict(train_dataloader=dict(dataset=dataset)))

@@ -60,7 +60,7 @@ def apply_overrides(cfg: Config, overrides: Mapping[str, Any]) -> None:
     cfg.merge_from_dict(dict(overrides))
 
 
-def label_ratio(cfg: Config) -> float | None:
+def label_ratio(cfg: Mapping) -> float | None:
     """Share of labels of a pre-training; None if it is not set."""
     loader = cfg.get('train_dataloader') or {}
     for node in partial_labels(loader.get('dataset')):

@@ -20,6 +20,7 @@ from typing import IO, Any
 from mmunimoco.engine.checks.work_folder import lock_folder
 from mmunimoco.engine.preemption import REQUEUE
 from mmunimoco.utils.atomic import write_json
+from mmunimoco.utils.versions import count_cores
 
 from .outcome import (
     OWN_CHECKPOINT,
@@ -177,7 +178,7 @@ class Pool:
         if one.devices:
             environment['CUDA_VISIBLE_DEVICES'] = ','.join(one.devices)
         if self.options.parallel > 1 and self.options.slurm_args is None:
-            cores = (os.cpu_count() or 1) // self.options.parallel
+            cores = count_cores() // self.options.parallel
             environment.setdefault('OMP_NUM_THREADS', str(max(1, cores)))
         # A session of its own: Ctrl-C in the terminal reaches the study
         # alone, which then asks its runs to save.

@@ -41,15 +41,18 @@ def collect_versions(transfer: bool = False) -> dict[str, str]:
     return versions
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe_machine() -> dict[str, str | int]:
     """Return processor, number of usable cores and system; no host name."""
-    if hasattr(os, 'sched_getaffinity'):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     return dict(
         processor=_processor_name(),
-        cores=cores,
+        cores=count_cores(),
         system=f'{platform.system()} {platform.machine()}',
     )
 

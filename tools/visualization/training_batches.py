@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmunimoco.engine.images_on_device import stack_images
+from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 from mmunimoco.models import UniMoCo
 from mmunimoco.utils.checkpoint import check_complete, state_dict_of
 from mmunimoco.utils.safe_load import read_checkpoint
@@ -64,7 +65,8 @@ def run(
     parser.add_argument('config', help='a pre-training config')
     if needs_weights:
         parser.add_argument(
-            'checkpoint', help="path, or 'none' for random weights"
+            'checkpoint',
+            help=f'path, or {NO_CHECKPOINT!r} for random weights',
         )
         parser.add_argument('--device', default='cpu', help='default: cpu')
         parser.add_argument(
@@ -126,8 +128,8 @@ def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
             f'{args.config} trains a {type(model).__name__}; give the config '
             'of a pre-training with UniMoCo'
         )
-    checkpoint = getattr(args, 'checkpoint', 'none')
-    if checkpoint == 'none':
+    checkpoint = getattr(args, 'checkpoint', NO_CHECKPOINT)
+    if checkpoint == NO_CHECKPOINT:
         model.init_weights()
         model.encoder_k.update(nn.Sequential(model.backbone, model.neck))
     else:
