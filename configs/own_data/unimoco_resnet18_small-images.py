@@ -9,6 +9,8 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+import torch
+
 model = dict(
     type='UniMoCo',
     momentum=0.01,  # of the key encoder: m = 0.99
@@ -41,7 +43,13 @@ model = dict(
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(
+        type='AdamW',
+        lr=1e-3,
+        weight_decay=0.05,
+        # Equal up to rounding, in a tenth of the time; on a CPU since 2.4.
+        fused=torch.__version__ >= '2.4',
+    ),
 )
 param_scheduler = [
     # Without T_max and end: half a cosine over max_epochs, whatever it is.
