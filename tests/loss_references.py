@@ -57,6 +57,8 @@ def supcon_in(scores, positives):
 def _own_weights(positives, weight):
     """Weights of the positives, of mean 1; the own key comes first."""
     count = sum(map(bool, positives))
+    if weight == 'balanced':
+        weight = max(count - 1, 1)
     weights = [NUMBER(weight)] + [NUMBER(1)] * (count - 1)
     return [w * count / sum(weights) for w in weights]
 
@@ -66,7 +68,8 @@ def own_weighted(kind, weight):
 
     Args:
         kind (str): 'unicon', 'unicon-mean', 'supcon-out' or 'supcon-in'.
-        weight (float): Relative to each other positive.
+        weight (float | str): Relative to each other positive; 'balanced'
+            for all others together.
     """
 
     def reference(scores, positives):

@@ -24,28 +24,36 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
             that :meth:`from_statistics` reads; no others are computed.
         uses_labels (bool): False if the query's own key is the only positive,
             whatever the labels.
-        own_key_weight (float): Weight of the own key relative to each other
-            positive, in losses that have it as an argument.
+        own_key_weight (float | str): Weight of the own key relative to each
+            other positive, in losses that have it as an argument;
+            'balanced' for that of all other positives together.
     """
 
     statistics: tuple[str, ...] = ()
     uses_labels: bool = True
-    own_key_weight: float = 1.0
+    own_key_weight: float | str = 1.0
 
     @abstractmethod
     def from_statistics(self, statistics: PairStatistics) -> Tensor:
         """Return the loss of each query, shape (N,)."""
 
-    def _set_own_key_weight(self, weight: float) -> None:
+    def _set_own_key_weight(self, weight: float | str) -> None:
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not is_number or not 0 < weight < math.inf:
+        if weight != 'balanced' and not (is_number and 0 < weight < math.inf):
             raise ValueError(
-                f'{type(self).__name__}.own_key_weight must be a number > 0, '
-                f'but got {weight!r}; change model.head.loss.own_key_weight'
+                f'{type(self).__name__}.own_key_weight must be a number > 0 '
+                f"or 'balanced', but got {weight!r}; change "
+                'model.head.loss.own_key_weight'
             )
-        self.own_key_weight = float(weight)
+        self.own_key_weight = weight
         if weight != 1:
             self.statistics = (*self.statistics, 'own')
+
+    def _extra_weight(self, count: Tensor) -> Tensor | float:
+        """Return the own key's weight - 1, for P of so many keys."""
+        if self.own_key_weight == 'balanced':
+            return (count - 2).clamp(min=0)  # 0 also without other positives
+        return self.own_key_weight - 1
 
     def _weighted(self, log_sum: Tensor, own: Tensor, count: Tensor) -> Tensor:
         """Weight the own key's term in a log-sum over the positives.
@@ -58,7 +66,7 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
         Returns:
             Tensor: The same with weights of mean 1, shape (N,).
         """
-        extra = self.own_key_weight - 1
+        extra = self._extra_weight(count)
         # The own key's share of the sum; rounding may take it above 1.
         share = (own - log_sum).clamp(max=0).exp()
         return log_sum + (extra * share).log1p() - (1 + extra / count).log()
@@ -110,10 +118,12 @@ class UniConLoss(ContrastiveLoss):
     Args:
         positive_reduction (str): 'sum' as published, or 'mean', which divides
             the sum over the positives by their number. Defaults to 'sum'.
-        own_key_weight (float): Weight of :math:`e^{-s_0}`, the own key's,
-            in the sum over the positives, relative to each other positive.
-            The weights are scaled to a mean of 1, so a query without other
-            positives has the same loss with any weight. Defaults to 1.
+        own_key_weight (float | str): Weight of :math:`e^{-s_0}`, the own
+            key's, in the sum over the positives, relative to each other
+            positive; 'balanced' for that of all other positives together,
+            :math:`|P| - 1`. The weights are scaled to a mean of 1, so a query
+            without other positives has the same loss with any weight.
+            Defaults to 1, as published.
 
     Raises:
         ValueError: If ``positive_reduction`` is neither, or the weight is
@@ -123,7 +133,9 @@ class UniConLoss(ContrastiveLoss):
     statistics = ('inverse_positive',)
 
     def __init__(
-        self, positive_reduction: str = 'sum', own_key_weight: float = 1.0
+        self,
+        positive_reduction: str = 'sum',
+        own_key_weight: float | str = 1.0,
     ) -> None:
         super().__init__()
         if positive_reduction not in ('sum', 'mean'):
@@ -166,9 +178,10 @@ class SupConLoss(ContrastiveLoss):
     Args:
         reduction_position (str): Where the mean over the positives stands
             relative to the log: 'out' or 'in'. Defaults to 'out'.
-        own_key_weight (float): Weight of the own key in the mean over the
-            positives, relative to each other positive. The sum over A is not
-            weighted. Defaults to 1.
+        own_key_weight (float | str): Weight of the own key in the mean over
+            the positives, relative to each other positive; 'balanced' for
+            that of all others together. The sum over A is not weighted.
+            Defaults to 1, as published.
 
     Raises:
         ValueError: If ``reduction_position`` is neither, or the weight is
@@ -176,7 +189,9 @@ class SupConLoss(ContrastiveLoss):
     """
 
     def __init__(
-        self, reduction_position: str = 'out', own_key_weight: float = 1.0
+        self,
+        reduction_position: str = 'out',
+        own_key_weight: float | str = 1.0,
     ) -> None:
         super().__init__()
         if reduction_position not in ('out', 'in'):
@@ -197,7 +212,7 @@ class SupConLoss(ContrastiveLoss):
         if self.reduction_position == 'out':
             mean = statistics.positive_mean
             if self.own_key_weight != 1:
-                extra = self.own_key_weight - 1
+                extra = self._extra_weight(count)
                 mean = mean + (statistics.own - mean) * extra / (count + extra)
         else:
             mean = positive

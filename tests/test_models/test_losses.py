@@ -36,6 +36,22 @@ LOSSES = {
         dict(type='SupConLoss', reduction_position='in', own_key_weight=0.1),
         ref.own_weighted('supcon-in', 0.1),
     ),
+    'unicon-balanced': (
+        dict(type='UniConLoss', own_key_weight='balanced'),
+        ref.own_weighted('unicon', 'balanced'),
+    ),
+    'supcon-out-balanced': (
+        dict(type='SupConLoss', own_key_weight='balanced'),
+        ref.own_weighted('supcon-out', 'balanced'),
+    ),
+    'supcon-in-balanced': (
+        dict(
+            type='SupConLoss',
+            reduction_position='in',
+            own_key_weight='balanced',
+        ),
+        ref.own_weighted('supcon-in', 'balanced'),
+    ),
 }
 
 
@@ -202,6 +218,25 @@ def test_wrong_options_are_named():
         MODELS.build(dict(type='UniConLoss', positive_reduction='max'))
     with pytest.raises(ValueError, match='reduction_position'):
         MODELS.build(dict(type='SupConLoss', reduction_position='middle'))
+
+
+@pytest.mark.parametrize('kind', ['UniConLoss', 'SupConLoss'])
+@pytest.mark.parametrize('others', [0, 1, 2, 5])
+def test_balanced_own_key_weighs_as_all_others(kind, others):
+    logits, positives = pairs(n=3, m=8)
+    positives[:, 1:] = torch.arange(7) < others
+    balanced = MODELS.build(dict(type=kind, own_key_weight='balanced'))
+    plain = MODELS.build(dict(type=kind, own_key_weight=max(others, 1)))
+    torch.testing.assert_close(
+        balanced(logits, positives), plain(logits, positives)
+    )
+    if kind == 'UniConLoss' and others:
+        # The same pull where all positives are equally near.
+        logits = torch.zeros_like(logits).requires_grad_()
+        gradient = torch.autograd.grad(balanced(logits, positives), logits)[0]
+        torch.testing.assert_close(
+            gradient[:, 0], gradient[:, 1 : 1 + others].sum(dim=1)
+        )
 
 
 @pytest.mark.parametrize('weight', [0, -1, True, '2', None, float('nan')])

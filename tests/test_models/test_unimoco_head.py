@@ -90,6 +90,10 @@ LOSSES = {
         dict(type='SupConLoss', own_key_weight=0.5),
         ref.own_weighted('supcon-out', 0.5),
     ),
+    'unicon-balanced': (
+        dict(type='UniConLoss', own_key_weight='balanced'),
+        ref.own_weighted('unicon', 'balanced'),
+    ),
 }
 
 

@@ -1,0 +1,55 @@
+# Shares of labels and losses on 10 000 images of CIFAR-10, on a CPU:
+#     cd docs/benchmarks/cifar10-cpu
+#     python ../../../tools/study.py study.py --parallel 2
+title = 'Labels and losses on 10 000 images of CIFAR-10'
+base = 'unimoco_resnet18_cifar10-10k.py'
+
+__ratio = 'train_dataloader.dataset.label_ratio'
+__few_and_all = {__ratio: [0.1, 1.0]}
+__few = {__ratio: [0.1]}
+__propagate = dict(k=20, threshold=0.9, start=10 * 156)  # from epoch 11 on
+
+variants = {
+    'UniCon': dict(grid={__ratio: [0.0, 0.1, 0.3, 0.6, 1.0]}),
+    'UniCon, balanced own key': {
+        'grid': __few_and_all,
+        'model.head.loss.own_key_weight': 'balanced',
+    },
+    'SupCon out': {
+        'grid': __few_and_all,
+        'model.head.loss': dict(type='SupConLoss', reduction_position='out'),
+    },
+    'SupCon in': {
+        'grid': __few_and_all,
+        'model.head.loss': dict(type='SupConLoss', reduction_position='in'),
+    },
+    'UniCon, unlabeled keys ignored': {
+        'grid': __few,
+        'model.head.ignore_unlabeled_keys': True,
+    },
+    'UniCon, propagated: ignored': {
+        'grid': __few,
+        'model.head.propagate_labels': dict(__propagate, use='ignore'),
+    },
+    'UniCon, propagated: positive': {
+        'grid': __few,
+        'model.head.propagate_labels': dict(__propagate, use='positive'),
+    },
+    'cross-entropy, 10 % of the labels': dict(
+        base='resnet18_supervised_cifar10-10k-10pct.py',
+        series='cross-entropy',
+    ),
+    'cross-entropy, all labels': dict(
+        base='resnet18_supervised_cifar10-10k.py', series='cross-entropy'
+    ),
+    'random weights': dict(checkpoint='none'),
+}
+seeds = [0, 1, 2]
+
+evaluations = {
+    'kNN': dict(type='knn', config=base, k=20, temperature=0.07),
+    # It draws no random weights.
+    'linear': dict(
+        type='cached_linear', config=base, variants=[*variants][:-1]
+    ),
+}
