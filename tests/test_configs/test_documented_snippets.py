@@ -337,7 +337,6 @@ def test_every_python_block_is_tested():
     counts = {name: count for name, count in counts.items() if count}
     counts.pop('own_data.md')  # test_own_data_docs.py
     assert counts == {
-        'README.md': 1,  # test_own_data_docs.py
         'checkpoints.md': 5,
         'configs.md': 3,
         'contributing.md': 1,
