@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -38,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('interrupted', file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
-        # One line that says what is wrong and what to do.
-        print(f'{prog}: error: {error}', file=sys.stderr)
+        # What is wrong and what to do. An error from a process of a data
+        # loader has the traceback there as its message, and then its own.
+        text = re.split(r'^[\w.]+Error: ', str(error), flags=re.MULTILINE)[-1]
+        print(f'{prog}: error: {text.strip()}', file=sys.stderr)
         return 1
 
 

@@ -102,6 +102,7 @@ class Plan:
     def lines(self, train: ImageFolder, val: ImageFolder | None) -> list[str]:
         """The plan, for people."""
         steps = self.epochs * (len(train) // self.batch)
+        epochs = 'epoch' if self.epochs == 1 else 'epochs'
         model = 'ResNet-50' if self.base == PHOTOS else 'narrow ResNet-18'
         validation = 'none, as there are no labels'
         if val is not None:
@@ -112,7 +113,7 @@ class Plan:
         return [
             f'model       {model}, views of {self.size} x {self.size} pixels',
             f'batch       {self.batch} images, a queue of {self.queue} keys',
-            f'length      {self.epochs} epochs, {steps} steps',
+            f'length      {self.epochs} {epochs}, {steps} steps',
             f'validation  {validation}',
         ]
 

@@ -11,6 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from mmunimoco.engine.collapse import BASELINE
 from mmunimoco.engine.launch import build_runner
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.installed import configs_dir
 
 from .image_folder import (
     UNLABELED,
@@ -88,7 +89,11 @@ def main(args: Namespace) -> None:
     else:
         _write_config(args, config)
     if args.dry_run:
-        print(f'To train: python tools/train.py {quote(str(config))}')
+        script = quote(str(configs_dir().parent / 'tools/train.py'))
+        print(
+            f'To train: python {script} {quote(str(config))} '
+            f'--work-dir {quote(str(out))}'
+        )
         return
     cfg = Config.fromfile(config)
     cfg.work_dir = str(out)
@@ -164,10 +169,9 @@ def _describe(images: ImageFolder) -> None:
         f'images      {len(images)} in {images.root}, shorter side '
         f'{images.side:g} pixels (median)'
     )
-    print(
-        f'labels      {labeled} images ({100 * labeled / len(images):.1f} %) '
-        f'of {len(images.classes)} classes'
-    )
+    share = f'({100 * labeled / len(images):.1f} %)'
+    found = f'{labeled} images {share} of {len(images.classes)} classes'
+    print(f'labels      {found if labeled else "none"}')
     if images.unreadable:
         shown = ', '.join(images.unreadable[:3])
         print(
@@ -221,8 +225,9 @@ def _report(runner: Runner, folder: Path) -> None:
     checkpoint = quote(str(find_latest_checkpoint(runner.work_dir)))
     print(f'checkpoint  {checkpoint}\nNext:')
     source = quote(str(folder))
+    validated = runner.cfg.val_dataloader is not None
     for command in (
-        f'eval {checkpoint}',
+        *([f'eval {checkpoint}'] if validated else []),
         f'embed {checkpoint} {source} --out features.npz',
         f'export {checkpoint} backbone.pth --to backbone',
     ):

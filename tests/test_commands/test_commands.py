@@ -1,13 +1,17 @@
 """The command line: real runs on small folders."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from image_folders import write_image_folder
 from mmengine.config import Config
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from mmunimoco.__main__ import main
+from mmunimoco.datasets.image_checks import BrokenImageError
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +105,9 @@ def test_unlabeled_images_train_without_validation(tmp_path, capsys):
     assert main(['pretrain', str(images), *options]) == 0
     text = capsys.readouterr().out
     assert 'one class alone (class_0)' in text
-    assert 'validation  none' in text
+    assert 'validation  none' in text and 'labels      none' in text
+    # Without labels there is nothing to evaluate.
+    assert 'mmunimoco embed' in text and 'mmunimoco eval' not in text
     target = tmp_path / 'features.npz'
     arguments = ['embed', str(out / 'epoch_1.pth'), str(images / 'class_0')]
     assert main([*arguments, '--out', str(target)]) == 0
@@ -117,6 +123,9 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
     out = tmp_path / 'out'
     options = ['--out', str(out), '--dry-run']
     assert main(['pretrain', str(train.parent), *options]) == 0
+    script, config, *rest = capsys.readouterr().out.split()[-4:]
+    assert Path(script).is_file() and config == str(out / 'inputs/pretrain.py')
+    assert rest == ['--work-dir', str(out)]
     cfg = Config.fromfile(out / 'inputs/pretrain.py')
     assert cfg.val_dataloader.dataset.data_prefix == str(val)
     # Class ids are those of training.
@@ -138,6 +147,7 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
         (['pretrain', '{}', '--val-share', '1'], '--val-share must be', 1),
         (['embed', 'x.pth', '{}', '--out', 'x.txt'], 'end with .npz', 1),
         (['eval', '{}/x.pth'], 'x.pth', 1),
+        (['export', '{}', 'x', '--to', 'onnx'], 'mmunimoco export: error', 1),
         (['train'], "there is no command 'train'", 2),
     ],
 )
@@ -146,6 +156,27 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
     assert found == status
     error = capsys.readouterr().err
     assert text in error and 'Traceback' not in error
+
+
+def test_an_error_of_a_data_loader_is_its_last_line(monkeypatch, capsys):
+    """Torch puts the traceback of the process into the message."""
+
+    class Broken(Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise BrokenImageError('2 files are broken:\n  ValueError: a.png')
+
+    def load(*args):
+        list(DataLoader(Broken(), num_workers=1))
+
+    monkeypatch.setattr('mmunimoco.__main__._run', load)
+    assert main(['pretrain']) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        'mmunimoco pretrain: error: 2 files are broken:\n  ValueError: a.png\n'
+    )
 
 
 def test_overview_and_version(capsys):
