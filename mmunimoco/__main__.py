@@ -1,13 +1,9 @@
-"""The command ``mmunimoco``, also ``python -m mmunimoco``."""
+"""The command ``mmunimoco`` (``tools/mmunimoco``, ``python -m mmunimoco``)."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
-
-# Threads that wait sleep instead of spinning: see tools/train.py.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 COMMANDS = {
     'pretrain': 'pre-train on a folder of images, with settings chosen for it',

@@ -117,7 +117,7 @@ def as_python(words):
     """Return script and arguments of a command; those of a launcher inside."""
     program, script, *arguments = words
     if program == 'mmunimoco':
-        return ROOT / 'mmunimoco/__main__.py', words[1:]
+        return ROOT / 'tools/mmunimoco', words[1:]
     if program == 'python' and script == '-m':
         module, *arguments = arguments
         return ROOT / (module.replace('.', '/') + '.py'), arguments
