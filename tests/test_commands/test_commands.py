@@ -37,7 +37,7 @@ def test_pretrain_says_what_it_does_and_what_comes_next(tmp_path, capsys):
     text = capsys.readouterr().out
     for line in (
         'labels      36 images (100.0 %) of 2 classes',
-        'left out    1 unreadable images: class_0/broken.png',
+        f'left out    1 unreadable images in {images}: class_0/broken.png',
         'validation  kNN (k 9) of 4 images',
         '% (best ',
         f"embed {tmp_path}/out/epoch_1.pth '{images}' --out features.npz",
@@ -62,6 +62,10 @@ def test_a_run_is_not_overwritten_and_resumes(run, capsys):
     assert '--resume, or give another --out' in capsys.readouterr().err
     assert main([*arguments, '--resume']) == 0
     assert 'epoch_2.pth' in capsys.readouterr().out
+    assert main([*arguments, '--resume', '--seed', '0']) == 1
+    assert 'leave out --seed' in capsys.readouterr().err
+    assert main([*arguments, '--resume', '--epochs', '2']) == 1
+    assert '2 epochs are not longer than the run' in capsys.readouterr().err
     assert main([*arguments[:3], str(out / 'other'), '--resume']) == 1
     assert 'leave out --resume' in capsys.readouterr().err
 
@@ -120,14 +124,24 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
     train = write_image_folder(tmp_path / 'images/train', 3, 20)
     val = write_image_folder(tmp_path / 'images/val', 2, 4)
     (val / 'class_1').rename(val / 'class_2')
+    # What is not used is named.
+    for path in (val / 'x.png', val / 'class_2/y.png', train / '../z/z.png'):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((val / 'class_0/0.png').read_bytes())
+    (val / 'class_2/y.png').write_text('')
     out = tmp_path / 'out'
-    options = ['--out', str(out), '--dry-run']
+    options = ['--out', str(out), '--dry-run', '--seed', '3']
     assert main(['pretrain', str(train.parent), *options]) == 0
-    script, config, *rest = capsys.readouterr().out.split()[-4:]
+    text = capsys.readouterr().out
+    assert f'note        not used, as they are not in {train}: z\n' in text
+    assert f'note        1 images in {val} have no class' in text
+    assert f'left out    1 unreadable images in {val}: class_2/y.png' in text
+    script, config, *rest = text.split()[-4:]
     assert Path(script).is_file() and config == str(out / 'inputs/pretrain.py')
     assert rest == ['--work-dir', str(out)]
     cfg = Config.fromfile(out / 'inputs/pretrain.py')
     assert cfg.val_dataloader.dataset.data_prefix == str(val)
+    assert cfg.randomness.seed == 3
     # Class ids are those of training.
     lines = (out / 'inputs/val.txt').read_text().splitlines()
     assert lines[-1] == 'class_2/3.png 2'
