@@ -139,9 +139,9 @@ setup(
         'dev': read_requirements('tests', 'lint'),
         'all': read_requirements('transfer', 'tests', 'lint'),
     },
-    entry_points={
-        'console_scripts': ['mmunimoco = mmunimoco.__main__:main'],
-    },
+    # Not an entry point: that would load torch before the script sets what
+    # torch reads when it is loaded.
+    scripts=['tools/mmunimoco'],
     cmdclass={'build_py': BuildPy, 'develop': Develop, 'sdist': SDist},
     zip_safe=False,
 )

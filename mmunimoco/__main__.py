@@ -1,12 +1,9 @@
-"""The command ``mmunimoco``, also ``python -m mmunimoco``."""
+"""The command ``mmunimoco`` (``tools/mmunimoco``, ``python -m mmunimoco``)."""
 
 import argparse
-import os
+import re
 import sys
 from collections.abc import Sequence
-
-# Threads that wait sleep instead of spinning: see tools/train.py.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 COMMANDS = {
     'pretrain': 'pre-train on a folder of images, with settings chosen for it',
@@ -38,8 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('interrupted', file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
-        # One line that says what is wrong and what to do.
-        print(f'{prog}: error: {error}', file=sys.stderr)
+        # What is wrong and what to do. An error from a process of a data
+        # loader has the traceback there as its message, and then its own.
+        text = re.split(r'^[\w.]+Error: ', str(error), flags=re.MULTILINE)[-1]
+        print(f'{prog}: error: {text.strip()}', file=sys.stderr)
         return 1
 
 

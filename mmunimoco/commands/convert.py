@@ -63,4 +63,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     Returns:
         int: Exit status.
     """
-    return run(convert, parse_args(argv, prog))
+    return run(convert, parse_args(argv, prog), prog)

@@ -159,11 +159,11 @@ def _extract(model: nn.Module, files: _Files) -> np.ndarray:
 def _pipeline(cfg: Config) -> list[dict]:
     """Load, resize and crop as in validation, or as the crops in training."""
     if cfg.get('val_dataloader'):
-        dataset = cfg.val_dataloader.dataset
-        while 'pipeline' not in dataset:
-            dataset = dataset.dataset
-        return dataset.pipeline
-    scale = _scale_of_crops(cfg.train_dataloader.dataset)
+        pipeline = _pipeline_of(cfg.val_dataloader.dataset)
+        # Images of datasets in one file are not loaded by the pipeline.
+        if any('Load' in transform['type'] for transform in pipeline):
+            return pipeline
+    scale = _scale_of_crops(_pipeline_of(cfg.train_dataloader.dataset))
     # As usual for photographs; small images are not cut.
     edge = round(scale * 256 / 224) if scale > 96 else scale
     return [
@@ -174,15 +174,25 @@ def _pipeline(cfg: Config) -> list[dict]:
     ]
 
 
-def _scale_of_crops(dataset: dict) -> int:
+def _pipeline_of(dataset: dict) -> list[dict]:
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
-    for transform in dataset.get('pipeline', []):
-        if transform['type'] == 'LoadTwoCrops':
+    return dataset.get('pipeline', [])
+
+
+def _scale_of_crops(pipeline: list[dict]) -> int:
+    views = [
+        transform
+        for outer in pipeline
+        for view in outer.get('transforms', [])
+        for transform in (view if isinstance(view, list) else [view])
+    ]
+    for transform in [*pipeline, *views]:
+        if transform['type'] in ('LoadTwoCrops', 'RandomResizedCrop'):
             return transform['scale']
     raise ValueError(
-        'the config has neither val_dataloader nor LoadTwoCrops, which say '
-        'how large images are; give --config'
+        'neither the validation nor the crops of the config say how image '
+        'files are loaded; give --config'
     )
 
 

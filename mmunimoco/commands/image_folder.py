@@ -3,14 +3,23 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image
+from rich.progress import track
 
+from mmunimoco.datasets.decoding import (
+    MAX_PIXELS,
+    decode,
+    min_reduction,
+    read_header,
+)
+from mmunimoco.datasets.image_checks import BrokenImageError
 from mmunimoco.datasets.label_lists import read_label_list
+from mmunimoco.utils.versions import count_cores
 
 UNLABELED = -1
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif')
@@ -19,8 +28,9 @@ EXTENSIONS += ('.tiff', '.webp')
 TRAIN_FOLDERS = ('train', 'training')
 VAL_FOLDERS = ('val', 'valid', 'validation', 'test')
 UNLABELED_FOLDERS = ('unlabeled', 'unlabelled')
-# Files of which the header is read; all of them in folders up to this size.
-_MAX_HEADERS = 20_000
+# Images that are decoded to find damaged ones: all of a folder up to this
+# size, else every n-th.
+_MAX_DECODED = 20_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class ImageFolder:
         labels (list[int]): Class of each, -1 if it is unlabeled.
         classes (tuple[str]): Names of the classes.
         side (float): Median of the shorter side, in pixels.
-        unreadable (list[str]): Files that are no images, left out.
+        unreadable (list[str]): Files that do not decode, left out.
         others (Counter): Number of files of other kinds, by extension.
     """
 
@@ -73,10 +83,7 @@ def find_splits(folder: Path) -> tuple[Path, Path | None]:
         NotADirectoryError: If it is not a folder.
         FileNotFoundError: If it does not exist.
     """
-    if not folder.exists():
-        raise FileNotFoundError(f'{folder} does not exist')
-    if not folder.is_dir():
-        raise NotADirectoryError(f'{folder} is not a folder')
+    _check_folder(folder)
     inside = {path.name.lower(): path for path in folder.iterdir()}
     train, val = (
         next((inside[name] for name in names if name in inside), None)
@@ -86,7 +93,7 @@ def find_splits(folder: Path) -> tuple[Path, Path | None]:
 
 
 def read_folder(root: Path) -> ImageFolder:
-    """List the images of a folder, and read the headers of their files.
+    """List the images of a folder, and leave out those that do not decode.
 
     The first sub-folder in a path is the class of the image. Images beside
     the class folders, and those in a sub-folder ``unlabeled``, have none.
@@ -96,9 +103,12 @@ def read_folder(root: Path) -> ImageFolder:
 
     Raises:
         ValueError: If there is no image in it.
+        NotADirectoryError: If it is not a folder.
+        FileNotFoundError: If it does not exist.
     """
+    _check_folder(root)
     names, others = _walk(root)
-    side, unreadable = _read_headers(root, names)
+    side, unreadable = _decode_all(root, names)
     unreadable_names = set(unreadable)
     names = [name for name in names if name not in unreadable_names]
     if not names:
@@ -184,12 +194,21 @@ def hold_out(
     return folder.subset(rest), folder.subset(taken)
 
 
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise FileNotFoundError(f'{folder} does not exist')
+    if not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is not a folder')
+
+
 def _walk(root: Path) -> tuple[list[str], Counter]:
     """Names of images, sorted, and the number of other files."""
     names, others = [], Counter()
     for parent, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(
-            f for f in folders if not f.startswith(('.', '__'))
+            f
+            for f in folders
+            if not f.startswith(('.', '__')) and not _leads_up(parent, f)
         )
         for file in files:
             suffix = Path(file).suffix.lower()
@@ -201,16 +220,47 @@ def _walk(root: Path) -> tuple[list[str], Counter]:
     return sorted(names), others
 
 
-def _read_headers(root: Path, names: Sequence[str]) -> tuple[float, list[str]]:
+def _leads_up(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that contains it."""
+    link = Path(parent, name)
+    return link.is_symlink() and Path(parent).resolve().is_relative_to(
+        link.resolve()
+    )
+
+
+def _decode_all(root: Path, names: Sequence[str]) -> tuple[float, list[str]]:
     """Median of the shorter sides, and names of unreadable files."""
-    sides, unreadable = [], []
-    for name in names[:: len(names) // _MAX_HEADERS + 1]:
-        try:
-            with Image.open(root / name) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, Image.DecompressionBombError):
-            unreadable.append(name)
-    return float(median(sides)) if sides else 0.0, unreadable
+    names = names[:: len(names) // _MAX_DECODED + 1]
+    with ThreadPoolExecutor(count_cores()) as pool:
+        found = pool.map(lambda name: _shorter_side(root / name), names)
+        sides = [
+            *track(
+                found,
+                'Looking at images',
+                len(names),
+                transient=True,
+                disable=len(names) < 1000,
+            )
+        ]
+    pairs = zip(names, sides, strict=True)
+    unreadable = [name for name, side in pairs if side is None]
+    known = [side for side in sides if side is not None]
+    return float(median(known)) if known else 0.0, unreadable
+
+
+def _shorter_side(path: Path) -> int | None:
+    """In pixels; None if the file cannot be read or decoded."""
+    try:
+        content = path.read_bytes()
+        header = read_header(content)
+        min_reduction(header, str(path), MAX_PIXELS)
+        # A JPEG is decoded at an eighth of its size, which takes half the
+        # time.
+        reduced = header is not None and header.reducible
+        image = decode(content, str(path), 8 if reduced else 1)
+    except (OSError, BrokenImageError):
+        return None
+    return min(header.size if header is not None else image.shape[:2])
 
 
 def _class_of(name: str) -> str | None:

@@ -102,8 +102,9 @@ class Plan:
     def lines(self, train: ImageFolder, val: ImageFolder | None) -> list[str]:
         """The plan, for people."""
         steps = self.epochs * (len(train) // self.batch)
+        epochs = 'epoch' if self.epochs == 1 else 'epochs'
         model = 'ResNet-50' if self.base == PHOTOS else 'narrow ResNet-18'
-        validation = 'none, as there are no labels'
+        validation = 'none, for lack of labels'
         if val is not None:
             validation = (
                 f'kNN (k {self.neighbours}) of {len(val)} images against the '
@@ -112,12 +113,16 @@ class Plan:
         return [
             f'model       {model}, views of {self.size} x {self.size} pixels',
             f'batch       {self.batch} images, a queue of {self.queue} keys',
-            f'length      {self.epochs} epochs, {steps} steps',
+            f'length      {self.epochs} {epochs}, {steps} steps',
             f'validation  {validation}',
         ]
 
     def config(
-        self, out: Path, train: ImageFolder, val: ImageFolder | None
+        self,
+        out: Path,
+        train: ImageFolder,
+        val: ImageFolder | None,
+        seed: int = 0,
     ) -> str:
         """The text of the config; lists of images are files in ``out``."""
         text = _HEAD.format(
@@ -129,6 +134,7 @@ class Plan:
             ratio=1.0 if train.num_labeled else 0.0,
             queue=self.queue,
             epochs=self.epochs,
+            seed=seed,
             interval=max(1, self.epochs // 10),
             train=_dataset(train, out / 'train.txt', out, 'views'),
             views=_views(self),
@@ -196,6 +202,7 @@ train_dataloader = dict(
 model = dict(head=dict(queue_len={queue}, num_classes=None))
 train_cfg = dict(max_epochs={epochs}, val_interval={interval})
 auto_scale_lr = dict(enable=True)  # the learning rate follows the batch size
+randomness = dict(seed={seed})
 """
 _NO_VALIDATION = """
 # No labels, no kNN.

@@ -10,9 +10,12 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.collapse import BASELINE
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.schedules import extend_config
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.installed import configs_dir
 
 from .image_folder import (
+    EXTENSIONS,
     UNLABELED,
     ImageFolder,
     find_splits,
@@ -25,6 +28,7 @@ from .plan import Machine, Plan
 # In the output folder: the config, and the lists of images that it names.
 # Not beside the checkpoints, where mmengine writes the merged config.
 CONFIG = 'inputs/pretrain.py'
+VAL_SHARE = 0.1
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,15 +51,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=Path,
         help='output folder (default: work_dirs/<name of the folder>)',
     )
-    parser.add_argument('--epochs', type=int, help='length of the run')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        help='length of the run; with --resume, a longer one',
+    )
+    parser.add_argument('--seed', type=int, help='default: 0')
     parser.add_argument(
         '--val-share',
         type=float,
-        default=0.1,
         metavar='SHARE',
         help='share of the labeled images that is held out for validation by '
-        'kNN where there is no val/ (default: %(default)s; 0 for none)',
+        f'kNN where there is no val/ (default: {VAL_SHARE}; 0 for none)',
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
@@ -88,12 +95,17 @@ def main(args: Namespace) -> None:
     else:
         _write_config(args, config)
     if args.dry_run:
-        print(f'To train: python tools/train.py {quote(str(config))}')
+        script = quote(str(configs_dir().parent / 'tools/train.py'))
+        print(
+            f'To train: python {script} {quote(str(config))} '
+            f'--work-dir {quote(str(out))}'
+        )
         return
     cfg = Config.fromfile(config)
     cfg.work_dir = str(out)
     cfg.resume = args.resume
-    cfg.randomness = dict(cfg.randomness, seed=args.seed)
+    if args.resume and args.epochs is not None:
+        cfg = extend_config(cfg, args.epochs)
     runner = build_runner(cfg, verbose=False)
     runner.train()
     _report(runner, args.folder)
@@ -115,6 +127,7 @@ def read_images(
         are not enough labels to validate.
     """
     train_root, val_root = find_splits(folder)
+    _note_unused(folder, train_root, val_root)
     train = read_folder(train_root)
     if labels is not None:
         train = keep_labels(train, labels)
@@ -130,7 +143,18 @@ def read_images(
 def _check(args: Namespace) -> None:
     if args.epochs is not None and args.epochs < 1:
         raise ValueError(f'--epochs must be at least 1, got {args.epochs}')
-    if not 0 <= args.val_share < 1:
+    given = {
+        '--labels': args.labels,
+        '--seed': args.seed,
+        '--val-share': args.val_share,
+    }
+    kept = [name for name, value in given.items() if value is not None]
+    if args.resume and kept:
+        raise ValueError(
+            f'--resume keeps what the run began with: leave out '
+            f'{", ".join(kept)}'
+        )
+    if args.val_share is not None and not 0 <= args.val_share < 1:
         raise ValueError(
             f'--val-share must be in [0, 1), got {args.val_share}'
         )
@@ -143,10 +167,12 @@ def _write_config(args: Namespace, config: Path) -> None:
             f'there is a run in {config.parents[1]}: continue it with '
             '--resume, or give another --out'
         )
-    train, val = read_images(
-        args.folder, args.labels, args.val_share, args.seed
-    )
+    seed = args.seed or 0
+    share = VAL_SHARE if args.val_share is None else args.val_share
+    train, val = read_images(args.folder, args.labels, share, seed)
     _describe(train)
+    if val is not None and val.root != train.root:
+        _describe_left_out(val)
     plan = Plan.choose(train, Machine.here(), args.epochs)
     print('\n'.join(plan.lines(train, val)))
     out = config.parent
@@ -154,7 +180,7 @@ def _write_config(args: Namespace, config: Path) -> None:
     write_atomic(out / 'classes.txt', ''.join(f'{c}\n' for c in train.classes))
     if val is not None:
         write_atomic(out / 'val.txt', _annotations(val))
-    write_atomic(config, plan.config(out, train, val))
+    write_atomic(config, plan.config(out, train, val, seed))
     print(f'config      {config}')
 
 
@@ -164,18 +190,38 @@ def _describe(images: ImageFolder) -> None:
         f'images      {len(images)} in {images.root}, shorter side '
         f'{images.side:g} pixels (median)'
     )
-    print(
-        f'labels      {labeled} images ({100 * labeled / len(images):.1f} %) '
-        f'of {len(images.classes)} classes'
-    )
+    share = f'({100 * labeled / len(images):.1f} %)'
+    found = f'{labeled} images {share} of {len(images.classes)} classes'
+    print(f'labels      {found if labeled else "none"}')
+    _describe_left_out(images)
+
+
+def _describe_left_out(images: ImageFolder) -> None:
     if images.unreadable:
         shown = ', '.join(images.unreadable[:3])
         print(
-            f'left out    {len(images.unreadable)} unreadable images: {shown}'
+            f'left out    {len(images.unreadable)} unreadable images in '
+            f'{images.root}: {shown}'
         )
     if images.others:
         kinds = ', '.join(f'{n} {e}' for e, n in images.others.most_common(5))
-        print(f'left out    other files: {kinds}')
+        print(f'left out    other files in {images.root}: {kinds}')
+
+
+def _note_unused(folder: Path, train: Path, val: Path | None) -> None:
+    """Name what lies beside the folders train and val."""
+    unused = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path not in (train, val)
+        and not path.name.startswith('.')
+        and (path.is_dir() or path.suffix.lower() in EXTENSIONS)
+    ]
+    if train != folder and unused:
+        print(
+            f'note        not used, as they are not in {train}: '
+            + ', '.join(unused[:5])
+        )
 
 
 def _without_classes(train: ImageFolder) -> ImageFolder:
@@ -198,6 +244,11 @@ def _same_classes(val: ImageFolder, train: ImageFolder) -> ImageFolder:
         )
     ids = [train.classes.index(name) for name in val.classes]
     labeled = [i for i, label in enumerate(val.labels) if label >= 0]
+    if len(labeled) < len(val):
+        print(
+            f'note        {len(val) - len(labeled)} images in {val.root} have '
+            'no class, so they cannot validate'
+        )
     val = val.subset(labeled)
     labels = [ids[label] for label in val.labels]
     return replace(val, labels=labels, classes=train.classes)
@@ -221,8 +272,9 @@ def _report(runner: Runner, folder: Path) -> None:
     checkpoint = quote(str(find_latest_checkpoint(runner.work_dir)))
     print(f'checkpoint  {checkpoint}\nNext:')
     source = quote(str(folder))
+    validated = runner.cfg.val_dataloader is not None
     for command in (
-        f'eval {checkpoint}',
+        *([f'eval {checkpoint}'] if validated else []),
         f'embed {checkpoint} {source} --out features.npz',
         f'export {checkpoint} backbone.pth --to backbone',
     ):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from mmunimoco.utils.checkpoint import describe_prefixes
 from mmunimoco.utils.normalization import normalization_of_checkpoint
@@ -39,7 +40,9 @@ def normalization(args: argparse.Namespace) -> dict | None:
 
 
 def run(
-    convert: Callable[[argparse.Namespace], dict], args: argparse.Namespace
+    convert: Callable[[argparse.Namespace], dict],
+    args: argparse.Namespace,
+    prog: str | None = None,
 ) -> int:
     """Convert, and print what was written or what is wrong.
 
@@ -47,6 +50,7 @@ def run(
         convert (Callable[[argparse.Namespace], dict]): Returns ``meta``,
             ``state_dict`` and perhaps ``usage``.
         args (argparse.Namespace): Its argument.
+        prog (str, optional): Name of the command. Defaults to the script's.
 
     Returns:
         int: Exit status.
@@ -54,7 +58,9 @@ def run(
     try:
         result = convert(args)
     except (OSError, ValueError, ImportError) as error:
-        print(f'error: {args.src}: {error}', file=sys.stderr)
+        prog = prog or Path(sys.argv[0]).name
+        where = '' if args.src in str(error) else f'{args.src}: '
+        print(f'{prog}: error: {where}{error}', file=sys.stderr)
         return 1
     print(f'wrote {args.dst}: {describe_prefixes(result["state_dict"])}')
     known = normalization_of_checkpoint(result)

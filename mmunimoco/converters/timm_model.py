@@ -107,7 +107,8 @@ def _describe_resnet(backbone: Mapping[str, Tensor]) -> TimmModel:
     if not shape.is_standard:
         raise ValueError(
             f'the backbone is a {shape}, which torchvision and timm do not '
-            'have; their ResNets have a 7x7 stem and 64 channels'
+            'have; their ResNets have a 7x7 stem and 64 channels. The formats '
+            'backbone and onnx take any backbone'
         )
     width = 512 if shape.depth < 50 else 2048
     return TimmModel(f'resnet{shape.depth}', width)

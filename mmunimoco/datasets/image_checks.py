@@ -13,6 +13,9 @@ _PNG_START = b'\x89PNG\r\n\x1a\n'
 _ANIMATED = 0x02  # flag of an extended WebP
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+# Ends the message about one file, where it stands alone.
+ADVICE = '. Remove or replace it, or wrap the dataset in '
+ADVICE += 'SkipBrokenImages(max_broken=N) to replace up to N such files'
 # What may follow 0xff inside or between scans: an escaped value (0x00), a
 # restart, tables, comments, the next scan, or 0xff as padding.
 _MAY_FOLLOW = np.zeros(256, bool)
@@ -59,10 +62,7 @@ def check_complete(content: bytes, name: str) -> None:
 def broken(name: str, content: bytes, fault: str) -> BrokenImageError:
     """Build the error for a file with a fault."""
     size = f' ({len(content)} bytes)' if content else ''
-    return BrokenImageError(
-        f'{name} {fault}{size}. Remove or replace it, or wrap the dataset in '
-        'SkipBrokenImages(max_broken=N) to replace up to N such files'
-    )
+    return BrokenImageError(f'{name} {fault}{size}{ADVICE}')
 
 
 def is_animation(content: bytes) -> bool:

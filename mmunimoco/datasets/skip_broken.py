@@ -9,7 +9,7 @@ from mmpretrain.registry import DATASETS
 
 from mmunimoco.utils.config_errors import part_of_config
 
-from .image_checks import BrokenImageError
+from .image_checks import ADVICE, BrokenImageError
 from .pipelines import check_loaders
 from .wrapper import DatasetWrapper
 
@@ -89,7 +89,7 @@ class SkipBrokenImages(DatasetWrapper):
 
     def _count(self, path: str, error: Exception) -> str:
         """Record a broken file; return the reason."""
-        text = ' '.join(str(error).split())
+        text = ' '.join(str(error).removesuffix(ADVICE).split())
         kind = type(error).__name__
         reason = f'{kind}: {text}' if text else kind
         if self.max_broken:

@@ -145,7 +145,7 @@ def extend_config(cfg: Config, length: int) -> Config:
     old = loop[field]
     if length <= old:
         raise ValueError(
-            f'--extend-to {length} is not longer than the run, whose '
+            f'{length} {field[4:]} are not longer than the run, whose '
             f'train_cfg.{field} is {old}. Leave the config as it was and '
             'give the new total.'
         )

@@ -1,13 +1,17 @@
 """The command line: real runs on small folders."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from image_folders import write_image_folder
 from mmengine.config import Config
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from mmunimoco.__main__ import main
+from mmunimoco.datasets.image_checks import BrokenImageError
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +37,7 @@ def test_pretrain_says_what_it_does_and_what_comes_next(tmp_path, capsys):
     text = capsys.readouterr().out
     for line in (
         'labels      36 images (100.0 %) of 2 classes',
-        'left out    1 unreadable images: class_0/broken.png',
+        f'left out    1 unreadable images in {images}: class_0/broken.png',
         'validation  kNN (k 9) of 4 images',
         '% (best ',
         f"embed {tmp_path}/out/epoch_1.pth '{images}' --out features.npz",
@@ -58,6 +62,10 @@ def test_a_run_is_not_overwritten_and_resumes(run, capsys):
     assert '--resume, or give another --out' in capsys.readouterr().err
     assert main([*arguments, '--resume']) == 0
     assert 'epoch_2.pth' in capsys.readouterr().out
+    assert main([*arguments, '--resume', '--seed', '0']) == 1
+    assert 'leave out --seed' in capsys.readouterr().err
+    assert main([*arguments, '--resume', '--epochs', '2']) == 1
+    assert '2 epochs are not longer than the run' in capsys.readouterr().err
     assert main([*arguments[:3], str(out / 'other'), '--resume']) == 1
     assert 'leave out --resume' in capsys.readouterr().err
 
@@ -101,7 +109,9 @@ def test_unlabeled_images_train_without_validation(tmp_path, capsys):
     assert main(['pretrain', str(images), *options]) == 0
     text = capsys.readouterr().out
     assert 'one class alone (class_0)' in text
-    assert 'validation  none' in text
+    assert 'validation  none' in text and 'labels      none' in text
+    # Without labels there is nothing to evaluate.
+    assert 'mmunimoco embed' in text and 'mmunimoco eval' not in text
     target = tmp_path / 'features.npz'
     arguments = ['embed', str(out / 'epoch_1.pth'), str(images / 'class_0')]
     assert main([*arguments, '--out', str(target)]) == 0
@@ -114,11 +124,24 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
     train = write_image_folder(tmp_path / 'images/train', 3, 20)
     val = write_image_folder(tmp_path / 'images/val', 2, 4)
     (val / 'class_1').rename(val / 'class_2')
+    # What is not used is named.
+    for path in (val / 'x.png', val / 'class_2/y.png', train / '../z/z.png'):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((val / 'class_0/0.png').read_bytes())
+    (val / 'class_2/y.png').write_text('')
     out = tmp_path / 'out'
-    options = ['--out', str(out), '--dry-run']
+    options = ['--out', str(out), '--dry-run', '--seed', '3']
     assert main(['pretrain', str(train.parent), *options]) == 0
+    text = capsys.readouterr().out
+    assert f'note        not used, as they are not in {train}: z\n' in text
+    assert f'note        1 images in {val} have no class' in text
+    assert f'left out    1 unreadable images in {val}: class_2/y.png' in text
+    script, config, *rest = text.split()[-4:]
+    assert Path(script).is_file() and config == str(out / 'inputs/pretrain.py')
+    assert rest == ['--work-dir', str(out)]
     cfg = Config.fromfile(out / 'inputs/pretrain.py')
     assert cfg.val_dataloader.dataset.data_prefix == str(val)
+    assert cfg.randomness.seed == 3
     # Class ids are those of training.
     lines = (out / 'inputs/val.txt').read_text().splitlines()
     assert lines[-1] == 'class_2/3.png 2'
@@ -138,6 +161,7 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
         (['pretrain', '{}', '--val-share', '1'], '--val-share must be', 1),
         (['embed', 'x.pth', '{}', '--out', 'x.txt'], 'end with .npz', 1),
         (['eval', '{}/x.pth'], 'x.pth', 1),
+        (['export', '{}', 'x', '--to', 'onnx'], 'mmunimoco export: error', 1),
         (['train'], "there is no command 'train'", 2),
     ],
 )
@@ -146,6 +170,27 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
     assert found == status
     error = capsys.readouterr().err
     assert text in error and 'Traceback' not in error
+
+
+def test_an_error_of_a_data_loader_is_its_last_line(monkeypatch, capsys):
+    """Torch puts the traceback of the process into the message."""
+
+    class Broken(Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise BrokenImageError('2 files are broken:\n  ValueError: a.png')
+
+    def load(*args):
+        list(DataLoader(Broken(), num_workers=1))
+
+    monkeypatch.setattr('mmunimoco.__main__._run', load)
+    assert main(['pretrain']) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        'mmunimoco pretrain: error: 2 files are broken:\n  ValueError: a.png\n'
+    )
 
 
 def test_overview_and_version(capsys):

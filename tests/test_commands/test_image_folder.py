@@ -49,6 +49,50 @@ def test_classes_are_the_first_folders(mixed):
     assert found.num_labeled == 9 and found.side == 32
 
 
+def test_images_that_do_not_decode_are_left_out(mixed):
+    content = (mixed / 'class_0/0.png').read_bytes()
+    (mixed / 'class_0/truncated.png').write_bytes(content[:-200])
+    (mixed / 'class_0/gone.png').symlink_to('nowhere.png')
+    # OpenCV has no floats in TIFF.
+    floats = Image.new('F', (4, 4))
+    floats.save(mixed / 'class_0/floats.tif')
+    found = read_folder(mixed)
+    assert found.unreadable == [
+        *(f'class_0/{x}' for x in ('floats.tif', 'gone.png', 'truncated.png')),
+        'class_1/broken.jpg',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('name', 'mode', 'size'),
+    [
+        ('deep.png', 'I;16', (40, 32)),
+        ('alpha.PNG', 'RGBA', (40, 32)),
+        ('bits.png', '1', (40, 32)),
+        ('palette.png', 'P', (40, 32)),
+        ('ink.jpg', 'CMYK', (40, 32)),
+        ('wide.jpeg', 'RGB', (3000, 2)),
+        ('one.webp', 'RGB', (1, 1)),
+    ],
+)
+def test_kinds_of_images(tmp_path, name, mode, size):
+    Image.new(mode, size).save(tmp_path / name)
+    found = read_folder(tmp_path)
+    assert (found.names, found.side) == ([name], min(size))
+
+
+def test_links_to_folders(tmp_path):
+    """Followed, but not upwards."""
+    root = write_image_folder(tmp_path / 'root', classes=1, per_class=2)
+    other = write_image_folder(tmp_path / 'other', classes=1, per_class=3)
+    (root / 'class_0/up').symlink_to('..')
+    (root / 'class_0/here').symlink_to('.')
+    (root / 'linked').symlink_to(other / 'class_0')
+    found = read_folder(root)
+    assert len(found) == 5 and found.classes == ('class_0', 'linked')
+    assert not found.others
+
+
 def test_images_in_a_flat_folder_have_no_label(tmp_path):
     flat = write_image_folder(tmp_path, classes=1, per_class=3) / 'class_0'
     found = read_folder(flat)
@@ -72,8 +116,9 @@ def test_a_folder_without_images_says_what_is_in_it(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match='does not exist'):
         find_splits(tmp_path / 'c')
-    with pytest.raises(NotADirectoryError, match='b.png is not a folder'):
-        find_splits(tmp_path / 'b.png')
+    for read in (find_splits, read_folder):
+        with pytest.raises(NotADirectoryError, match='png is not a folder'):
+            read(tmp_path / 'b.png')
 
 
 def test_a_list_of_names_keeps_labels_of_folders(mixed, tmp_path):

@@ -10,19 +10,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).parents[2]
-
-
-def read_blocks(page):
-    """Return the Python blocks of a page."""
-    text = (ROOT / page).read_text(encoding='utf-8')
-    return re.findall(r'```python\n(.*?)```', text, flags=re.DOTALL)
-
-
+PAGE = (ROOT / 'docs/own_data.md').read_text(encoding='utf-8')
 BLOCKS = {
     re.match(r'# (.*)\n', block).group(1): block
-    for block in read_blocks('docs/own_data.md')
+    for block in re.findall(r'```python\n(.*?)```', PAGE, flags=re.DOTALL)
 }
-(BLOCKS['README'],) = (b for b in read_blocks('README.md') if '_base_' in b)
 # Name of the block, images per epoch, labeled images per epoch.
 CASES = [
     ('labeled', 20, 20),
@@ -37,7 +29,6 @@ CASES = [
     ('labeled images five times per epoch', 28, 10),
     ('broken files', 20, 20),
     ('small images, a tenth of the labels', 20, 2),
-    ('README', 20, 20),
 ]
 
 

@@ -123,6 +123,7 @@ def test_one_file_too_many(folder):
     message = str(caught.value)
     assert '3 files are broken, but max_broken=2' in message
     assert all(name in message for name in BROKEN)
+    assert 'wrap the dataset' not in message.rpartition('are broken')[2]
     # Reading the same file again does not count again.
     dataset = DATASETS.build(config(folder, 3))
     for _ in range(3):

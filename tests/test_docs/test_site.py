@@ -86,6 +86,21 @@ def test_links_within_the_site_lead_to_a_place(site):
     assert checked > 500
 
 
+def test_links_of_the_readme_lead_to_a_place():
+    """README.md is no page of the site."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    targets = re.findall(r'\]\(([^)\s:]+)\)', text)
+    assert len(targets) > 10
+    for target in targets:
+        path, _, anchor = target.partition('#')
+        assert (ROOT / path).exists(), target
+        if anchor:
+            page = (ROOT / path).read_text(encoding='utf-8')
+            headings = re.findall(r'^#+ (.*)$', page, re.MULTILINE)
+            names = {x.lower().replace(' ', '-') for x in headings}
+            assert anchor in names, target
+
+
 def test_links_are_rewritten(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'docs'))
     from sphinx_pages.links import rewrite

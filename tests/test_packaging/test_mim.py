@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -63,45 +65,38 @@ def files_below(root, *folders):
     }
 
 
-def test_wheel_from_a_source_archive(checkout, tmp_path):
-    sdist = build(checkout, 'build_sdist', tmp_path)
+def build_wheel_from_archive(checkout, folder):
+    """Build a source archive, and a wheel from nothing but that."""
+    sdist = build(checkout, 'build_sdist', folder)
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / 'unpacked')
-    (unpacked,) = (tmp_path / 'unpacked').iterdir()
-    wheel = build(unpacked, 'build_wheel', tmp_path)
+        archive.extractall(folder / 'unpacked')
+    (unpacked,) = (folder / 'unpacked').iterdir()
+    return build(unpacked, 'build_wheel', folder)
+
+
+def test_wheel_from_a_source_archive(checkout, tmp_path):
+    wheel = build_wheel_from_archive(checkout, tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         config = archive.read(f'mmunimoco/.mim/{CONFIG}')
         (metadata,) = (name for name in names if name.endswith('/METADATA'))
         lines = archive.read(metadata).decode().splitlines()
-        (commands,) = (n for n in names if n.endswith('/entry_points.txt'))
-        assert 'mmunimoco = mmunimoco.__main__:main' in (
-            archive.read(commands).decode()
-        )
-        archive.extractall(tmp_path / 'installed')
+        (script,) = (n for n in names if n.endswith('/scripts/mmunimoco'))
+        # pip replaces it by the interpreter of the environment.
+        assert archive.read(script).startswith(b'#!python\n')
     assert config == (ROOT / CONFIG).read_bytes()
     assert len(names) == len(set(names))
     prefix = 'mmunimoco/.mim/'
     mim = {name[len(prefix) :] for name in names if name.startswith(prefix)}
     assert mim == files_below(ROOT, 'configs', 'tools') | {'model-index.yml'}
-    modules = {name for name in names if '.mim/' not in name}
-    modules = {name for name in modules if '.dist-info/' not in name}
+    others = ('.mim/', '.dist-info/', '.data/')
+    modules = {n for n in names if not any(part in n for part in others)}
     # No demo, benchmarks, tests or tools on the top level.
     assert modules == {
         name
         for name in files_below(checkout, 'mmunimoco')
         if '.mim/' not in name
     }
-    # Outside of the repository, configs are found in the package.
-    code = (
-        'import importlib.util as u; s = u.spec_from_file_location("i", '
-        '"mmunimoco/utils/installed.py"); m = u.module_from_spec(s); '
-        's.loader.exec_module(m); print(m.configs_dir())'
-    )
-    installed = tmp_path / 'installed'
-    command = [sys.executable, '-c', code]
-    found = subprocess.check_output(command, cwd=installed, text=True)
-    assert found.strip() == str(installed / 'mmunimoco/.mim/configs')
     # OpenMMLab's packages are not required: see setup.py.
     required = [line for line in lines if line.startswith('Requires-Dist')]
     always = [line for line in required if 'extra ==' not in line]
@@ -112,44 +107,68 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     assert 'Requires-Python: >=3.10' in lines
 
 
+@pytest.fixture
+def environment(checkout, tmp_path):
+    """A new environment with the wheel; its dependencies are those of here."""
+    wheel = build_wheel_from_archive(checkout, tmp_path)
+    root = tmp_path / 'environment'
+    venv.create(root, symlinks=True)
+    (packages,) = root.glob('lib/*/site-packages')
+    # A path alone: an editable mmunimoco of here is not found.
+    here = sysconfig.get_path('purelib')
+    (packages / 'dependencies.pth').write_text(f'{here}\n')
+    python = str(root / 'bin/python')
+    pip = [sys.executable, '-m', 'pip', '--python', python, 'install']
+    subprocess.run([*pip, '-q', '--no-deps', '--no-index', wheel], check=True)
+    for leftover in (checkout, tmp_path / 'unpacked'):
+        shutil.rmtree(leftover)
+    return root
+
+
 @pytest.mark.slow
-def test_wheel_works_without_the_repository(checkout, tmp_path):
-    """The command line, a config and a model, from an unpacked wheel."""
-    wheel = build(checkout, 'build_wheel', tmp_path)
-    installed, images = tmp_path / 'installed', tmp_path / 'images'
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
-    shutil.rmtree(checkout)
-    write_image_folder(images, 2, 20)
+def test_wheel_works_in_an_environment_of_its_own(environment, tmp_path):
+    """Command, configs and weights are found; a model is trained."""
+
+    def run(program, *arguments):
+        done = subprocess.run(
+            [environment / 'bin' / program, *arguments],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+        return done.stdout
+
+    write_image_folder(tmp_path / 'images', 2, 20)
+    options = ['--out', 'out', '--epochs', '1']
+    text = run('mmunimoco', 'pretrain', 'images', *options)
+    assert text.startswith('images      36 in images')
+    assert (tmp_path / 'out/epoch_1.pth').is_file()
+    config = 'out/inputs/pretrain.py'
+    (mim,) = environment.resolve().glob('lib/*/site-packages/mmunimoco/.mim')
+    assert f"_base_ = ['{mim}/configs/own_data/" in (
+        (tmp_path / config).read_text()
+    )
+    assert 'No problem found' in run('mmunimoco', 'check', config)
     code = (
-        'import sys; from mmunimoco.__main__ import main; '
+        'from mmunimoco import configs_dir; '
         'from mmunimoco.utils.installed import find_weights; '
-        'print(find_weights("unimoco_resnet18_fmnist")); '
-        'sys.exit(main(sys.argv[1:]))'
+        'print(configs_dir(), find_weights("unimoco_resnet18_fmnist"))'
     )
-    arguments = ['pretrain', images, '--out', tmp_path / 'out', '--dry-run']
-    done = subprocess.run(
-        [sys.executable, '-c', code, *arguments],
-        cwd=tmp_path,
-        env=os.environ | dict(PYTHONPATH=str(installed)),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    mim = installed / 'mmunimoco/.mim'
-    assert f'{mim}/configs/demo/weights/unimoco_resnet18_fmnist-' in (
-        done.stdout
-    )
-    config = (tmp_path / 'out/inputs/pretrain.py').read_text()
-    assert f"_base_ = ['{mim}/configs/own_data/" in config
+    configs, weights = run('python', '-c', code).split()[-2:]
+    assert configs == str(mim / 'configs')
+    assert Path(weights).is_relative_to(configs)
 
 
 def test_editable_install_links_the_checkout(checkout, tmp_path):
     wheel = build(checkout, 'build_editable', tmp_path)
     # pip installs this archive, which has to point to the checkout.
     with zipfile.ZipFile(wheel) as archive:
-        text = b''.join(map(archive.read, archive.namelist())).decode()
+        names = archive.namelist()
+        text = b''.join(map(archive.read, names)).decode()
     assert str(checkout) in text
+    assert any(name.endswith('/scripts/mmunimoco') for name in names)
     # The folder beside which a clone stands is no empty package mmunimoco.
     installed = tmp_path / 'installed'
     with zipfile.ZipFile(wheel) as archive:

@@ -201,19 +201,21 @@ def test_test_writes_predictions(config, trained):
     assert predictions[0]['pred_score'].shape == (3,)
 
 
-def test_waiting_threads_sleep():
+@pytest.mark.parametrize('script', ['train.py', 'mmunimoco'])
+def test_waiting_threads_sleep(script):
     """As OpenMP, which torch has loaded by then, says itself."""
     output = run(
-        *(sys.executable, TOOLS / 'train.py', '--help'),
+        *(sys.executable, TOOLS / script, '--help'),
         PYTHONPATH=str(ROOT),
         OMP_DISPLAY_ENV='TRUE',
     )
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in output
+    assert 'OneDL' not in output and 'usage: ' in output
 
 
 @pytest.mark.parametrize('policy', [None, 'ACTIVE'])
 @pytest.mark.parametrize(
-    'script', ['tools/train.py', 'tools/test.py', 'mmunimoco/__main__.py']
+    'script', ['tools/train.py', 'tools/test.py', 'tools/mmunimoco']
 )
 def test_the_policy_of_the_user_is_kept(script, policy, monkeypatch):
     monkeypatch.setenv('OMP_WAIT_POLICY', policy or '')

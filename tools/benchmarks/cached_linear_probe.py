@@ -5,13 +5,17 @@ For the published linear probe see configs/benchmarks/classification.
 """
 
 import argparse
+import io
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmengine.config import Config, DictAction
 
-from mmunimoco.evaluation.cached_linear_probe import probe_checkpoint
+    from mmunimoco.evaluation.cached_linear_probe import probe_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,11 +19,15 @@ Example:
 """
 
 import argparse
+import io
 import sys
+from contextlib import redirect_stdout
 
 from rich.progress import track
 
-from mmunimoco.datasets.storage import index_tars
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmunimoco.datasets.storage import index_tars
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -10,17 +10,21 @@ Example:
 """
 
 import argparse
+import io
 import sys
+from contextlib import redirect_stdout
 
-from mmengine.config import DictAction
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmengine.config import DictAction
 
-from mmunimoco.datasets.label_lists import (
-    dataset_from_config,
-    dataset_from_folder,
-    make_label_list,
-    write_label_list,
-)
-from mmunimoco.datasets.partial_labels import check_ratio
+    from mmunimoco.datasets.label_lists import (
+        dataset_from_config,
+        dataset_from_folder,
+        make_label_list,
+        write_label_list,
+    )
+    from mmunimoco.datasets.partial_labels import check_ratio
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -15,15 +15,19 @@ Example:
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from rich.progress import track
 
-from mmunimoco.datasets.label_lists import dataset_from_folder
-from mmunimoco.utils.atomic import write_atomic
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmunimoco.datasets.label_lists import dataset_from_folder
+    from mmunimoco.utils.atomic import write_atomic
 
 # Larger than any disk: LMDB reserves addresses, not space.
 MAP_SIZE = 2**43

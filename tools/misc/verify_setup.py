@@ -3,9 +3,13 @@
 The same as ``mmunimoco check``.
 """
 
+import io
 import sys
+from contextlib import redirect_stdout
 
-from mmunimoco.commands.check import main
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmunimoco.commands.check import main
 
 if __name__ == '__main__':
     sys.exit(main())

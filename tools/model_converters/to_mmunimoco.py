@@ -7,16 +7,24 @@ and mmpretrain, and ResNets of torchvision and timm.
 """
 
 import argparse
+import io
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from mmunimoco.converters import SOURCES, to_mmunimoco
-from mmunimoco.converters.command_line import add_common, normalization, run
-from mmunimoco.converters.files import (
-    check_free,
-    read_weights,
-    write_checkpoint,
-)
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmunimoco.converters import SOURCES, to_mmunimoco
+    from mmunimoco.converters.command_line import (
+        add_common,
+        normalization,
+        run,
+    )
+    from mmunimoco.converters.files import (
+        check_free,
+        read_weights,
+        write_checkpoint,
+    )
 
 
 def parse_args(argv=None) -> argparse.Namespace:

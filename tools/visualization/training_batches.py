@@ -1,25 +1,30 @@
 """What the scripts of this folder share: views and features of a run."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, set_random_seed
-from mmpretrain.registry import MODELS
-from torch import Tensor, nn
-from torch.nn import functional
 
-from mmunimoco.engine.images_on_device import stack_images
-from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
-from mmunimoco.models import UniMoCo
-from mmunimoco.utils.checkpoint import check_complete, state_dict_of
-from mmunimoco.utils.safe_load import read_checkpoint
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmengine.config import Config, DictAction
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import Runner, set_random_seed
+    from mmpretrain.registry import MODELS
+    from torch import Tensor, nn
+    from torch.nn import functional
+
+    from mmunimoco.engine.images_on_device import stack_images
+    from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
+    from mmunimoco.models import UniMoCo
+    from mmunimoco.utils.checkpoint import check_complete, state_dict_of
+    from mmunimoco.utils.safe_load import read_checkpoint
 
 matplotlib.use('Agg')  # no screen
 

@@ -80,7 +80,7 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
         runner.logger.warning(
             f'This run is finished: the checkpoint is at the end of its '
             f'{length}, nothing is trained. To train longer: --resume '
-            '--extend-to N.'
+            '--extend-to N; for mmunimoco pretrain, --resume --epochs N.'
         )
 
 

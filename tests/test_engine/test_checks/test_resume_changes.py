@@ -131,7 +131,7 @@ def test_stretched_schedules(schedule, expected):
     ('change', 'message'),
     [
         (dict(resume=False), 'give --resume'),
-        (dict(train_cfg=dict(max_epochs=420)), 'is not longer'),
+        (dict(train_cfg=dict(max_epochs=420)), 'are not longer'),
         (dict(train_cfg=dict(max_iters=20)), 'by_epoch=False'),
     ],
 )
