@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+from .study_tables import cone_rows, curve_rows
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
     r'(?P<open><!-- (?P<kind>table|value): (?P<name>[\w-]+) -->)'
@@ -99,6 +101,23 @@ def _by_seed(name: str, keys: list[str]) -> str:
         for line, scores in lines.items()
     ]
     return markdown(['seed', *(NAMES[row] for row in demo['mean'])], rows)
+
+
+def slow_start() -> str:
+    """KNN accuracy of the study of the slow start, one option at a time."""
+    epochs = (4, 10, 20)
+    return markdown(
+        ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
+        curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
+    )
+
+
+def cone() -> str:
+    """The small model of the slow start."""
+    return markdown(
+        ['case', 'steps until it is left', 'similarity of negatives, at most'],
+        cone_rows('cifar10-cpu/cone_model.json'),
+    )
 
 
 def head() -> str:
@@ -268,6 +287,7 @@ TABLES: dict[str, Callable[[], str]] = {
         *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head),
+        *(slow_start, cone),
     )
 }
 

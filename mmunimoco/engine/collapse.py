@@ -17,6 +17,10 @@ from .knn_loop import KNNValLoop
 from .logs import is_logged
 
 BASELINE = 'knn_before_training'  # in the message hub
+FIRST = 'knn_at_first_validation'
+# Points of kNN; with 2 000 test images a standard deviation is one.
+_CLEAR_GAIN = 3.0
+_SPREAD = "model.head.loss.own_key_weight='balanced' spreads them sooner."
 
 
 @HOOKS.register_module()
@@ -27,9 +31,12 @@ class CollapseHook(Hook):
     (step 0 of the log). After each validation one line says whether the run
 
     - learns;
-    - is stuck: its mean loss since the last validation is less than
-      ``min_gain`` below ``UniMoCoHead.collapsed_loss``, that of features which
-      are all the same; or
+    - learns by kNN, though all features still lie close together: its mean
+      loss since the last validation is less than ``min_gain`` below
+      ``UniMoCoHead.collapsed_loss``, that of features which are all the same;
+    - is stuck: the same, and kNN is not three points better than at the
+      first validation (the statistics of batch norm alone may better what was
+      measured before training); or
     - has features that are no better, by kNN, than before training.
 
     The latter two are warnings that name what to try.
@@ -147,13 +154,16 @@ class CollapseHook(Hook):
         }
         if 'loss' not in means:
             return
-        collapsed = head.collapsed_loss(num_steps=steps).item()
+        metrics = dict(metrics or {})
+        if hub.get_info(FIRST) is None:
+            hub.update_info(FIRST, metrics)
         level, text = verdict(
             means,
-            collapsed,
+            head.collapsed_loss(num_steps=steps).item(),
             self.min_gain,
-            metrics or {},
+            metrics,
             hub.get_info(BASELINE) or {},
+            hub.get_info(FIRST),
         )
         print_log(text, logger='current', level=level)
 
@@ -164,6 +174,7 @@ def verdict(
     min_gain: float,
     metrics: dict[str, float],
     baseline: dict[str, float],
+    first: dict[str, float],
 ) -> tuple[int, str]:
     """Judge a run since its last validation.
 
@@ -173,6 +184,7 @@ def verdict(
         min_gain (float): Least distance of the loss from that.
         metrics (dict[str, float]): Of kNN now.
         baseline (dict[str, float]): Of kNN before training; may be empty.
+        first (dict[str, float]): Of kNN at the first validation.
 
     Returns:
         tuple[int, str]: Level of logging, and text.
@@ -191,10 +203,16 @@ def verdict(
             f'{baseline[name]:.1f}'
         )
     if collapsed - means['loss'] < min_gain:
+        if shared and metrics[shared[0]] >= first[shared[0]] + _CLEAR_GAIN:
+            return logging.INFO, (
+                f'Learning, with features that lie close together ({facts}). '
+                'With labels this lasts until classes are told apart. '
+                + _SPREAD
+            )
         return logging.WARNING, (
             'STUCK: the loss is hardly lower than for features that are all '
             f'the same ({facts}). With labels this can last for the first '
-            'epochs. If it goes on, try '
+            f'epochs. {_SPREAD} If it goes on without labels, try '
             'model.momentum=0.01, a smaller model.head.queue_len (well below '
             'the number of images), a smaller model.head.temperature, a '
             'lower learning rate, and look at the augmented images.'

@@ -88,7 +88,8 @@ def similarity(positive, negative):
 @pytest.mark.parametrize(
     ('loss', 'knn', 'level', 'message'),
     [
-        (14.2, 75.0, 'WARNING', 'STUCK.* 0.944, of negatives 0.934'),
+        (14.2, 32.9, 'WARNING', 'STUCK.* 0.944, of negatives 0.934'),
+        (14.2, 33.1, 'INFO', 'Learning, with features.* close together .*944'),
         (13.0, 20.0, 'WARNING', 'NO BETTER.*top1 20.0, before training 20.0'),
         (13.0, 40.0, 'INFO', r'Learning \(loss 13.000, 14.300 if'),
     ],
@@ -96,7 +97,9 @@ def similarity(positive, negative):
 def test_verdicts(loss, knn, level, message):
     means = dict(loss=loss, **similarity(0.944, 0.934))
     baseline = {'knn/top1': 20.0, 'knn/top5': 60.0}
-    got, text = verdict(means, 14.3, 0.25, {'knn/top1': knn}, baseline)
+    got, text = verdict(
+        means, 14.3, 0.25, {'knn/top1': knn}, baseline, {'knn/top1': 30.0}
+    )
     assert logging.getLevelName(got) == level
     assert re.match(message, text)
 

@@ -1,0 +1,58 @@
+"""Tables of the docs from records of studies (``results.jsonl``)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def read_records(path: str) -> list[dict]:
+    """Read the lines of a file in ``docs/benchmarks``."""
+    lines = (ROOT / 'docs/benchmarks' / path).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def curve_rows(
+    path: str, metric: str, epochs: Sequence[int]
+) -> list[list[str]]:
+    """A metric during pre-training: mean ± std over the seeds of a variant.
+
+    Args:
+        path (str): A file in ``docs/benchmarks``.
+        metric (str): A metric of the validations.
+        epochs (Sequence[int]): After which to show it.
+
+    Returns:
+        list[list[str]]: Of each variant its name and a number an epoch.
+    """
+    curves: dict[str, list[dict]] = {}
+    for record in read_records(path):
+        points = record.get('curves', {}).get(metric)
+        if record['evaluation'] == 'pretrain' and points:
+            curves.setdefault(record['variant'], []).append(dict(points))
+    return [
+        [name, *(spread([run[epoch] for run in runs]) for epoch in epochs)]
+        for name, runs in curves.items()
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Write a mean, and the standard deviation of several values."""
+    text = f'{mean(values):.1f}'
+    return f'{text} ± {stdev(values):.1f}' if len(values) > 1 else text
+
+
+def cone_rows(path: str) -> list[list[str]]:
+    """Steps in the cone of ``cone_model.py``, and how narrow it was."""
+    record = json.loads((ROOT / 'docs/benchmarks' / path).read_text())
+    rows = []
+    for name, runs in record['cases'].items():
+        left = [run['left'] for run in runs]
+        steps = f'over {record["steps"]}'
+        if None not in left:
+            steps = f'{min(left)} to {max(left)}'
+        cone = mean(run['cone'] for run in runs)
+        rows.append([name, steps, f'{cone:.2f}'])
+    return rows
