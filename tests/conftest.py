@@ -7,9 +7,11 @@ tests among others (pytest-xdist) then starts without them.
 import gc
 import importlib.metadata
 import logging
+import os
 import signal
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -39,24 +41,16 @@ def quick_runners():
     """Skip what takes a runner of mmengine longer than the steps of a test.
 
     It parses all metafiles of a package for each config inherited from it,
-    formats the whole config each time its text is needed (four times a run;
-    without formatting it is the same Python on one line), and looks for
-    compilers.
+    looks for compilers, and formats the config; processes that are started do
+    not format it either.
     """
-    import mmengine.config.config
     from mmengine.config import utils
-    from yapf.yapflib import yapf_api
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, 'load', cache(utils.load))
-        for module in (mmengine.config.config, yapf_api):
-            patch.setattr(
-                module,
-                'FormatCode',
-                lambda text, **_: (text, True),
-                raising=False,
-            )
         patch.setattr('mmengine.runner.runner.collect_env', dict)
+        folder = str(Path(__file__).parent / 'unformatted')
+        patch.setenv('PYTHONPATH', folder, prepend=os.pathsep)
         yield
 
 

@@ -42,14 +42,18 @@ DEMO_OPTIONS = [
 
 
 def train(config, folder, options, **environment):
-    """Train for one epoch; return what was logged and the checkpoint."""
+    """Train for one epoch; return what was logged and the checkpoint.
+
+    Modules in ``folder`` can be imported.
+    """
+    modules = f'{ROOT}:{folder}:{os.environ["PYTHONPATH"]}'
     command = [sys.executable, str(TRAIN), str(ROOT / config)]
     command += ['--work-dir', str(folder), '--cfg-options', *COMMON, *options]
     # Elsewhere than in the project: no path may depend on it.
     done = subprocess.run(
         command,
         cwd=folder,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)) | environment,
+        env=dict(os.environ, PYTHONPATH=modules) | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -114,11 +118,8 @@ def test_cifar_without_work_per_image(data_roots, tmp_path):
         f'custom_imports = dict(imports={imports})\n'
     )
     options = ['model.head.queue_len=64', 'train_dataloader.batch_size=16']
-    environment = dict(
-        CIFAR10_ROOT=data_roots['CIFAR10'],
-        PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}',
-    )
-    scalars, checkpoint = train(config, tmp_path, options, **environment)
+    root = data_roots['CIFAR10']
+    scalars, checkpoint = train(config, tmp_path, options, CIFAR10_ROOT=root)
     assert len([x for x in scalars if 'loss' in x]) == 6
     assert any('knn/top1' in x for x in scalars)
     assert int(checkpoint['state_dict']['head.queue_ptr']) == 96 % 64

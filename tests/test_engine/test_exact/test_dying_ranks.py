@@ -34,11 +34,11 @@ def launch(folder: Path) -> tuple[int, str, float]:
         port = str(sock.getsockname()[1])
     script = ROOT / 'tools/dist_train.sh'
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    modules = f'{ROOT / "tests"}:{os.environ["PYTHONPATH"]}'
     job = subprocess.run(
         ['bash', script, config, '2', '--work-dir', folder / 'work'],
         env=os.environ
-        | dict(PATH=path, PYTHONPATH=str(ROOT / 'tests'))
-        | dict(PORT=port, MAX_RESTARTS='1'),
+        | dict(PATH=path, PYTHONPATH=modules, PORT=port, MAX_RESTARTS='1'),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
