@@ -49,7 +49,7 @@ def quick_runners():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, 'load', cache(utils.load))
         patch.setattr('mmengine.runner.runner.collect_env', dict)
-        folder = str(Path(__file__).parent / 'unformatted')
+        folder = str(Path(__file__).parent / 'quick_start')
         patch.setenv('PYTHONPATH', folder, prepend=os.pathsep)
         yield
 

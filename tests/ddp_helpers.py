@@ -29,7 +29,7 @@ from typing import Any
 
 # Processes are forked from a server that has imported these modules and has no
 # threads: as fast as fork, as safe as spawn.
-PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models', 'mmunimoco']
+PRELOAD = ['mmpretrain.apis', 'mmpretrain.models', 'mmunimoco', 'frozen_heap']
 
 
 def run_ddp(
