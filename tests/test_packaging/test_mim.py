@@ -112,7 +112,6 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     assert 'Requires-Python: >=3.10' in lines
 
 
-@pytest.mark.slow
 def test_wheel_works_without_the_repository(checkout, tmp_path):
     """The command line, a config and a model, from an unpacked wheel."""
     wheel = build(checkout, 'build_wheel', tmp_path)

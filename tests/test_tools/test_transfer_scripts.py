@@ -266,7 +266,6 @@ def evaluate(host, config, path, work_dir):
     return json.loads(report.read_text())
 
 
-@pytest.mark.slow
 def test_detector_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     pytest.importorskip('mmdet')
     from transfer_data.coco import write_coco
@@ -287,7 +286,6 @@ def test_detector_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
 
 
-@pytest.mark.slow
 def test_segmentor_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     pytest.importorskip('mmseg')
     from transfer_data.voc12aug import write_voc12aug
