@@ -26,7 +26,13 @@ COMMON = [
     *(f'{loader}.num_workers=0' for loader in LOADERS),
     *(f'{loader}.persistent_workers=False' for loader in LOADERS),
 ]
+NARROW = [
+    'model.backbone.stem_channels=8',
+    'model.backbone.base_channels=8',
+    'model.neck.in_channels=64',
+]
 OPTIONS = [
+    *NARROW,
     'model.head.queue_len=32',
     'train_dataloader.dataset.label_ratio=0.1',
     # Lists are changed by index.
@@ -123,10 +129,8 @@ def test_cifar_without_work_per_image(data_roots, tmp_path, monkeypatch):
         f'custom_imports = dict(imports={imports})\n'
     )
     options = [
+        *NARROW,
         'model.head.queue_len=64',
-        'model.backbone.stem_channels=8',
-        'model.backbone.base_channels=8',
-        'model.neck.in_channels=64',
         'train_dataloader.batch_size=16',
     ]
     environment = dict(CIFAR10_ROOT=data_roots['CIFAR10'])

@@ -28,10 +28,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the repository: a build leaves files in its sources."""
-    target = tmp_path / 'mmunimoco'  # as `git clone` names it
+def copy_checkout(folder):
+    """Copy the repository: a build leaves files in its sources."""
+    target = folder / 'mmunimoco'  # as `git clone` names it
     ignore = shutil.ignore_patterns('__pycache__', '.mim', '*.egg-info')
     for name in FOLDERS:
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
@@ -63,12 +62,22 @@ def files_below(root, *folders):
     }
 
 
-def test_wheel_from_a_source_archive(checkout, tmp_path):
-    sdist = build(checkout, 'build_sdist', tmp_path)
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """A wheel from a source archive; the sources are gone."""
+    folder = tmp_path_factory.mktemp('wheel')
+    checkout = copy_checkout(folder)
+    sdist = build(checkout, 'build_sdist', folder)
+    shutil.rmtree(checkout)
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / 'unpacked')
-    (unpacked,) = (tmp_path / 'unpacked').iterdir()
-    wheel = build(unpacked, 'build_wheel', tmp_path)
+        archive.extractall(folder / 'unpacked')
+    (unpacked,) = (folder / 'unpacked').iterdir()
+    wheel = build(unpacked, 'build_wheel', folder)
+    shutil.rmtree(unpacked)
+    return wheel
+
+
+def test_wheel_from_a_source_archive(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         config = archive.read(f'mmunimoco/.mim/{CONFIG}')
@@ -88,9 +97,7 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     modules = {name for name in modules if '.dist-info/' not in name}
     # No demo, benchmarks, tests or tools on the top level.
     assert modules == {
-        name
-        for name in files_below(checkout, 'mmunimoco')
-        if '.mim/' not in name
+        name for name in files_below(ROOT, 'mmunimoco') if '.mim/' not in name
     }
     # Outside of the repository, configs are found in the package.
     code = (
@@ -112,13 +119,11 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     assert 'Requires-Python: >=3.10' in lines
 
 
-def test_wheel_works_without_the_repository(checkout, tmp_path):
+def test_wheel_works_without_the_repository(wheel, tmp_path):
     """The command line, a config and a model, from an unpacked wheel."""
-    wheel = build(checkout, 'build_wheel', tmp_path)
     installed, images = tmp_path / 'installed', tmp_path / 'images'
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    shutil.rmtree(checkout)
     write_image_folder(images, 2, 20)
     code = (
         'import sys; from mmunimoco.__main__ import main; '
@@ -143,7 +148,8 @@ def test_wheel_works_without_the_repository(checkout, tmp_path):
     assert f"_base_ = ['{mim}/configs/own_data/" in config
 
 
-def test_editable_install_links_the_checkout(checkout, tmp_path):
+def test_editable_install_links_the_checkout(tmp_path):
+    checkout = copy_checkout(tmp_path)
     wheel = build(checkout, 'build_editable', tmp_path)
     # pip installs this archive, which has to point to the checkout.
     with zipfile.ZipFile(wheel) as archive:

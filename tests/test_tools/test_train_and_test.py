@@ -209,10 +209,8 @@ def test_several_processes_train_one_model_that_one_resumes(config):
         *(2, TOOLS / 'train.py', config, '--work-dir', work_dir),
         *('--cfg-options', 'sync_bn=torch'),
     )
-    assert codes == [0, 0]
-    log = newest_log(work_dir)
-    assert 'SyncBN is removed' in log
-    assert 'kNN bank: 21 labeled samples\n' in log
+    assert codes == [0, 0]  # SyncBN, which no CPU runs, was removed
+    assert 'kNN bank: 21 labeled samples\n' in newest_log(work_dir)
     state = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
     assert state['meta']['iter'] == 4
     assert int(state['state_dict']['head.queue_ptr']) == 4 * 8 % 12
