@@ -26,7 +26,7 @@ else:
     settings.load_profile('repeatable')
 
 
-# The longest files, by CPU time: from 90 s down to 15 s. One that starts last
+# The longest files by CPU time, some of 15 s and more. One that starts last
 # would leave the other processes idle.
 LONGEST = (
     'test_engine/test_exact/test_resume.py',
