@@ -7,9 +7,10 @@ tests among others (pytest-xdist) then starts without them.
 import gc
 import importlib.metadata
 import logging
+import os
 import signal
-from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,30 @@ else:
         'repeatable', deadline=None, derandomize=True, database=None
     )
     settings.load_profile('repeatable')
+
+
+# The longest files by CPU time, some of 15 s and more. One that starts last
+# would leave the other processes idle.
+LONGEST = (
+    'test_engine/test_exact/test_resume.py',
+    'test_study/test_run.py',
+    'test_demo/test_run.py',
+    'test_engine/test_exact/test_dying_ranks.py',
+    'test_benchmarks/test_speed.py',
+    'test_benchmarks/test_soak.py',
+    'test_docs/test_site.py',
+    'test_models/test_triton_kernels.py',
+    'test_configs/test_own_data_transfer.py',
+    'test_tools/test_transfer_scripts.py',
+    'test_configs/test_mmpretrain_train.py',
+    'test_configs/test_documented_snippets.py',
+    'test_docs/test_notebook.py',
+    'test_packaging/test_mim.py',
+    'test_models/test_unimoco_ranks.py',
+    'test_converters/test_from_mmunimoco.py',
+    'test_configs/test_mmdetection_runs.py',
+    'test_models/test_batch_shuffle.py',
+)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -39,24 +64,16 @@ def quick_runners():
     """Skip what takes a runner of mmengine longer than the steps of a test.
 
     It parses all metafiles of a package for each config inherited from it,
-    formats the whole config each time its text is needed (four times a run;
-    without formatting it is the same Python on one line), and looks for
-    compilers.
+    looks for compilers, and formats the config; processes that are started do
+    not format it either.
     """
-    import mmengine.config.config
     from mmengine.config import utils
-    from yapf.yapflib import yapf_api
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, 'load', cache(utils.load))
-        for module in (mmengine.config.config, yapf_api):
-            patch.setattr(
-                module,
-                'FormatCode',
-                lambda text, **_: (text, True),
-                raising=False,
-            )
         patch.setattr('mmengine.runner.runner.collect_env', dict)
+        folder = str(Path(__file__).parent / 'quick_start')
+        patch.setenv('PYTHONPATH', folder, prepend=os.pathsep)
         yield
 
 
@@ -96,9 +113,8 @@ def pytest_collection_modifyitems(items):
     """Run the longest files first; skip GPU tests without a GPU."""
     import torch
 
-    # A long file that starts last would leave the other processes idle.
-    slow = Counter(item.path for item in items if 'slow' in item.keywords)
-    items.sort(key=lambda item: -slow[item.path])
+    order = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason='needs a CUDA device')

@@ -29,7 +29,7 @@ from typing import Any
 
 # Processes are forked from a server that has imported these modules and has no
 # threads: as fast as fork, as safe as spawn.
-_PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models']
+PRELOAD = ['mmpretrain.apis', 'mmpretrain.models', 'mmunimoco', 'frozen_heap']
 
 
 def run_ddp(
@@ -58,7 +58,7 @@ def run_ddp(
         TimeoutError: If a rank did not finish in time.
     """
     context = get_context('forkserver')
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOAD)
     module = inspect.getmodule(function)
     job = {
         'module': (module.__name__, inspect.getsourcefile(function)),

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ddp_helpers import PRELOAD
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / 'tools/train.py'
 KILL, TERM, FULL_DISK = signal.SIGKILL, signal.SIGTERM, 0
-_PRELOAD = ['torch', 'mmpretrain.apis', 'mmpretrain.models', 'mmunimoco']
 CONFIG = """
 _base_ = [{base!r}]
 model = dict(
@@ -92,7 +92,7 @@ def start(
         Process: The running process.
     """
     context = get_context('forkserver')
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOAD)
     command = [str(part) for part in (tool, *arguments)]
     process = context.Process(target=_run, args=(command, kill, env or {}))
     process.start()
@@ -143,20 +143,12 @@ def _run(command: list[str], kill: tuple | None, env: dict) -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))
     sys.argv = command
-    import mmengine.config
     import mmengine.runner.runner
 
-    # They take seconds in each run, and a second in each checkpoint.
-    mmengine.runner.runner.collect_env = dict
-    mmengine.config.Config.pretty_text = property(_plain_text)
+    mmengine.runner.runner.collect_env = dict  # takes seconds
     if kill is not None:
         _kill_at(*kill)
     runpy.run_path(command[0], run_name='__main__')
-
-
-def _plain_text(cfg: Any) -> str:
-    """The text of a config without formatting, which is Python too."""
-    return ''.join(f'{k} = {v!r}\n' for k, v in cfg.to_dict().items())
 
 
 def _kill_at(point: str, passes: int, number: int) -> None:

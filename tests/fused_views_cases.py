@@ -1,4 +1,4 @@
-"""Cases of ``test_models/test_fused_views.py``, for Triton's interpreter."""
+"""Cases of ``test_triton_kernels.py``, for Triton's interpreter."""
 
 import pytest
 import torch
@@ -40,7 +40,10 @@ CASES = {
         (4, 7),
     ),
     'one row': (BLUR, (1, 9)),
-    'crop': (dict(crop=dict(scale=TWO_BLOCKS), **NORM), TWO_BLOCKS),
+    'crop': (
+        dict(crop=dict(scale=TWO_BLOCKS), blur_sigma=(0.1, 0.7), **NORM),
+        TWO_BLOCKS,
+    ),
 }
 
 

@@ -9,37 +9,33 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmpretrain.registry import HOOKS
 
-RANK, STEP = 1, 2  # the faulty rank, and the steps done before
-
 
 @HOOKS.register_module()
 class RankFault(Hook):
-    """Kill rank 1, or a worker of its data loader, before the third step.
+    """Kill rank 1 before the third step, and later a worker of it.
 
-    Only once: a restarted job has no fault.
+    That is a worker of its data loader, before the fifth step, in a job that
+    torchrun has restarted.
 
     Args:
         folder (str): Each rank writes its process id and those of its workers
             to a file there, and the faulty one the time, to ``fault``.
-        kind (str): 'rank' or 'worker'.
     """
 
-    def __init__(self, folder: str, kind: str) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
-        self.kind = kind
 
     def before_train_iter(self, runner, *_, **__) -> None:
         """Cause the fault if it is time."""
-        if runner.iter != STEP:
+        restarts = int(os.environ['TORCHELASTIC_RESTART_COUNT'])
+        if runner.iter != 2 + 2 * restarts:
             return
         workers = children()
         text = '\n'.join(map(str, [os.getpid(), *workers]))
-        (self.folder / f'pids_{get_rank()}').write_text(text)
-        fault = self.folder / 'fault'
-        if get_rank() == RANK and not fault.exists():
-            fault.write_text(str(time.time()))
-            victim = workers[0] if self.kind == 'worker' else os.getpid()
-            os.kill(victim, signal.SIGKILL)
+        (self.folder / f'pids_{get_rank()}_{restarts}').write_text(text)
+        if get_rank() == 1:
+            (self.folder / 'fault').write_text(str(time.time()))
+            os.kill(workers[0] if restarts else os.getpid(), signal.SIGKILL)
 
 
 @HOOKS.register_module()

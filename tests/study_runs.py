@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from exact_runs import _PRELOAD, ROOT, _plain_text, start, write_config
+from exact_runs import PRELOAD, ROOT, start, write_config
 
 from mmunimoco.study import pool
 from mmunimoco.study.command_line import main
@@ -84,7 +84,7 @@ class ForkedPopen:
     def __init__(self, command, stdout, env, **_):
         self.devices.append(env.get('CUDA_VISIBLE_DEVICES'))
         context = get_context('forkserver')
-        context.set_forkserver_preload(_PRELOAD)
+        context.set_forkserver_preload(PRELOAD)
         words = command[command.index('-u') + 1 :]
         self._process = context.Process(
             target=_run, args=(words, stdout.name, env)
@@ -114,9 +114,7 @@ def _run(words: list[str], console: str, environment: dict) -> None:
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))
     sys.argv = words
-    import mmengine.config
     import mmengine.runner.runner
 
     mmengine.runner.runner.collect_env = dict
-    mmengine.config.Config.pretty_text = property(_plain_text)
     runpy.run_path(words[0], run_name='__main__')

@@ -9,14 +9,14 @@ from typing import Any
 TESTS = Path(__file__).parent
 
 
-def run_by_interpreter(name: str) -> str:
-    """Run a file of cases in a process of its own; its output.
+def run_by_interpreter(*names: str) -> str:
+    """Run files of cases in a process of their own; its output.
 
     Triton decides when it is imported whether it interprets.
     """
     command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']
     done = subprocess.run(
-        [*command, TESTS / name],
+        [*command, *(TESTS / name for name in names)],
         env=dict(os.environ, TRITON_INTERPRET='1'),
         capture_output=True,
         text=True,

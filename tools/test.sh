@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # usage: tools/test.sh [--stack openmmlab|onedl|newest] [--no-transfer]
-#                      [pytest arguments]
+#                      [--all | pytest arguments]
 #
 # Install what the tests need, then run pytest; --stack and --no-transfer are
-# options of tools/install.sh. Without pytest arguments the whole suite runs in
-# TEST_PROCESSES processes (default: one per core, at most 4).
+# options of tools/install.sh. Without pytest arguments the suite runs in
+# TEST_PROCESSES processes (default: one per core, at most 4); with --all, also
+# the tests marked slow, which run once a week.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 stack=onedl
 install_options=(--dev)
+marked=()
 pytest_options=()
 while [ $# -gt 0 ]; do
     case $1 in
         # Before anything is installed.
         -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+        --all) marked=(-m '') ;;
         --no-transfer) install_options+=("$1") ;;
         --stack=*) stack=${1#*=} ;;
         --stack)
@@ -41,4 +44,5 @@ if [ ${#pytest_options[@]} -eq 0 ]; then
     # tests/conftest.py puts the longest first, which xdist would undo.
     pytest_options+=(--dist loadfile --no-loadscope-reorder)
 fi
+pytest_options+=(${marked[@]+"${marked[@]}"})
 exec "$environment/bin/python" -m pytest "${pytest_options[@]}"

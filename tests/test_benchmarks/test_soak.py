@@ -41,7 +41,6 @@ def result(tmp_path_factory):
     return json.loads(out.read_text()) | dict(folder=folder)
 
 
-@pytest.mark.slow
 def test_a_real_run_survives(result):
     assert result['passed'], result['verdict']
     first, last = result['record']['starts']
@@ -61,7 +60,6 @@ def test_a_real_run_survives(result):
     assert found == [f'/{name}']
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('path', 'value', 'verdict'),
     [

@@ -168,7 +168,6 @@ def complete_cityscapes(cfg, folder):
         cfg.val_evaluator = cfg.test_evaluator = [coco]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('path', PATHS, ids=[path.stem for path in PATHS])
 def test_trains_all_layers_and_validates(path, make_runner, monkeypatch):
     if path == LVIS:

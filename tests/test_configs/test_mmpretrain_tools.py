@@ -13,8 +13,6 @@ from mmpretrain.apis import FeatureExtractor, get_model
 
 from mmunimoco.evaluation.features import pool
 
-pytestmark = pytest.mark.slow
-
 TOOLS = Path(mmpretrain.__file__).parent / '.mim/tools'
 
 

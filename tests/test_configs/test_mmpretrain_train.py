@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mmpretrain
 import torch
+from exact_runs import run
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/unimoco/unimoco_resnet18_8xb32-coslr-200e_in1k.py'
@@ -25,7 +26,13 @@ COMMON = [
     *(f'{loader}.num_workers=0' for loader in LOADERS),
     *(f'{loader}.persistent_workers=False' for loader in LOADERS),
 ]
+NARROW = [
+    'model.backbone.stem_channels=8',
+    'model.backbone.base_channels=8',
+    'model.neck.in_channels=64',
+]
 OPTIONS = [
+    *NARROW,
     'model.head.queue_len=32',
     'train_dataloader.dataset.label_ratio=0.1',
     # Lists are changed by index.
@@ -41,20 +48,14 @@ DEMO_OPTIONS = [
 ]
 
 
-def train(config, folder, options, **environment):
-    """Train for one epoch; return what was logged and the checkpoint."""
-    command = [sys.executable, str(TRAIN), str(ROOT / config)]
-    command += ['--work-dir', str(folder), '--cfg-options', *COMMON, *options]
-    # Elsewhere than in the project: no path may depend on it.
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)) | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def arguments(config, folder, options):
+    """Of the tool, for one epoch."""
+    options = ['--cfg-options', *COMMON, *options]
+    return [str(ROOT / config), '--work-dir', str(folder), *options]
+
+
+def results(folder):
+    """Return what was logged and the checkpoint."""
     scalars = [
         json.loads(line)
         for path in folder.glob('*/vis_data/scalars.json')
@@ -69,7 +70,18 @@ def train(config, folder, options, **environment):
 
 def test_runs_an_epoch_with_knn(data_roots, tmp_path):
     root = data_roots['ImageNet']
-    scalars, checkpoint = train(CONFIG, tmp_path, OPTIONS, IMAGENET_ROOT=root)
+    modules = f'{ROOT}:{os.environ["PYTHONPATH"]}'
+    # Elsewhere than in the project: no path may depend on it.
+    done = subprocess.run(
+        [sys.executable, TRAIN, *arguments(CONFIG, tmp_path, OPTIONS)],
+        cwd=tmp_path,
+        env=os.environ | dict(PYTHONPATH=modules, IMAGENET_ROOT=root),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    scalars, checkpoint = results(tmp_path)
     assert sum('loss' in entry for entry in scalars) == 3
     assert list(tmp_path.glob('best_knn_top1_*.pth'))
     weights = checkpoint['state_dict']
@@ -80,7 +92,9 @@ def test_runs_an_epoch_with_knn(data_roots, tmp_path):
 
 def test_runs_the_demo_config(tmp_path):
     images = 'train_dataloader.dataset.dataset.dataset.indices=120'
-    scalars, checkpoint = train(DEMO, tmp_path, [*DEMO_OPTIONS, images])
+    options = [*DEMO_OPTIONS, images]
+    assert run(TRAIN, *arguments(DEMO, tmp_path, options)) == 0
+    scalars, checkpoint = results(tmp_path)
     logged = [entry for entry in scalars if 'loss' in entry]
     # 12 labeled images come five times, 108 others once: 168, of which eight
     # steps take 160.
@@ -97,7 +111,7 @@ def test_runs_the_demo_config(tmp_path):
     assert bool(group['fused']) == (torch.__version__ >= '2.4')
 
 
-def test_cifar_without_work_per_image(data_roots, tmp_path):
+def test_cifar_without_work_per_image(data_roots, tmp_path, monkeypatch):
     """100 images on the device; 6 steps of 16, then kNN of 20 images."""
     # Imported by the run, since invented images have other checksums.
     (tmp_path / 'invented_cifar.py').write_text(
@@ -107,18 +121,22 @@ def test_cifar_without_work_per_image(data_roots, tmp_path):
         '        file[1] = None\n'
         "CIFAR10.meta['md5'] = None\n"
     )
+    monkeypatch.syspath_prepend(tmp_path)
     config = tmp_path / 'config.py'
     imports = ['mmunimoco', 'invented_cifar']
     config.write_text(
         f'_base_ = [{str(ROOT / CIFAR)!r}]\n'
         f'custom_imports = dict(imports={imports})\n'
     )
-    options = ['model.head.queue_len=64', 'train_dataloader.batch_size=16']
-    environment = dict(
-        CIFAR10_ROOT=data_roots['CIFAR10'],
-        PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}',
-    )
-    scalars, checkpoint = train(config, tmp_path, options, **environment)
+    options = [
+        *NARROW,
+        'model.head.queue_len=64',
+        'train_dataloader.batch_size=16',
+    ]
+    environment = dict(CIFAR10_ROOT=data_roots['CIFAR10'])
+    command = arguments(config, tmp_path, options)
+    assert run(TRAIN, *command, env=environment) == 0
+    scalars, checkpoint = results(tmp_path)
     assert len([x for x in scalars if 'loss' in x]) == 6
     assert any('knn/top1' in x for x in scalars)
     assert int(checkpoint['state_dict']['head.queue_ptr']) == 96 % 64

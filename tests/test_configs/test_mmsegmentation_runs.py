@@ -114,7 +114,6 @@ def make_runner(roots, tmp_path):
     return make
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('path', PATHS, ids=[path.stem for path in PATHS])
 def test_trains_all_layers_and_validates(path, make_runner):
     runner = make_runner(path)

@@ -149,7 +149,6 @@ def test_backbone_of_another_detector(tmp_path, monkeypatch):
     assert all(norm.training for norm in norms)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', METRICS)
 def test_documented_example_runs(run, name, folder):
     runner = run(name, EXAMPLES[name])

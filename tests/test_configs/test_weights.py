@@ -27,8 +27,17 @@ def test_there_is_a_model_for_each_share_of_labels():
         find_weights('resnet')
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('model', MODELS_WITH_WEIGHTS, ids=lambda x: x['Name'])
+@pytest.mark.parametrize(
+    'model',
+    [
+        MODELS_WITH_WEIGHTS[0],
+        *(
+            pytest.param(x, marks=pytest.mark.slow)
+            for x in MODELS_WITH_WEIGHTS[1:]
+        ),
+    ],
+    ids=lambda x: x['Name'],
+)
 def test_score_of_the_metafile(model, tmp_path):
     """kNN; in half precision some of 2000 images go to another class."""
     cfg = Config.fromfile(ROOT / model['Config'])

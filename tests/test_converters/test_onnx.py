@@ -28,7 +28,6 @@ def write(path, to_rgb=True, **backbone):
     return model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('to_rgb', [True, False])
 def test_features_of_images_of_another_size(tmp_path, to_rgb):
     """Normalised in the file; batch and size are free."""

@@ -1,23 +1,35 @@
-"""The cells of docs/quickstart.ipynb run, with one epoch instead of four."""
+"""The cells of docs/quickstart.ipynb run, with less data and one epoch."""
 
 import json
 from pathlib import Path
 
-import pytest
+import numpy as np
 from matplotlib import pyplot as plt
+from small_configs import dicts_in
 
 PATH = Path(__file__).parents[2] / 'docs/quickstart.ipynb'
 CELLS = json.loads(PATH.read_text(encoding='utf-8'))['cells']
 CODE = [cell for cell in CELLS if cell['cell_type'] == 'code']
 
 
-@pytest.mark.slow
 def test_cells_run_in_order(monkeypatch, capsys, tmp_path):
     shown = []
     monkeypatch.setattr(plt, 'show', lambda: shown.append(plt.gcf()))
-    scope = {'__name__': 'notebook'}
+
+    def reduce(cfg):
+        """Keep every fourth image."""
+        images = np.load(cfg.val_dataloader.dataset.ann_file)
+        classes = dict(classes=images['classes'])
+        fewer = {k: images[k][::4] for k in images.files} | classes
+        np.savez(tmp_path / 'fewer.npz', **fewer)
+        for node in dicts_in(cfg._cfg_dict):
+            if 'ann_file' in node:
+                node['ann_file'] = str(tmp_path / 'fewer.npz')
+
+    scope = {'__name__': 'notebook', 'reduce': reduce}
     for cell in CODE:
         source = ''.join(cell['source'])
+        source = source.replace('archive =', 'reduce(cfg); archive =')
         source = source.replace('max_epochs=4', 'max_epochs=1')
         source = source.replace('= mkdtemp()', f'= {str(tmp_path)!r}')
         exec(source, scope)
@@ -26,7 +38,7 @@ def test_cells_run_in_order(monkeypatch, capsys, tmp_path):
     assert len(scope['scores']) == 2
     text = capsys.readouterr().out
     assert 'The nearest image has the same class for' in text
-    assert scope['votes'].mean() > 0.6
+    assert scope['votes'].mean() > 0.5
     plt.close('all')
 
 

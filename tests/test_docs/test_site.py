@@ -31,7 +31,6 @@ def site(tmp_path_factory):
 
 
 @sphinx
-@pytest.mark.slow
 def test_every_page_is_in_the_catalogue(site):
     index = (site / 'index.html').read_text()
     for page in ROOT.glob('docs/*.md'):
@@ -43,7 +42,6 @@ def test_every_page_is_in_the_catalogue(site):
 
 
 @sphinx
-@pytest.mark.slow
 def test_pages_that_follow_from_files(site):
     models = (site / '_generated/api-models.html').read_text()
     for name in ('UniMoCoHead', 'UniConLoss', 'collapsed_loss'):
@@ -60,7 +58,6 @@ def test_pages_that_follow_from_files(site):
 
 
 @sphinx
-@pytest.mark.slow
 def test_links_within_the_site_lead_to_a_place(site):
     ids = {}
 

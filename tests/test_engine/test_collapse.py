@@ -104,7 +104,6 @@ def test_verdicts(loss, knn, level, message):
     assert re.match(message, text)
 
 
-@pytest.mark.slow
 def test_stuck_run_says_so_and_measures_a_baseline(tmp_path):
     """Momentum 0: the keys, of a constant network, never change."""
     config = write_config(tmp_path, 0, 'interval=9', STUCK)

@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from exact_runs import TRAIN, write_config
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from noise_runs import noise_runner
@@ -72,14 +73,17 @@ def test_seconds_out_of_range():
         ProgressHook(0)
 
 
-@pytest.mark.slow
-def test_config_and_environment_are_printed_only_if_asked(tmp_path, capfd):
+def test_config_and_environment_are_printed_only_if_asked(
+    tmp_path, monkeypatch, capfd
+):
     config = write_config(tmp_path, 0, 'interval=9', SHORT)
 
     def printed(name, *options):
         capfd.readouterr()
-        command = [sys.executable, TRAIN, config, '--work-dir']
-        subprocess.run([*command, tmp_path / name, *options], check=True)
+        command = [TRAIN, config, '--work-dir', tmp_path / name, *options]
+        monkeypatch.setattr(sys, 'argv', [str(word) for word in command])
+        MMLogger._instance_dict.clear()
+        runpy.run_path(sys.argv[0], run_name='__main__')
         (log,) = (tmp_path / name).glob('*/*.log')
         return capfd.readouterr().out, log.read_text()
 

@@ -254,7 +254,6 @@ def test_mistakes_are_named():
         probe_features(0, 1, batch, [2])
 
 
-@pytest.mark.slow
 def test_the_documented_config_runs(tmp_path):
     text = (ROOT / 'docs/evaluation.md').read_text(encoding='utf-8')
     (snippet,) = re.findall(r'(custom_hooks = \[\n.*?\n\])', text, re.DOTALL)

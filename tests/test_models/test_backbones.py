@@ -131,6 +131,14 @@ VECTORS = {  # return (N, C)
 }
 # Returns (N, C, tokens), which LinearNeck averages.
 TOKENS = {'MlpMixer': (dict(arch='s', img_size=32, patch_size=16), 512)}
+# Large, and much like others that are not.
+LARGE = {
+    *('ResNeXt', 'ResNeSt', 'SEResNet', 'SEResNeXt', 'Res2Net', 'ResNetV1c'),
+    *('ResNetV1d', 'MobileOne', 'RepLKNet', 'RepMLPNet', 'ConvMixer'),
+    *('CSPDarkNet', 'CSPResNeXt', 'PCPVT', 'SVT', 'DaViT', 'HiViT'),
+    *('SwinTransformerV2', 'EfficientFormer', 'Vig', 'PyramidVig'),
+    *('HorNet', 'TinyViT', 'DeiT3', 'RevVisionTransformer', 'TNT'),
+}
 LEFT_OUT = {
     'LeNet5': 'takes gray images of 32 x 32 pixels only',
     'CSPNet': 'the base of CSPDarkNet, CSPResNet and CSPResNeXt',
@@ -156,8 +164,13 @@ def build(name, options, width, **neck):
     return MODELS.build(unimoco_config(backbone=backbone, neck=neck)).train()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', [*MAPS, *VECTORS, *TOKENS])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE))
+        for name in (*MAPS, *VECTORS, *TOKENS)
+    ],
+)
 def test_every_backbone_trains(name):
     options, width, *size = (MAPS | VECTORS | TOKENS)[name]
     neck = {}

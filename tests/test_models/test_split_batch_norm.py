@@ -210,12 +210,16 @@ def test_half_precision_statistics_are_those_of_float32(at_once):
     not hasattr(torch.compiler, 'is_compiling'),
     reason='this torch cannot tell that it compiles, so the loop is compiled',
 )
-def test_compiled_layer_is_the_same():
+@pytest.mark.parametrize(
+    'backend',
+    ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)],
+)
+def test_compiled_layer_is_the_same(backend):
     """Values, gradients and running statistics, from one graph."""
     layer = a_layer(3, 4).float()
     twin = copy.deepcopy(layer)
     layer._normalize_in_turn = None  # not to be called
-    compiled = torch.compile(layer.forward, fullgraph=True)
+    compiled = torch.compile(layer.forward, fullgraph=True, backend=backend)
     x = torch.randn(8, 3, 4, 4).to(memory_format=torch.channels_last)
     results = []
     for function, module in ((compiled, layer), (twin, twin)):

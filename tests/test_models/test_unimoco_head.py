@@ -459,8 +459,13 @@ def _share(rank, sizes, x):
     return x.split(sizes)[rank]
 
 
-def _run_rank(rank, world_size, options, sizes, batches):
-    """Steps of one rank on its share; returns losses, gradients, queues."""
+def _run_rank(rank, world_size, sizes, cases):
+    """Run the steps of one rank, on its share of the batches of each case."""
+    return [_steps_of(rank, sizes, *case) for case in cases]
+
+
+def _steps_of(rank, sizes, options, batches):
+    """Losses and gradients, and the state of the head after the steps."""
     head = build_head(**options)
     results = []
     for query, key, labels, indices in batches:
@@ -479,21 +484,31 @@ def _run_rank(rank, world_size, options, sizes, batches):
     ('sizes', 'queue_len'),
     [([4, 4], 20), ([5, 2], 20), ([3, 4, 1, 2], 8)],
 )
-@pytest.mark.parametrize(
-    'options', ['published', 'everything', 'everything-of-one-label']
-)
-def test_ranks_equal_one_process(tmp_path, options, sizes, queue_len):
-    options = OPTIONS[options] | dict(queue_len=queue_len)
-    head = build_head(**options)
-    n, multi_label = sum(sizes), head.multi_label
-    batches = []
+def test_ranks_equal_one_process(tmp_path, sizes, queue_len):
+    cases = []
+    for name in ('published', 'everything', 'everything-of-one-label'):
+        options = OPTIONS[name] | dict(queue_len=queue_len)
+        multi_label = build_head(**options).multi_label
+        cases.append((options, batches_of_ranks(sizes, multi_label)))
+    ranks = run_ddp(_run_rank, len(sizes), tmp_path, sizes, cases)
+    for case, of_ranks in zip(cases, zip(*ranks, strict=True), strict=True):
+        assert_equals_one_process(of_ranks, sizes, *case)
+
+
+def batches_of_ranks(sizes, multi_label):
+    """Batches in which only the first rank has labels."""
+    n, batches = sum(sizes), []
     for _ in range(4):
         labels = draw_labels(n, multi_label=multi_label)
         labels[sizes[0] :] = 0 if multi_label else -1
         batches.append(
             (unit_vectors(n), unit_vectors(n), labels, torch.arange(n))
         )
-    ranks = run_ddp(_run_rank, len(sizes), tmp_path, options, sizes, batches)
+    return batches
+
+
+def assert_equals_one_process(ranks, sizes, options, batches):
+    n, head = sum(sizes), build_head(**options)
     for step, (query, key, labels, indices) in enumerate(batches):
         query = query.clone().requires_grad_()
         samples = with_indices(head, labels, indices)

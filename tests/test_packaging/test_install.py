@@ -269,6 +269,7 @@ def test_here_installs_into_the_active_environment(checkout, tmp_path):
         (['--stack', 'openmmlab', '-x', 'tests'], '-openmmlab', '-x tests'),
         (['-k', 'a', '--stack=newest'], '-newest', '-k a'),
         ([], '', '-n auto --maxprocesses 4 --dist loadfile'),
+        (['--all', 'tests'], '', 'tests -m \n'),
     ],
 )
 def test_tests_run_in_the_environment_of_the_stack(

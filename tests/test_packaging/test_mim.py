@@ -30,10 +30,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the repository: a build leaves files in its sources."""
-    target = tmp_path / 'mmunimoco'  # as `git clone` names it
+def copy_checkout(folder):
+    """Copy the repository: a build leaves files in its sources."""
+    target = folder / 'mmunimoco'  # as `git clone` names it
     ignore = shutil.ignore_patterns('__pycache__', '.mim', '*.egg-info')
     for name in FOLDERS:
         shutil.copytree(ROOT / name, target / name, ignore=ignore)
@@ -65,17 +64,22 @@ def files_below(root, *folders):
     }
 
 
-def build_wheel_from_archive(checkout, folder):
-    """Build a source archive, and a wheel from nothing but that."""
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """A wheel from a source archive; the sources are gone."""
+    folder = tmp_path_factory.mktemp('wheel')
+    checkout = copy_checkout(folder)
     sdist = build(checkout, 'build_sdist', folder)
+    shutil.rmtree(checkout)
     with tarfile.open(sdist) as archive:
         archive.extractall(folder / 'unpacked')
     (unpacked,) = (folder / 'unpacked').iterdir()
-    return build(unpacked, 'build_wheel', folder)
+    wheel = build(unpacked, 'build_wheel', folder)
+    shutil.rmtree(unpacked)
+    return wheel
 
 
-def test_wheel_from_a_source_archive(checkout, tmp_path):
-    wheel = build_wheel_from_archive(checkout, tmp_path)
+def test_wheel_from_a_source_archive(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         config = archive.read(f'mmunimoco/.mim/{CONFIG}')
@@ -93,9 +97,7 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     modules = {n for n in names if not any(part in n for part in others)}
     # No demo, benchmarks, tests or tools on the top level.
     assert modules == {
-        name
-        for name in files_below(checkout, 'mmunimoco')
-        if '.mim/' not in name
+        name for name in files_below(ROOT, 'mmunimoco') if '.mim/' not in name
     }
     # OpenMMLab's packages are not required: see setup.py.
     required = [line for line in lines if line.startswith('Requires-Dist')]
@@ -107,11 +109,10 @@ def test_wheel_from_a_source_archive(checkout, tmp_path):
     assert 'Requires-Python: >=3.10' in lines
 
 
-@pytest.fixture
-def environment(checkout, tmp_path):
+@pytest.fixture(scope='module')
+def environment(wheel, tmp_path_factory):
     """A new environment with the wheel; its dependencies are those of here."""
-    wheel = build_wheel_from_archive(checkout, tmp_path)
-    root = tmp_path / 'environment'
+    root = tmp_path_factory.mktemp('environment')
     venv.create(root, symlinks=True)
     (packages,) = root.glob('lib/*/site-packages')
     # A path alone: an editable mmunimoco of here is not found.
@@ -120,16 +121,14 @@ def environment(checkout, tmp_path):
     python = str(root / 'bin/python')
     pip = [sys.executable, '-m', 'pip', '--python', python, 'install']
     subprocess.run([*pip, '-q', '--no-deps', '--no-index', wheel], check=True)
-    for leftover in (checkout, tmp_path / 'unpacked'):
-        shutil.rmtree(leftover)
     return root
 
 
-@pytest.mark.slow
-def test_wheel_works_in_an_environment_of_its_own(environment, tmp_path):
-    """Command, configs and weights are found; a model is trained."""
+@pytest.fixture
+def run(environment, tmp_path):
+    """Run a program of the environment, away from the repository."""
 
-    def run(program, *arguments):
+    def run_program(program, *arguments):
         done = subprocess.run(
             [environment / 'bin' / program, *arguments],
             cwd=tmp_path,
@@ -141,27 +140,40 @@ def test_wheel_works_in_an_environment_of_its_own(environment, tmp_path):
         return done.stdout
 
     write_image_folder(tmp_path / 'images', 2, 20)
-    options = ['--out', 'out', '--epochs', '1']
-    text = run('mmunimoco', 'pretrain', 'images', *options)
-    assert text.startswith('images      36 in images')
-    assert (tmp_path / 'out/epoch_1.pth').is_file()
-    config = 'out/inputs/pretrain.py'
-    (mim,) = environment.resolve().glob('lib/*/site-packages/mmunimoco/.mim')
-    assert f"_base_ = ['{mim}/configs/own_data/" in (
-        (tmp_path / config).read_text()
-    )
-    assert 'No problem found' in run('mmunimoco', 'check', config)
+    return run_program
+
+
+def test_wheel_works_in_an_environment_of_its_own(run, environment, tmp_path):
+    """Command, configs and weights are found."""
     code = (
-        'from mmunimoco import configs_dir; '
+        'import sys; from mmunimoco import configs_dir; '
+        'from mmunimoco.__main__ import main; '
         'from mmunimoco.utils.installed import find_weights; '
-        'print(configs_dir(), find_weights("unimoco_resnet18_fmnist"))'
+        'print(configs_dir(), find_weights("unimoco_resnet18_fmnist")); '
+        'sys.exit(main(sys.argv[1:]))'
     )
-    configs, weights = run('python', '-c', code).split()[-2:]
-    assert configs == str(mim / 'configs')
-    assert Path(weights).is_relative_to(configs)
+    options = ['images', '--out', 'out', '--dry-run']
+    text = run('python', '-c', code, 'pretrain', *options)
+    (mim,) = environment.resolve().glob('lib/*/site-packages/mmunimoco/.mim')
+    assert f'{mim}/configs {mim}/configs/demo/weights/' in text
+    config = (tmp_path / 'out/inputs/pretrain.py').read_text()
+    assert f"_base_ = ['{mim}/configs/own_data/" in config
 
 
-def test_editable_install_links_the_checkout(checkout, tmp_path):
+@pytest.mark.slow
+def test_command_trains_in_an_environment_of_its_own(run, tmp_path):
+    text = run(
+        *('mmunimoco', 'pretrain', 'images', '--out', 'out'),
+        *('--epochs', '1'),
+    )
+    assert text.startswith('images      36 in images')
+    assert list((tmp_path / 'out').glob('epoch_*.pth'))
+    checked = run('mmunimoco', 'check', 'out/inputs/pretrain.py')
+    assert 'No problem found' in checked
+
+
+def test_editable_install_links_the_checkout(tmp_path):
+    checkout = copy_checkout(tmp_path)
     wheel = build(checkout, 'build_editable', tmp_path)
     # pip installs this archive, which has to point to the checkout.
     with zipfile.ZipFile(wheel) as archive:

@@ -9,10 +9,9 @@ import pytest
 from mmunimoco.study.report import write_report
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason='there is no chromium'),
-]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason='there is no chromium'
+)
 SCORES = dict(small=(5.5, 6.0, 7.0), large=(70.0, 71.0, 72.0), middle=(41.0,))
 # Run after the page's own script; what it writes is in the dumped DOM.
 PROBE = """

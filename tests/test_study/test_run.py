@@ -25,8 +25,6 @@ from mmunimoco.study.records import Results
 from mmunimoco.utils.config_text import config_literal
 from mmunimoco.utils.safe_load import read_checkpoint
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):

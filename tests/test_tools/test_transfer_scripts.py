@@ -257,6 +257,23 @@ def run_here(*command):
         runpy.run_path(sys.argv[0], run_name='__main__')
 
 
+def train_here(script, *target, folder):
+    """Run in this process what a script ends with."""
+    # A Python that records the last command instead of running it.
+    python = folder / 'python'
+    python.write_text(
+        '#!/usr/bin/env bash\n'
+        f'[[ "$*" == *--launcher* ]] || exec {sys.executable} "$@"\n'
+        f'printf "%s\\n" "$PRETRAINED" "$@" >{folder}/command\n'
+    )
+    python.chmod(0o755)
+    run(script, *target, PATH=f'{folder}:{os.environ["PATH"]}')
+    pretrained, *command = (folder / 'command').read_text().splitlines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PRETRAINED', pretrained)
+        run_here(*command)
+
+
 def evaluate(host, config, path, work_dir):
     """Run the host's tools/test.py; return the metrics."""
     package = Path(import_module(host).__file__).parent
@@ -266,8 +283,12 @@ def evaluate(host, config, path, work_dir):
     return json.loads(report.read_text())
 
 
-@pytest.mark.slow
-def test_detector_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
+@pytest.mark.parametrize(
+    'alone', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_detector_is_trained_and_tested(
+    tmp_path, checkpoint, monkeypatch, alone
+):
     pytest.importorskip('mmdet')
     from transfer_data.coco import write_coco
 
@@ -278,16 +299,20 @@ def test_detector_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setenv('COCO_ROOT', str(write_coco(tmp_path / 'coco')))
     script = SCRIPTS / 'mmdetection/dist_train.sh'
     work_dir = tmp_path / 'work'
-    output = run(script, config, path, '1', '--work-dir', work_dir)
-    assert 'matched: 120 of 120 tensors' in output
-    assert "unused: 'neck.' (1 key)" in output
+    target = [config, path, '1', '--work-dir', work_dir]
+    if alone:
+        run(script, *target)
+    else:
+        train_here(script, *target, folder=tmp_path)
+    (log,) = work_dir.glob('*/*.log')
+    assert 'matched: 120 of 120 tensors' in log.read_text()
+    assert "unused: 'neck.' (1 key)" in log.read_text()
     trained = work_dir / 'epoch_1.pth'
     assert_weights_arrived(trained, state)
     metrics = evaluate('mmdet', config, trained, tmp_path / 'tested')
     assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
 
 
-@pytest.mark.slow
 def test_segmentor_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     pytest.importorskip('mmseg')
     from transfer_data.voc12aug import write_voc12aug
@@ -299,20 +324,8 @@ def test_segmentor_is_trained_and_tested(tmp_path, checkpoint, monkeypatch):
     monkeypatch.setenv('VOC12AUG_ROOT', str(write_voc12aug(tmp_path / 'voc')))
     script = SCRIPTS / 'mmsegmentation/dist_train.sh'
     work_dir = tmp_path / 'work'
-    # A Python that records the last command instead of running it.
-    python = tmp_path / 'python'
-    python.write_text(
-        '#!/usr/bin/env bash\n'
-        f'[[ "$*" == *--launcher* ]] || exec {sys.executable} "$@"\n'
-        f'printf "%s\\n" "$PRETRAINED" "$@" >{tmp_path}/command\n'
-    )
-    python.chmod(0o755)
-    environment = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}')
     target = [config, path, '1', '--work-dir', work_dir, '--auto-scale-lr']
-    run(script, *target, **environment)
-    pretrained, *command = (tmp_path / 'command').read_text().splitlines()
-    monkeypatch.setenv('PRETRAINED', pretrained)
-    run_here(*command)
+    train_here(script, *target, folder=tmp_path)
     # The config is for batches of 16: with two images a step, one iteration
     # becomes eight.
     trained = work_dir / 'iter_8.pth'

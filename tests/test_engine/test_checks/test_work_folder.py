@@ -1,36 +1,37 @@
 """One run at a time in a work folder."""
 
-import subprocess
-import sys
+import time
+from multiprocessing import get_context
 
 import pytest
 from noise_runs import noise_runner
 
 from mmunimoco.engine.checks.work_folder import lock_folder
 
-HOLD = """
-import sys
-from pathlib import Path
-from mmunimoco.engine.checks.work_folder import lock_folder
-lock = lock_folder(Path(sys.argv[1]))
-print('locked', flush=True)
-sys.stdin.read()
-"""
 PREFLIGHT = [dict(type='PreflightHook')]
 
 
+def hold(folder, sender):
+    lock = lock_folder(folder)
+    sender.send('locked')
+    time.sleep(60)
+    lock.close()
+
+
 def test_a_folder_belongs_to_a_run_until_it_dies(tmp_path):
-    command = [sys.executable, '-c', HOLD, str(tmp_path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        lines = iter(other.stdout.readline, 'locked\n')
-        assert all('OneDL' in line for line in lines)
+    context = get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    other = context.Process(target=hold, args=(tmp_path, sender))
+    other.start()
+    try:
+        assert receiver.recv() == 'locked'
         message = rf'Process {other.pid} on .* is training in {tmp_path}'
         with pytest.raises(RuntimeError, match=message):
             noise_runner(tmp_path, hooks=PREFLIGHT).train()
         assert not list(tmp_path.glob('*.pth'))
+    finally:
         other.kill()
+        other.join()
     lock_folder(tmp_path).close()
 
 

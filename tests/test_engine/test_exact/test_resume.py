@@ -23,8 +23,6 @@ from benchmarks.checkpoint_differences import differences
 from mmunimoco.engine.preemption import REQUEUE
 from mmunimoco.utils.safe_load import read_checkpoint
 
-pytestmark = pytest.mark.slow
-
 MMPRETRAIN_TRAIN = Path(mmpretrain.__file__).parent / '.mim/tools/train.py'
 BY_STEPS = 'by_epoch=False, interval=2'
 LAST = 'iter_14.pth'  # 140 images an epoch, of which 50 are 10 labeled ones
@@ -166,6 +164,7 @@ def test_two_killed_processes(tmp_path):
     assert any(name.endswith('running_mean') for name in second['buffers'])
 
 
+@pytest.mark.slow  # test_batch_samplers.py resumes the loop too
 def test_killed_run_of_iterations(tmp_path):
     """In the second pass over the data, one step after a checkpoint."""
     config = by_iterations(tmp_path, max_iters=12)
