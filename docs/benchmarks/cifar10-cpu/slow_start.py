@@ -18,26 +18,34 @@ variants = {
         'model.head.queue_len': 256,
     },
     'own_key_weight 200': {'model.head.loss.own_key_weight': 200.0},
+    'own_key_weight 1000': {'model.head.loss.own_key_weight': 1000.0},
+    'own_key_weight 40': {'model.head.loss.own_key_weight': 40.0},
     'max_positives 8': {'model.head.max_positives': 8},
-    'm 0.9': {'model.momentum': 0.1},
-    'm from 0 to 0.99 in 5 epochs': {
-        'model.start_momentum': 1.0,
-        'model.momentum_warmup': 5 * __epoch,
-    },
     'temperature 0.1': {'model.head.temperature': 0.1},
     'temperature 0.5': {'model.head.temperature': 0.5},
-    'K 256': {'model.head.queue_len': 256},
     'SupCon out': {
         'model.head.loss': dict(type='SupConLoss', reduction_position='out')
     },
     'SupCon in': {
         'model.head.loss': dict(type='SupConLoss', reduction_position='in')
     },
-    'lr 3e-4': {'optim_wrapper.optimizer.lr': 3e-4},
     'lr 3e-3': {'optim_wrapper.optimizer.lr': 3e-3},
     'weight decay 5e-4': {'optim_wrapper.optimizer.weight_decay': 5e-4},
     'plain batch norm': {
         'model.backbone.norm_cfg': dict(type='BN', _delete_=True)
+    },
+    'm from 0 to 0.99 in 5 epochs': {
+        'model.start_momentum': 1.0,
+        'model.momentum_warmup': 5 * __epoch,
+    },
+    'lr 3e-4': {'optim_wrapper.optimizer.lr': 3e-4},
+    'm 0.9': {'model.momentum': 0.1},
+    'K 256': {'model.head.queue_len': 256},
+    # Longer: does what is best at first stay best?
+    'all labels, 60 epochs': {'train_cfg.max_epochs': 60},
+    'balanced, 60 epochs': {
+        'train_cfg.max_epochs': 60,
+        'model.head.loss.own_key_weight': 'balanced',
     },
 }
 seeds = [0]
