@@ -11,9 +11,10 @@ from mmengine.config import Config
 from mmunimoco.utils.atomic import write_whole
 
 from .configs import label_ratio
-from .plan import PRETRAIN, Job, last_checkpoint
+from .plan import Job, last_checkpoint
 from .protocols import (
     CHECKPOINT,
+    PRETRAIN,
     launcher,
     probe_command,
     test_command,
