@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = demo_study(args.quick, args.seed, not args.no_transfer)
         return run_demo(study, args.work_dir, console, args.jobs, args.fresh)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        console.print(f'demo: {error}', highlight=False, markup=False)
+        text = f'demo: {error}'
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         return FAILED
 
 

@@ -16,7 +16,6 @@ def __short(depth):
     """Two epochs; the training images lie so many data sets deep."""
     return {
         'train_cfg.max_epochs': 2,
-        'train_cfg.val_interval': 1,
         f'train_dataloader{depth * ".dataset"}.indices': 1000,
         **__test,
     }
@@ -32,7 +31,6 @@ variants = {
 
 __transfer = {
     'train_cfg.max_epochs': 1,
-    'train_cfg.val_interval': 1,
     'train_dataloader.dataset.indices': 24,
     'val_dataloader.dataset.indices': 8,
 }

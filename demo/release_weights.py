@@ -39,15 +39,25 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('work_dir', type=Path, help='output of the demo')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the runs (default: 0)'
+    )
     args = parser.parse_args(argv)
     TARGET.mkdir(exist_ok=True)
     # Of a run that was repeated the last record counts.
     runs = {
         (record['variant'], record['evaluation']): record
         for record in Results(args.work_dir / 'results.jsonl').records
-        if record['status'] == 'done' and record['seed'] == 0
+        if record['status'] == 'done' and record['seed'] == args.seed
     }
     for variant, name in CONFIGS.items():
+        if (variant, 'linear') not in runs:
+            print(
+                f'release_weights: {args.work_dir} has no finished runs of '
+                f'{variant} with seed {args.seed}',
+                file=sys.stderr,
+            )
+            return 1
         folder = args.work_dir / runs[variant, 'pretrain']['folder']
         scores = {
             title: runs[variant, evaluation]['metrics'][metric]['last']

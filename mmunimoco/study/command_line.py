@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return command(arguments, console)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        console.print(f'error: {error}', highlight=False, markup=False)
+        text = f'error: {error}'
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         return FAILED
 
 

@@ -144,7 +144,8 @@ def _write_config(path: Path, cfg: Config) -> None:
     # mmengine wants the suffix; the unfinished file has another.
     def write(part: Path) -> None:
         text = part.with_suffix('.py')
-        cfg.dump(str(text))
+        # Without formatting, which takes long and which the run repeats.
+        Config(cfg.to_dict(), format_python_code=False).dump(str(text))
         text.replace(part)
 
     write_whole(path, write)

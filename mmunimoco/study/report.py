@@ -20,7 +20,6 @@ from .tables import (
     details_table,
     expectations_table,
     failures_table,
-    plain_rows,
     published_value,
     results_table,
     runs_table,
@@ -87,13 +86,14 @@ def print_report(
 ) -> None:
     """Print the main table, the expectations and the path of the page."""
     summary = summarise_records(records)
-    header, *rows = plain_rows(results_table(summary, ()))
-    table = rich_table.Table()
-    for index, name in enumerate(header):
-        side = 'right' if index else 'left'
-        table.add_column(name, justify=side, overflow='fold')
-    for row in rows:
-        table.add_row(*row)
+    table = rich_table.Table('Variant')
+    for column in summary.columns:  # short names: a terminal is narrow
+        metric = column.metric.rpartition('/')[2]
+        table.add_column(f'{column.evaluation} {metric}', justify='right')
+    for name in summary.variants:
+        cells = (summary.cells.get((name, c)) for c in summary.columns)
+        texts = (cell.text() if cell else '' for cell in cells)
+        table.add_row(name, *(text.removesuffix(' (n=1)') for text in texts))
     console.print(table)
     lines = [str(outcome) for outcome in judge(summary, expectations)]
     lines.append(f'Report: {page} (also {", ".join(FILES[1:])})')

@@ -160,12 +160,3 @@ def setup_lines(records: Sequence[dict]) -> list[str]:
     if len(codes) > 1:
         lines.append('These runs are of different versions of the code.')
     return lines
-
-
-def plain_rows(table: Table) -> list[list[str]]:
-    """Header and rows, without what is to sort by."""
-    cells = (
-        [cell[0] if isinstance(cell, tuple) else cell for cell in row]
-        for row in table.rows
-    )
-    return [list(table.header), *cells]

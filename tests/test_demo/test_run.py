@@ -66,7 +66,7 @@ def test_results_and_what_is_next(finished):
     curve = scores[FULL, 'pretrain']['knn/top1']
     # The score is that of the last epoch.
     assert scores[FULL, 'knn']['knn/top1']['last'] == curve['last'] > 20
-    assert f'{curve["last"]:.2f} (n=1)' in output
+    assert re.search(rf'{FULL}\W+{curve["last"]:.2f}', output)
     assert 'Loads checkpoint' not in output
     (line,) = [x for x in output.splitlines() if 'tools/test.py' in x]
     assert Path(line.split()[-1]).is_file()
@@ -159,7 +159,9 @@ def test_weights_for_release(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(release_weights, 'ROOT', tmp_path)
     monkeypatch.setattr(release_weights, 'TARGET', tmp_path / 'weights')
     monkeypatch.setattr(release_weights, 'CONFIGS', {FULL: 'full'})
-    assert release_weights.main([str(work_dir)]) == 0
+    assert release_weights.main([str(work_dir)]) == 1
+    assert 'has no finished runs' in capsys.readouterr().err
+    assert release_weights.main([str(work_dir), '--seed', '3']) == 0
     names = [path.suffix for path in (tmp_path / 'weights').iterdir()]
     assert sorted(names) == ['.json', '.safetensors']
     assert 'kNN top-1:' in capsys.readouterr().out
