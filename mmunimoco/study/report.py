@@ -86,10 +86,13 @@ def print_report(
 ) -> None:
     """Print the main table, the expectations and the path of the page."""
     summary = summarise_records(records)
-    table = rich_table.Table('Variant')
-    for column in summary.columns:  # short names: a terminal is narrow
-        metric = column.metric.rpartition('/')[2]
-        table.add_column(f'{column.evaluation} {metric}', justify='right')
+    # A terminal is narrow: short names, which break between words alone.
+    table = rich_table.Table()
+    words = ' '.join(summary.variants).split()
+    table.add_column('Variant', min_width=max(map(len, words), default=0))
+    for column in summary.columns:
+        title = f'{column.evaluation}\n{column.metric.rpartition("/")[2]}'
+        table.add_column(title, justify='right', no_wrap=True)
     for name in summary.variants:
         cells = (summary.cells.get((name, c)) for c in summary.columns)
         texts = (cell.text() if cell else '' for cell in cells)
