@@ -1,34 +1,44 @@
-"""Pre-train on a small data set, evaluate, draw and report."""
+"""Pre-train on a small data set, evaluate, draw and report.
+
+Runs the study ``demo/study.py`` with one seed.
+"""
 
 import argparse
-import json
-import shutil
+import logging
+import shlex
 import sys
-from contextlib import nullcontext
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from mmengine.logging import MMLogger
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
-from mmunimoco.engine.checks.work_folder import lock_folder
+from mmunimoco.study.plan import Job
+from mmunimoco.study.pool import Options
+from mmunimoco.study.records import Results
+from mmunimoco.study.run import FAILED, RESULTS, run_study
+from mmunimoco.study.spec import Study, read_study
+from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.versions import count_cores
 
-from .display import Display
-from .pool import StageError, StagePool
-from .report_stages import OUTPUT_FILES, TRANSFER_FILES, report_stages
-from .results import print_results
-from .settings import DemoSettings, require_transfer
-from .stages import Stage, training_stages
-from .transfer import transfer_stages
+from .embedding import draw_embedding
+from .figures import figure_png
+from .predictions import draw_predictions
 
-# Exit status of a program ended by SIGINT, by convention.
-INTERRUPTED = 130
+ROOT = Path(__file__).resolve().parents[1]
+# More runs than these are rarely independent of each other.
+MAX_JOBS = 4
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='python -m demo',
-        description=__doc__,
-        epilog='Finished stages are skipped; after Ctrl-C run the same '
-        'command again to continue.',
+        description='Pre-train on a small data set, evaluate, draw, report.',
+        epilog='Finished runs are skipped; after Ctrl-C run the same command '
+        'again to continue.',
     )
     parser.add_argument(
         '--fresh', action='store_true', help='discard old results, start over'
@@ -36,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='run all stages for a few steps, to see that everything works',
+        help='a few steps of every run, to see that everything works',
     )
     parser.add_argument(
         '--no-transfer',
@@ -49,8 +59,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--jobs',
         type=int,
-        help='stages that run at a time (default: the number of cores, at '
-        'most 4)',
+        default=min(count_cores(), MAX_JOBS),
+        help='runs at a time (default: the number of cores, at most '
+        f'{MAX_JOBS})',
     )
     parser.add_argument(
         '--work-dir',
@@ -61,7 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.seed < 0:
         parser.error(f'--seed must be 0 or more, got {args.seed}')
-    if args.jobs is not None and args.jobs < 1:
+    if args.jobs < 1:
         parser.error(f'--jobs must be 1 or more, got {args.jobs}')
     if args.work_dir is None:
         name = 'demo_quick' if args.quick else 'demo'
@@ -69,103 +80,165 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    settings = DemoSettings(
-        args.work_dir,
-        seed=args.seed,
-        quick=args.quick,
-        transfer=not args.no_transfer,
-    )
+    console = Console()
     try:
-        return run_demo(settings, Console(), args.fresh, args.jobs)
-    except ImportError as error:
-        print(f'demo: {error}', file=sys.stderr)
-        return 1
+        study = demo_study(args.quick, args.seed, not args.no_transfer)
+        return run_demo(study, args.work_dir, console, args.jobs, args.fresh)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        text = f'demo: {error}'
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        return FAILED
 
 
-def run_demo(
-    settings: DemoSettings,
-    console: Console,
-    fresh: bool = False,
-    jobs: int | None = None,
-) -> int:
-    """Run the stages that are not finished, then print the results.
+def demo_study(
+    quick: bool = False, seed: int = 0, transfer: bool = True
+) -> Study:
+    """The study of a run.
 
     Args:
-        settings (DemoSettings): The run.
-        console (Console): For progress and results.
-        fresh (bool): Start over. Defaults to False.
-        jobs (int, optional): Stages at a time. Defaults to the number of
-            cores, at most 4.
-
-    Returns:
-        int: Exit status: 1 if a stage failed or another demo runs in the
-        folder, 130 after an interruption.
+        quick (bool): A few steps of every run. Defaults to False.
+        seed (int): Seed of everything. Defaults to 0.
+        transfer (bool): Whether to fine-tune on detection and segmentation.
+            Defaults to True.
 
     Raises:
         ImportError: If a package that transfer needs is missing.
     """
-    if settings.transfer:
+    if transfer:
         require_transfer()
-    display = Display(console)
-    try:
-        lock = lock_folder(settings.work_dir)
-    except RuntimeError as error:  # another demo has it
-        display.say(f'demo: {error}')
-        return 1
-    # Closed at the end, which lets others in.
-    with lock or nullcontext():
-        return _run_locked(settings, display, fresh, jobs)
+    path = ROOT / 'demo' / ('quick_study.py' if quick else 'study.py')
+    study = replace(read_study(path), seeds=(seed,))
+    if transfer:
+        return study
+    kept = {
+        name: settings
+        for name, settings in study.evaluations.items()
+        if settings['type'] != 'transfer'
+    }
+    expected = [e for e in study.expectations if e['evaluation'] in kept]
+    return replace(
+        study, evaluations=kept, expectations=tuple(expected), prepare=()
+    )
 
 
-def _run_locked(
-    settings: DemoSettings, display: Display, fresh: bool, jobs: int | None
-) -> int:
-    if fresh:
-        _remove_results(settings)
-    try:
-        stages = plan_stages(settings)
-        _print_state(stages, display)
-        StagePool(stages, display, jobs).run()
-    except KeyboardInterrupt:
-        display.say(
-            'Interrupted. Only the epochs in progress are lost: run the same '
-            'command again to continue.'
+def require_transfer() -> None:
+    """Check that detection and segmentation can run.
+
+    Raises:
+        ImportError: If mmdet or mmseg is missing, or mmcv has no compiled
+            ops.
+    """
+    missing = [name for name in ('mmdet', 'mmseg') if find_spec(name) is None]
+    # mmcv imports without its ops, which are one extension module.
+    if find_spec('mmcv._ext') is None:
+        missing.append("mmcv's compiled ops")
+    if missing:
+        raise ImportError(
+            f'detection and segmentation need {", ".join(missing)}, which is '
+            'not installed: run tools/install.sh without --no-transfer, or '
+            'run the demo with --no-transfer'
         )
-        return INTERRUPTED
-    except StageError as error:
-        display.say(f'demo: {error}')
-        return 1
-    summary = json.loads((settings.work_dir / 'summary.json').read_text())
-    print_results(display.console, summary, settings.work_dir)
-    return 0
 
 
-def plan_stages(settings: DemoSettings) -> list[Stage]:
-    """List all stages of a run; each stands behind those that it needs."""
-    training = training_stages(settings)
-    transfer = transfer_stages(settings, training)
-    report = report_stages(settings, training, transfer)
-    return [*training, *transfer, *report]
+def run_demo(
+    study: Study,
+    work_dir: Path,
+    console: Console,
+    jobs: int = 1,
+    fresh: bool = False,
+) -> int:
+    """Run what is not finished, then print results and the next commands.
+
+    Args:
+        study (Study): From :func:`demo_study`.
+        work_dir (Path): Folder of all output.
+        console (Console): For progress and results.
+        jobs (int): Runs at a time. Defaults to 1.
+        fresh (bool): Start over. Defaults to False.
+
+    Returns:
+        int: Exit status: 1 if a run failed, 130 after an interruption.
+
+    Raises:
+        RuntimeError: If another demo runs in the folder.
+    """
+    # Datasets are built for the plan; what they log, the runs log too.
+    MMLogger.get_instance('demo').setLevel(logging.ERROR)
+    work_dir = work_dir.resolve()
+    status = run_study(
+        *(study, work_dir, console, Options(parallel=jobs)),
+        fresh=fresh,
+        draw=draw_figures,
+    )
+    if status == 0:
+        console.print(
+            'Next, in the folder of the repository:',
+            next_commands(work_dir),
+            sep='\n',
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return status
 
 
-def _remove_results(settings: DemoSettings) -> None:
-    """Remove what the demo wrote, and nothing else in the folder."""
-    if settings.stages_dir.exists():
-        shutil.rmtree(settings.stages_dir)
-    for name in (*OUTPUT_FILES, *TRANSFER_FILES):
-        (settings.work_dir / name).unlink(missing_ok=True)
+def draw_figures(jobs: Sequence[Job], work_dir: Path) -> None:
+    """Draw what is missing, or older than the last result.
+
+    Args:
+        jobs (Sequence[Job]): All runs, finished, of one seed.
+        work_dir (Path): The pictures go to ``figures/`` in it.
+    """
+    changed = (work_dir / RESULTS).stat().st_mtime
+    for name, draw in (
+        ('embedding', draw_embedding),
+        ('predictions', draw_predictions),
+    ):
+        path = work_dir / f'figures/{name}.png'
+        if path.is_file() and path.stat().st_mtime > changed:
+            continue
+        # More threads wait for each other longer than they compute.
+        with threadpool_limits(1):
+            drawn = draw(jobs)
+        if drawn is not None:
+            write_atomic(path, figure_png(*drawn))
 
 
-def _print_state(stages: list[Stage], display: Display) -> None:
-    states = [stage.state for stage in stages]
-    if 'finished' in states:
-        count = states.count('finished')
-        display.say(f'{count} of {len(stages)} stages are finished.')
-    for stage, state in zip(stages, states, strict=True):
-        if state == 'changed':
-            display.say(f'{stage.title}: settings changed, starts over.')
+def next_commands(work_dir: Path) -> str:
+    """What to try next, as lines for a shell in the repository."""
+    runs = Results(work_dir / RESULTS).records
+    run = next(
+        r
+        for r in reversed(runs)
+        if (r['variant'], r['evaluation']) == ('100 % labels', 'pretrain')
+    )
+    last = max((work_dir / run['folder']).glob('epoch_*.pth'), key=_epoch)
+    if last.is_relative_to(ROOT):
+        last = last.relative_to(ROOT)
+    checkpoint, seed = shlex.quote(str(last)), run['seed'] + 1
+    return '\n'.join(
+        (
+            'source .venv/bin/activate',
+            '# kNN of the backbone with 100 % labels',
+            f'python tools/test.py configs/demo/unimoco_resnet18_fmnist.py '
+            f'{checkpoint}',
+            '# a linear probe of it',
+            'python tools/train.py configs/demo/resnet18_linear_fmnist.py '
+            '--cfg-options '
+            f'model.backbone.init_cfg.checkpoint={checkpoint}',
+            '# the demo with another seed; with three: '
+            'python tools/study.py demo/study.py',
+            f'bash tools/demo.sh --seed {seed} --work-dir '
+            f'work_dirs/demo_seed{seed}',
+            '# images of your own: docs/own_data.md',
+        )
+    )
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.removeprefix('epoch_'))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,6 @@ what belongs into ``configs/demo/metafile.yml``.
 
 import argparse
 import hashlib
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -20,11 +19,18 @@ import yaml
 
 from mmunimoco.converters.export import backbone_of
 from mmunimoco.converters.files import write_safetensors
+from mmunimoco.study.plan import last_checkpoint
+from mmunimoco.study.records import Results
 from mmunimoco.utils.safe_load import read_checkpoint
 
-from .settings import PRETRAIN_CONFIGS, ROOT, backbone_name
-
+ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / 'configs/demo/weights'
+# Variant of the study -> its config.
+CONFIGS = {
+    '0 % labels': 'unimoco_resnet18_fmnist-0pct',
+    '10 % labels': 'unimoco_resnet18_fmnist-10pct',
+    '100 % labels': 'unimoco_resnet18_fmnist',
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,21 +39,45 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('work_dir', type=Path, help='output of the demo')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the runs (default: 0)'
+    )
     args = parser.parse_args(argv)
     TARGET.mkdir(exist_ok=True)
-    for ratio, config in PRETRAIN_CONFIGS.items():
-        folder = args.work_dir / 'stages' / backbone_name(ratio)
-        entry = release(folder, Path(config).stem)
+    # Of a run that was repeated the last record counts.
+    runs = {
+        (record['variant'], record['evaluation']): record
+        for record in Results(args.work_dir / 'results.jsonl').records
+        if record['status'] == 'done' and record['seed'] == args.seed
+    }
+    for variant, name in CONFIGS.items():
+        if (variant, 'linear') not in runs:
+            print(
+                f'release_weights: {args.work_dir} has no finished runs of '
+                f'{variant} with seed {args.seed}',
+                file=sys.stderr,
+            )
+            return 1
+        folder = args.work_dir / runs[variant, 'pretrain']['folder']
+        scores = {
+            title: runs[variant, evaluation]['metrics'][metric]['last']
+            for title, evaluation, metric in (
+                ('kNN top-1', 'knn', 'knn/top1'),
+                ('Linear top-1', 'linear', 'accuracy/top1'),
+            )
+        }
+        entry = release(folder, name, scores)
         print(yaml.safe_dump([entry], sort_keys=False))
     return 0
 
 
-def release(folder: Path, name: str) -> dict:
-    """Write the backbone of one stage.
+def release(folder: Path, name: str, scores: dict[str, float]) -> dict:
+    """Write the backbone of one pre-training.
 
     Args:
-        folder (Path): The stage.
+        folder (Path): Its work folder.
         name (str): Name of its config.
+        scores (dict[str, float]): Its scores in percent.
 
     Returns:
         dict: Of the metafile.
@@ -55,7 +85,7 @@ def release(folder: Path, name: str) -> dict:
     state = {
         f'backbone.{key}': _halve(value)
         for key, value in backbone_of(
-            read_checkpoint(folder / 'final.pth')
+            read_checkpoint(str(last_checkpoint(folder)))
         ).items()
     }
     part = TARGET / f'{name}.safetensors'
@@ -67,23 +97,13 @@ def release(folder: Path, name: str) -> dict:
     part.rename(target)
     (log,) = folder.glob('*/vis_data/scalars.json')
     shutil.copyfile(log, target.with_suffix('.json'))
-    results = {
-        stage: json.loads((path / 'stage.json').read_text())['result']
-        for stage, path in (
-            ('knn', folder),
-            ('linear', folder.with_name(f'{folder.name}-linear')),
-        )
-    }
     return dict(
         Name=name,
         Results=[
             dict(
                 Task='Image Classification',
                 Dataset='Fashion-MNIST subset',
-                Metrics={
-                    'kNN top-1': results['knn']['knn_top1'],
-                    'Linear top-1': results['linear']['linear_top1'],
-                },
+                Metrics={k: round(v, 2) for k, v in scores.items()},
             )
         ],
         Weights=target.relative_to(ROOT).as_posix(),

@@ -1,18 +1,12 @@
-"""Tiny studies whose runs start in a forked process, not a new interpreter."""
+"""Tiny studies."""
 
-import os
-import runpy
-import subprocess
-import sys
-from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 
-import torch
-from exact_runs import PRELOAD, ROOT, start, write_config
+from exact_runs import ROOT, start, write_config
 
-from mmunimoco.study import pool
+from mmunimoco.study import pool, process
 from mmunimoco.study.command_line import main
+from mmunimoco.study.process import ForkedProcess
 
 TOOL = ROOT / 'tools/study.py'
 STUDY = """
@@ -63,58 +57,29 @@ def write_study(folder: Path, text: str) -> Path:
 
 
 def start_study(*arguments, **environment):
-    """Start the tool in a forked process; its runs are real subprocesses."""
+    """Start the tool in a process of its own."""
     return start(TOOL, *arguments, env=environment)
 
 
-def run_study(monkeypatch, *arguments, popen=None) -> int:
+def run_study(monkeypatch, *arguments, kind=None) -> int:
     """Run the tool in this process; its runs are forked."""
-    popen = popen or ForkedPopen
-    forked = SimpleNamespace(**vars(subprocess) | dict(Popen=popen))
-    monkeypatch.setattr(pool, 'subprocess', forked)
+    prepare_forks(monkeypatch)
+    monkeypatch.setattr(process, 'ForkedProcess', kind or Forked)
     monkeypatch.setattr(pool, '_CLOCK_SECONDS', 0.2)
     return main([str(argument) for argument in arguments])
 
 
-class ForkedPopen:
-    """``subprocess.Popen`` of a Python script, seconds faster."""
+def prepare_forks(monkeypatch) -> None:
+    """Let runs have one thread: those of this process do not survive."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.setattr(process, 'get_device', lambda: 'cpu')
+
+
+class Forked(ForkedProcess):
+    """A run that remembers its device."""
 
     devices: list = []  # of all that were started
 
-    def __init__(self, command, stdout, env, **_):
-        self.devices.append(env.get('CUDA_VISIBLE_DEVICES'))
-        context = get_context('forkserver')
-        context.set_forkserver_preload(PRELOAD)
-        words = command[command.index('-u') + 1 :]
-        self._process = context.Process(
-            target=_run, args=(words, stdout.name, env)
-        )
-        self._process.start()
-        self.pid = self._process.pid
-
-    def poll(self):
-        """Exit status, or None."""
-        return self._process.exitcode
-
-    def terminate(self):
-        """Send SIGTERM."""
-        self._process.terminate()
-
-    def wait(self):
-        """Wait for the end."""
-        self._process.join()
-
-
-def _run(words: list[str], console: str, environment: dict) -> None:
-    os.setsid()
-    os.environ.update(environment)
-    file = os.open(console, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT))
-    sys.argv = words
-    import mmengine.runner.runner
-
-    mmengine.runner.runner.collect_env = dict
-    runpy.run_path(words[0], run_name='__main__')
+    def __init__(self, words, console, environment):
+        self.devices.append(environment.get('CUDA_VISIBLE_DEVICES'))
+        super().__init__(words, console, environment)

@@ -4,16 +4,15 @@
 #
 # Install what is missing into .venv of this repository, then run the demo:
 # pre-train on a small data set with 0, 10 and 100 % of the labels, evaluate,
-# transfer to detection and segmentation, plot and report. Finished stages are
+# transfer to detection and segmentation, plot and report. Finished runs are
 # skipped; after Ctrl-C run the same command again to continue.
 #
 #   --fresh         discard old results, start over
-#   --quick         run all stages for a few steps
+#   --quick         a few steps of every run
 #   --no-transfer   skip detection and segmentation, and do not install (or
 #                   compile) what they need
 #   --seed N        random seed (default: 0)
-#   --jobs N        stages that run at a time (default: number of cores, at
-#                   most 4)
+#   --jobs N        runs at a time (default: number of cores, at most 4)
 #   --work-dir DIR  output (default: work_dirs/demo, with --quick
 #                   work_dirs/demo_quick, in the current folder)
 set -euo pipefail

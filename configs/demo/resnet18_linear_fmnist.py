@@ -11,6 +11,7 @@ model = dict(
         stem_channels=16,  # as in pre-training
         base_channels=16,
         norm_cfg=dict(type='BN'),
+        zero_init_residual=False,  # for random weights, too
         frozen_stages=4,
         init_cfg=dict(type='Pretrained', checkpoint='', prefix='backbone.'),
     ),

@@ -7,7 +7,6 @@ import torch
 model = dict(
     backbone=dict(
         frozen_stages=-1,
-        zero_init_residual=False,
         # Instead of a checkpoint, what ResNet does by default.
         init_cfg=[
             dict(type='Kaiming', layer=['Conv2d']),

@@ -2,27 +2,20 @@
 
 import argparse
 import logging
-import signal
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 
 from mmengine.logging import MMLogger
 from rich.console import Console
 
-from mmunimoco.engine.checks.work_folder import lock_folder
-from mmunimoco.utils.versions import describe_environment
-
 from .compare import records_of
-from .plan import Job, plan_jobs
-from .pool import Options, Pool
-from .progress import Display, plan_table
+from .plan import plan_jobs
+from .pool import Options
 from .records import Results
-from .report import write_report
+from .report import print_report, write_report
+from .run import FAILED, RESULTS, print_plan, report_study, run_study
 from .spec import Study, read_study
 
-FAILED, INTERRUPTED = 1, 130
 _EPILOG = (
     'Finished runs are skipped, interrupted ones continue, failed ones are '
     'tried again: after Ctrl-C, a crash or a reboot give the same command. '
@@ -46,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return command(arguments, console)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        console.print(f'error: {error}', highlight=False, markup=False)
+        text = f'error: {error}'
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         return FAILED
 
 
@@ -56,104 +50,18 @@ def _study(arguments: Sequence[str], console: Console) -> int:
     # Datasets are built for the plan; what they log, the runs log too.
     MMLogger.get_instance('study').setLevel(logging.ERROR)
     work_dir = (args.work_dir or Path('work_dirs') / study.path.stem).resolve()
-    if args.dry_run or args.report:
-        return _plan_or_report(study, work_dir, args, console)
-    # Fails if another command runs this study.
-    lock = lock_folder(work_dir)
-    with lock or nullcontext():
-        return _run(study, work_dir, args, console)
-
-
-def _plan_or_report(
-    study: Study, work_dir: Path, args: argparse.Namespace, console: Console
-) -> int:
-    results = Results(work_dir / 'results.jsonl')
+    if not (args.dry_run or args.report):
+        return run_study(
+            *(study, work_dir, console, _options(args, study)),
+            *(args.any_code, args.fresh),
+        )
+    results = Results(work_dir / RESULTS)
     jobs = plan_jobs(study, work_dir, results, args.any_code)
     if args.report:
-        _report(study, jobs, results, work_dir, console)
+        report_study(study, jobs, results, work_dir, console)
     else:
-        _print_plan(jobs, results, study, console)
+        print_plan(jobs, results, study, console)
     return 0
-
-
-def _run(
-    study: Study, work_dir: Path, args: argparse.Namespace, console: Console
-) -> int:
-    results = Results(work_dir / 'results.jsonl')
-    jobs = plan_jobs(study, work_dir, results, args.any_code)
-    _print_plan(jobs, results, study, console)
-    failed: list[Job] = []
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with Display(console, jobs, results, study.gpus) as display:
-            pool = Pool(
-                *(jobs, results, _options(args, study), display),
-                *(describe_environment(), work_dir),
-            )
-            failed = pool.run()
-    except KeyboardInterrupt:
-        console.print('Interrupted: the same command continues.')
-        return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        _report(study, jobs, results, work_dir, console)
-    if failed:
-        console.print(
-            f'{len(failed)} of {len(jobs)} runs have no result, see '
-            '"Failed runs" in the report. The same command tries them again.',
-            highlight=False,
-        )
-    return FAILED if failed else 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM stops a study as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def _print_plan(
-    jobs: list[Job], results: Results, study: Study, console: Console
-) -> None:
-    table, cost = plan_table(jobs, results, study.gpus)
-    console.print(table)
-    console.print(cost, highlight=False)
-
-
-def _report(
-    study: Study,
-    jobs: list[Job],
-    results: Results,
-    work_dir: Path,
-    console: Console,
-) -> None:
-    latest = results.latest
-    # What is shown, and how, is what the file says today.
-    records = [
-        latest[job.key]
-        | dict(
-            protocol=latest[job.key]['protocol'] | _shown(job),
-            series=job.variant.series,
-        )
-        for job in jobs
-        if job.key in latest
-    ]
-    if records:
-        page = write_report(work_dir, study.title, records, study.published)
-        _print_path(console, page)
-
-
-def _shown(job: Job) -> dict:
-    keys = ('metrics', 'lower_is_better', 'scale')
-    return {key: job.settings[key] for key in keys if key in job.settings}
-
-
-def _print_path(console: Console, page: Path) -> None:
-    console.print(
-        f'Report: {page} (also report.md, results.csv, results.tex)',
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
 
 
 def _options(args: argparse.Namespace, study: Study) -> Options:
@@ -191,7 +99,8 @@ def _compare(arguments: Sequence[str], console: Console) -> int:
     folder = args.work_dir.resolve()
     records = records_of(args.runs, folder)
     title = f'Comparison of {len(records)} runs'
-    _print_path(console, write_report(folder, title, records))
+    page = write_report(folder, title, records)
+    print_report(console, page, records)
     return 0
 
 
@@ -209,6 +118,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         '--report',
         action='store_true',
         help='write the report of what is finished, also while it runs',
+    )
+    parser.add_argument(
+        '--fresh', action='store_true', help='remove all earlier runs first'
     )
     parser.add_argument(
         '--work-dir',

@@ -11,9 +11,10 @@ from mmengine.config import Config
 from mmunimoco.utils.atomic import write_whole
 
 from .configs import label_ratio
-from .plan import PRETRAIN, Job, last_checkpoint
+from .plan import Job, last_checkpoint
 from .protocols import (
     CHECKPOINT,
+    PRETRAIN,
     launcher,
     probe_command,
     test_command,
@@ -143,7 +144,8 @@ def _write_config(path: Path, cfg: Config) -> None:
     # mmengine wants the suffix; the unfinished file has another.
     def write(part: Path) -> None:
         text = part.with_suffix('.py')
-        cfg.dump(str(text))
+        # Without formatting, which takes long and which the run repeats.
+        Config(cfg.to_dict(), format_python_code=False).dump(str(text))
         text.replace(part)
 
     write_whole(path, write)

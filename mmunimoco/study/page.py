@@ -8,6 +8,7 @@ from typing import Any
 
 def html_page(
     title: str,
+    description: str,
     tables: Sequence[Any],
     plots: dict[str, tuple[str, bytes]],
     setup: Iterable[str],
@@ -19,16 +20,19 @@ def html_page(
 
     Args:
         title (str): Heading.
+        description (str): Text below it.
         tables (Sequence[Table]): The tables.
-        plots (dict): File name -> caption and SVG; shown below the first
-            table.
+        plots (dict): File name -> caption and SVG or PNG; shown below the
+            first table.
         setup (Iterable[str]): Lines of the last section.
     """
     parts = [f'<h1>{escape(title)}</h1>']
+    if description:
+        parts.append(f'<p>{escape(description)}</p>')
     for index, table in enumerate(tables):
         parts.append(_table(table))
         if index == 0:
-            parts += [_figure(*plot) for plot in plots.values()]
+            parts += [_figure(name, *plot) for name, plot in plots.items()]
     lines = ''.join(f'<li>{escape(line)}</li>' for line in setup)
     if lines:
         parts.append(f'<h2>Setup</h2>\n<ul>{lines}</ul>')
@@ -67,11 +71,12 @@ def _cell(cell: Any) -> str:
     return f'<td>{escape(text)}</td>'
 
 
-def _figure(caption: str, drawn: bytes) -> str:
+def _figure(name: str, caption: str, drawn: bytes) -> str:
     data = base64.b64encode(drawn).decode()
     text = escape(caption)
+    kind = 'svg+xml' if name.endswith('.svg') else 'png'
     return (
-        f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}">'
+        f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}">'
         f'<figcaption>{text}</figcaption></figure>'
     )
 

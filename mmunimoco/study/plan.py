@@ -21,16 +21,16 @@ from .configs import (
     load_config,
     partial_labels,
 )
+from .prepare import fill
 from .protocols import (
     PACKAGE,
+    PRETRAIN,
     PROTOCOLS,
     evaluation_config,
     random_weights,
 )
 from .records import Results
 from .spec import Study, Variant, slug
-
-PRETRAIN = 'pretrain'
 
 
 @dataclass(eq=False)
@@ -130,9 +130,9 @@ def plan_jobs(
 def _jobs_of(
     study: Study, variant: Variant, seed: int, work_dir: Path
 ) -> Iterator[Job]:
-    cfg = run_config(study, variant, seed)
+    cfg = run_config(study, variant, seed, work_dir)
     code = code_version()
-    digest = _digest(study, cfg, variant.checkpoint)
+    digest = _digest(study, work_dir, cfg, variant.checkpoint)
     parent = work_dir / 'runs' / slug(variant.name)
     parent /= f'seed-{seed}_{digest[:8]}-{code[:6]}'
     train = None
@@ -153,12 +153,13 @@ def _jobs_of(
                 f'random weights by seed, which variants.{variant.group} '
                 'asks for: leave that out of variants= of the evaluation'
             )
-        own = evaluation_config(settings, cfg, variant.overrides, seed)
+        filled = fill(settings, work_dir, seed)
+        own = evaluation_config(filled, cfg, variant.overrides, seed)
         _check_config(study, f'evaluations.{name}', own)
         # How numbers are shown does not change them.
         shown = ('metrics', 'variants', 'lower_is_better', 'scale')
         protocol = {k: v for k, v in settings.items() if k not in shown}
-        own_digest = _digest(study, own, protocol, digest)
+        own_digest = _digest(study, work_dir, own, protocol, digest)
         yield Job(
             *(variant, seed, name, settings, own),
             *(parent / f'{slug(name)}_{own_digest[:8]}', own_digest, code),
@@ -166,7 +167,9 @@ def _jobs_of(
         )
 
 
-def run_config(study: Study, variant: Variant, seed: int) -> Config:
+def run_config(
+    study: Study, variant: Variant, seed: int, work_dir: Path
+) -> Config:
     """Resolved config of a pre-training: overrides, then the seed.
 
     Raises:
@@ -174,7 +177,7 @@ def run_config(study: Study, variant: Variant, seed: int) -> Config:
     """
     cfg = load_config(variant.base)
     try:
-        apply_overrides(cfg, variant.overrides)
+        apply_overrides(cfg, fill(variant.overrides, work_dir, seed))
     except ValueError as error:
         raise ValueError(
             f'{study.path}: variants.{variant.group}: {error}'
@@ -248,10 +251,11 @@ def _check_unique(study: Study, jobs: list[Job]) -> None:
             )
 
 
-def _digest(study: Study, cfg: Config, *more: Any) -> str:
+def _digest(study: Study, work_dir: Path, cfg: Config, *more: Any) -> str:
     """Hash that stays the same when the folder of all files is moved."""
     content = deepcopy(cfg.to_dict())
     text = json.dumps([content, *more], sort_keys=True, default=str)
-    for folder in (PACKAGE.parent, study.path.parent):
+    # That of the work folder first: it may lie in one of the others.
+    for folder in (work_dir, PACKAGE.parent, study.path.parent):
         text = text.replace(f'{folder}/', '')
     return hashlib.sha256(text.encode()).hexdigest()[:12]

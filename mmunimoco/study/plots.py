@@ -10,7 +10,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .plan import PRETRAIN
+from .protocols import PRETRAIN
 from .scores import Column, Summary
 
 STYLE = {

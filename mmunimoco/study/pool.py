@@ -1,4 +1,4 @@
-"""Run jobs as subprocesses, several at a time, and record what they give.
+"""Run jobs as processes, several at a time, and record what they give.
 
 All of this happens in one thread: on Linux a child is told when the thread
 that started it dies (``PR_SET_PDEATHSIG``), so that a study that is killed
@@ -6,12 +6,9 @@ leaves no training behind.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,14 +27,15 @@ from .outcome import (
     write_commands,
 )
 from .plan import Job, last_checkpoint
+from .process import start_process
 from .progress import Display
 from .protocols import PACKAGE
 from .records import Results, log_tail, read_progress
+from .scores import number
 
 # Preempted this often without an end, a run counts as failed.
 _MAX_REQUEUES = 20
 _CLOCK_SECONDS = 5  # between two looks at a run's log
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -66,7 +64,7 @@ class _Running:
     commands: list[list[str]]
     console: IO
     seconds: float  # of earlier attempts
-    process: subprocess.Popen | None = None
+    process: Any = None  # of start_process
     started: float = field(default_factory=time.monotonic)
     requeues: int = 0
     looked: float = 0.0
@@ -180,16 +178,9 @@ class Pool:
         if self.options.parallel > 1 and self.options.slurm_args is None:
             cores = count_cores() // self.options.parallel
             environment.setdefault('OMP_NUM_THREADS', str(max(1, cores)))
-        # A session of its own: Ctrl-C in the terminal reaches the study
-        # alone, which then asks its runs to save.
-        one.process = subprocess.Popen(
+        one.process = start_process(
             [str(own) if x == OWN_CHECKPOINT else x for x in one.commands[0]],
-            stdin=subprocess.DEVNULL,
-            stdout=one.console,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
+            *(one.console, environment),
         )
 
     def _poll(self, one: _Running) -> None:
@@ -218,7 +209,12 @@ class Pool:
             self._fail(one.job, one.elapsed, [*lines, str(error)])
             return
         self._record(one.job, status='done', seconds=one.elapsed, **found)
-        self.display.end(one.job, 'done')
+        scores = (
+            f'{name} {number(value["last"])}'
+            for name, value in found['metrics'].items()
+            if name in one.job.settings.get('metrics', (name,))
+        )
+        self.display.end(one.job, ', '.join(['done', *scores]))
 
     def _release(self, one: _Running) -> None:
         _write_clock(one)
@@ -263,11 +259,6 @@ class Pool:
                 os.killpg(one.process.pid, signal.SIGKILL)
                 one.process.wait()
             self._release(one)
-
-
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM to this process when the study dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _clock_of(folder: Path) -> Path:

@@ -20,6 +20,8 @@ from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 from .configs import apply_overrides, load_config, resolve
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# Name of the runs that are evaluated.
+PRETRAIN = 'pretrain'
 CHECKPOINT = 'model.backbone.init_cfg.checkpoint'
 
 
@@ -70,7 +72,7 @@ def check_evaluation(path: Path, name: str, settings: dict) -> dict:
     """
     place = f'{path}: evaluations.{name}'
     protocol = PROTOCOLS.get(settings.get('type'))
-    if protocol is None or name == 'pretrain':
+    if protocol is None or name == PRETRAIN:
         raise ValueError(
             f'{place} needs a name other than "pretrain" and a type among '
             f'{", ".join(PROTOCOLS)}, got {settings.get("type")!r}'
@@ -153,7 +155,7 @@ def _of_architecture(overrides: Mapping) -> dict:
 
 def tests_afterwards(cfg: Config) -> bool:
     """Whether a config that trains has no validation, so is tested after."""
-    return not cfg.get('val_cfg') or cfg.get('val_dataloader') is None
+    return cfg.get('val_cfg') is None or cfg.get('val_dataloader') is None
 
 
 def train_command(cfg: Config, config: Path, folder: Path) -> list[str]:

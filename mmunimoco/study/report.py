@@ -1,38 +1,34 @@
-"""The report of a study: Markdown, CSV, LaTeX, and the tables of the page."""
+"""The report of a study: page, Markdown, CSV, LaTeX, terminal."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from PIL import Image
+from rich import table as rich_table
+from rich.console import Console
 
 from mmunimoco.utils.atomic import write_atomic
 
+from .expectations import judge
 from .page import html_page
 from .plots import all_plots
-from .progress import duration
-from .scores import Summary, number, summarise_records
+from .scores import Summary, summarise_records
+from .tables import (
+    Table,
+    details_table,
+    expectations_table,
+    failures_table,
+    published_value,
+    results_table,
+    runs_table,
+    setup_lines,
+)
 
-PUBLISHED = 'published, not run here'
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        name: Its id in the page.
-        title: Heading.
-        header: Names of the columns.
-        rows: Cells; a cell may be (text, sort value) or (text, link).
-        note: Text above it.
-    """
-
-    name: str
-    title: str
-    header: tuple[str, ...]
-    rows: list[tuple] = field(default_factory=list)
-    note: str = ''
+# What the report consists of; figures are those of others.
+FILES = ('report.html', 'report.md', 'results.csv', 'results.tex')
+FOLDERS = ('plots', 'figures')
 
 
 def write_report(
@@ -40,168 +36,97 @@ def write_report(
     title: str,
     records: Sequence[dict],
     published: Sequence[dict] = (),
+    expectations: Sequence[dict] = (),
+    description: str = '',
 ) -> Path:
     """Write all files of the report.
 
     Args:
-        folder (Path): Where to; links are relative to it.
+        folder (Path): Where to; links are relative to it. Its
+            ``figures/*.png`` are shown.
         title (str): Heading.
         records (Sequence[dict]): The record of each run that has one.
         published (Sequence[dict]): Numbers of others.
+        expectations (Sequence[dict]): What is expected of the scores.
+        description (str): Text below the heading.
 
     Returns:
         Path: The page, ``report.html``.
     """
     summary = summarise_records(records)
     tables = [
-        _results(summary, published),
-        _details(summary),
-        _runs(records),
-        _failures(records),
+        results_table(summary, published),
+        expectations_table(summary, expectations),
+        details_table(summary),
+        runs_table(records),
+        failures_table(records),
     ]
     tables = [table for table in tables if table.rows]
-    plots = all_plots(summary, records)
-    setup = _setup(records)
+    plots = {
+        f'plots/{name}': plot
+        for name, plot in all_plots(summary, records).items()
+    }
     for name, (_, drawn) in plots.items():
-        write_atomic(folder / 'plots' / name, drawn)
-    write_atomic(
-        folder / 'report.md', _markdown(title, tables, plots, setup) + '\n'
-    )
+        write_atomic(folder / name, drawn)
+    parts = (tables, plots | read_figures(folder), setup_lines(records))
+    markdown = _markdown(title, description, *parts) + '\n'
+    write_atomic(folder / 'report.md', markdown)
     write_atomic(folder / 'results.csv', _csv(summary, published))
     write_atomic(folder / 'results.tex', _latex(summary, published))
     page = folder / 'report.html'
-    write_atomic(page, html_page(title, tables, plots, setup))
+    write_atomic(page, html_page(title, description, *parts))
     return page
 
 
-def _results(summary: Summary, published: Sequence[dict]) -> Table:
-    rows = []
+def print_report(
+    console: Console,
+    page: Path,
+    records: Sequence[dict],
+    expectations: Sequence[dict] = (),
+) -> None:
+    """Print the main table, the expectations and the path of the page."""
+    summary = summarise_records(records)
+    # A terminal is narrow: short names, which break between words alone.
+    table = rich_table.Table()
+    words = ' '.join(summary.variants).split()
+    table.add_column('Variant', min_width=max(map(len, words), default=0))
+    for column in summary.columns:
+        title = f'{column.evaluation}\n{column.metric.rpartition("/")[2]}'
+        table.add_column(title, justify='right', no_wrap=True)
     for name in summary.variants:
-        cells: list = [name]
-        for column in summary.columns:
-            cell = summary.cells.get((name, column))
-            cells.append((cell.text(), cell.mean) if cell else '')
-        rows.append(tuple(cells))
-    for entry in published:
-        cells = [f'{entry["name"]} ({PUBLISHED}: {entry["source"]})']
-        for column in summary.columns:
-            text = _published_value(entry, column)
-            cells.append((text, entry['value']) if text else '')
-        rows.append(tuple(cells))
-    header = ('Variant', *(column.title for column in summary.columns))
-    return Table('results', 'Results', header, rows, summary.rule)
+        cells = (summary.cells.get((name, c)) for c in summary.columns)
+        texts = (cell.text() if cell else '' for cell in cells)
+        table.add_row(name, *(text.removesuffix(' (n=1)') for text in texts))
+    console.print(table)
+    lines = [str(outcome) for outcome in judge(summary, expectations)]
+    lines.append(f'Report: {page} (also {", ".join(FILES[1:])})')
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _published_value(entry: dict, column: object) -> str:
-    """The text of a published number, if it belongs to this column."""
-    metric = entry.get('metric', column.metric)
-    if (entry['evaluation'], metric) != (column.evaluation, column.metric):
-        return ''
-    spread = f' ± {entry["std"]}' if 'std' in entry else ''
-    return f'{entry["value"]}{spread} †'
+def read_figures(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Pictures that others have put into ``figures/``.
 
-
-def _details(summary: Summary) -> Table:
-    rows = []
-    for (name, column), cell in summary.cells.items():
-        std = '' if cell.std is None else number(cell.std, like=cell.mean)
-        best = sum(cell.best) / len(cell.best)
-        p_value = '' if cell.p_value is None else f'{cell.p_value:.2g}'
-        rows.append(
-            (
-                *(name, column.evaluation, column.metric),
-                *((str(len(cell.values)), len(cell.values)),),
-                *((number(cell.mean), cell.mean), (std, cell.std or 0.0)),
-                *((number(best), best), (p_value, cell.p_value or 1.0)),
-            )
-        )
-    return Table(
-        'details',
-        'Scores in detail',
-        (
-            *('Variant', 'Evaluation', 'Metric', 'n', 'Mean', 'Std'),
-            *('Mean of best epochs', 'p against runner-up'),
-        ),
-        rows,
-        'The best epoch is chosen on the data that the score is of, so it is '
-        'too optimistic; compare the last epochs.',
-    )
-
-
-def _runs(records: Iterable[dict]) -> Table:
-    rows = []
-    for record in records:
-        scores = ', '.join(
-            f'{name} {number(value["last"])}'
-            for name, value in record['metrics'].items()
-        )
-        seconds = record.get('seconds')
-        rows.append(
-            (
-                *(record['variant'], record['evaluation']),
-                *((str(record['seed']), record['seed']), record['status']),
-                *(
-                    scores,
-                    (
-                        '' if seconds is None else duration(seconds),
-                        seconds or 0.0,
-                    ),
-                ),
-                *(_link('log', record), _link('config', record)),
-            )
-        )
-    header = (
-        *('Variant', 'Run', 'Seed', 'State', 'Scores', 'Time'),
-        *('Log', 'Config'),
-    )
-    return Table('runs', 'All runs', header, rows)
-
-
-def _link(kind: str, record: dict) -> tuple[str, str] | str:
-    path = record.get(kind)
-    return (kind, f'./{path}') if path else ''
-
-
-def _failures(records: Iterable[dict]) -> Table:
-    rows = [
-        (
-            f'{record["variant"]}, seed {record["seed"]}',
-            record['evaluation'],
-            ' / '.join(record['tail'][-4:]),
-        )
-        for record in records
-        if record['status'] == 'failed'
-    ]
-    header = ('Variant', 'Run', 'Last lines of the log')
-    return Table('failed', 'Failed runs', header, rows)
-
-
-def _setup(records: Sequence[dict]) -> list[str]:
-    """What the numbers were made with."""
-    lines = []
-    protocols = {r['evaluation']: r['protocol'] for r in records}
-    for name, protocol in protocols.items():
-        shown = ', '.join(f'{k}={v}' for k, v in protocol.items())
-        lines.append(f'Protocol {name}: {shown}')
-    machines = [dict(r['machine']) for r in records if r.get('machine')]
-    versions = [r['versions'] for r in records if r.get('versions')]
-    for kind, found in (('Machine', machines), ('Versions', versions)):
-        for text in dict.fromkeys(
-            ', '.join(f'{k} {v}' for k, v in one.items()) for one in found
-        ):
-            lines.append(f'{kind}: {text}')
-    codes = dict.fromkeys(r['code'] for r in records if r.get('code'))
-    if codes:
-        lines.append(f'Code: {", ".join(codes)}')
-    if len(codes) > 1:
-        lines.append('These runs are of different versions of the code.')
-    return lines
+    Returns:
+        dict: Path -> caption, the PNG's ``Description`` or else its name, and
+        content.
+    """
+    found = {}
+    for path in sorted((folder / 'figures').glob('*.png')):
+        with Image.open(path) as image:
+            caption = str(image.info.get('Description', path.stem))
+        found[f'figures/{path.name}'] = (caption, path.read_bytes())
+    return found
 
 
 def _markdown(
-    title: str, tables: list[Table], plots: dict, setup: list[str]
+    title: str,
+    description: str,
+    tables: list[Table],
+    plots: dict,
+    setup: list[str],
 ) -> str:
-    blocks = [f'# {title}']
+    blocks = [f'# {title}', *([description] if description else [])]
     for table in tables:
         blocks.append(f'## {table.title}')
         if table.note:
@@ -211,7 +136,7 @@ def _markdown(
         blocks.append('\n'.join(f'| {" | ".join(row)} |' for row in rows))
         if table.name == 'results':
             blocks += [
-                f'![{caption}](plots/{name})\n\n{caption}'
+                f'![{caption}]({name})\n\n{caption}'
                 for name, (caption, _) in plots.items()
             ]
     if setup:
@@ -272,7 +197,7 @@ def _latex(summary: Summary, published: Sequence[dict]) -> str:
     for entry in published:
         cells = [_escape(f'{entry["name"]} (published: {entry["source"]})')]
         for column in summary.columns:
-            text = _published_value(entry, column)
+            text = published_value(entry, column)
             text = text.replace(' †', '').replace('±', '$\\pm$')
             cells.append(text or '--')
         lines.append(_latex_row(cells))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .plan import PRETRAIN
+from .protocols import PRETRAIN
 
 MIN_SEEDS, MAX_P = 3, 0.05
 RULE = (

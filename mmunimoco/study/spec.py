@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .configs import resolve
+from .expectations import check_expectations
 from .protocols import check_evaluation
 
 _FIELDS = {
@@ -21,7 +22,10 @@ _FIELDS = {
     'gpus': int,
     'evaluations': dict,
     'published': list,
+    'expectations': list,
+    'prepare': list,
     'title': str,
+    'description': str,
 }
 # Keys of a variant that are no overrides.
 _OF_VARIANT = ('base', 'grid', 'checkpoint', 'series')
@@ -65,16 +69,22 @@ class Study:
         gpus: Processes of a run, one per GPU.
         evaluations: Name -> protocol.
         published: Numbers of others, each with ``source``.
+        expectations: What is expected of the scores.
+        prepare: Commands to run before the first run, each with what it
+            ``creates``.
     """
 
     path: Path
     title: str
+    description: str
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     label_seed: bool
     gpus: int
     evaluations: dict[str, dict]
     published: tuple[dict, ...]
+    expectations: tuple[dict, ...]
+    prepare: tuple[dict, ...]
 
 
 def read_study(path: str | Path) -> Study:
@@ -111,12 +121,20 @@ def read_study(path: str | Path) -> Study:
     return Study(
         path=path,
         title=fields.get('title', path.stem),
+        description=fields.get('description', ''),
         variants=variants,
         seeds=_seeds(path, fields.get('seeds', [0])),
         label_seed=fields.get('label_seed', True),
         gpus=fields.get('gpus', 1),
         evaluations=evaluations,
         published=tuple(_published(path, fields)),
+        expectations=tuple(
+            check_expectations(
+                *(path, fields.get('expectations') or ()),
+                *([variant.name for variant in variants], evaluations),
+            )
+        ),
+        prepare=tuple(_prepare(path, fields)),
     )
 
 
@@ -231,3 +249,20 @@ def _published(path: Path, fields: Mapping) -> Iterator[dict]:
                 f'{entry["evaluation"]!r}, which is no evaluation of the study'
             )
         yield dict(entry)
+
+
+def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:
+    for index, entry in enumerate(fields.get('prepare') or ()):
+        command = entry.get('command')
+        words = isinstance(command, (list, tuple)) and command
+        if (
+            set(entry) != {'command', 'creates'}
+            or not words
+            or not all(isinstance(x, str) for x in (*words, entry['creates']))
+        ):
+            raise ValueError(
+                f'{path}: prepare[{index}] must have command, a list of '
+                'texts, and creates, the path of what it makes; got '
+                f'{dict(entry)!r}'
+            )
+        yield dict(command=list(command), creates=entry['creates'])

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mmunimoco.study.report import write_report
 
@@ -78,7 +80,18 @@ def page(tmp_path):
     failed = dict(records[0], status='failed', metrics={}, curves={})
     failed['tail'] = ['Traceback', 'ValueError: <b>not bold</b>']
     others = dict(name='O', evaluation='knn', value=50.0, source='a paper')
-    page = write_report(tmp_path, 'A <title>', [*records, failed], [others])
+    expected = dict(evaluation='knn', metric='top1', by=0.0)
+    expected |= dict(better=['large'], than=['small'])
+    (tmp_path / 'figures').mkdir()
+    info = PngInfo()
+    info.add_text('Description', 'A <caption>')
+    picture = Image.new('RGB', (120, 120))
+    picture.save(tmp_path / 'figures/own.png', pnginfo=info)
+    picture.save(tmp_path / 'figures/z.png')
+    page = write_report(
+        *(tmp_path, 'A <title>', [*records, failed], [others]),
+        *([expected], 'A <description>'),
+    )
     text = page.read_text().replace('</body>', PROBE)
     page.write_text(text)
     return page
@@ -87,7 +100,13 @@ def page(tmp_path):
 def test_page_in_a_browser(page):
     dom, log = open_page(page)
     assert 'CONSOLE' not in log, log
-    assert 'data-probe="images 4/4' in dom
+    assert 'data-probe="images 6/6' in dom
+    assert 'A &lt;description&gt;' in dom and 'A &lt;caption&gt;' in dom
+    (claim,) = first_column(dom, 'expectations')
+    assert claim == 'knn: top1: large better than small'
+    markdown = (page.parent / 'report.md').read_text()
+    for caption, path in (('A <caption>', 'own.png'), ('z', 'z.png')):
+        assert f'![{caption}](figures/{path})' in markdown
     published = 'O (published, not run here: a paper)'
     assert first_column(dom, 'results') == [*SCORES, published]
     # The probe has clicked on the names in this table.

@@ -11,7 +11,7 @@ from study_runs import (
     RANDOM,
     SUPCON,
     UNICON,
-    ForkedPopen,
+    Forked,
     run_study,
     start_study,
     study_text,
@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
             patch, study, '--work-dir', work_dir, '--devices', '3,5'
         )
     assert status == 0
-    assert set(ForkedPopen.devices) == {'3', '5'}
+    assert set(Forked.devices) == {'3', '5'}
     return study, work_dir
 
 
@@ -197,7 +197,7 @@ def test_preempted_run_goes_on(tmp_path, finished, monkeypatch):
     _, undisturbed = finished
     work_dir, statuses = tmp_path / 'work', []
 
-    class Preempted(ForkedPopen):
+    class Preempted(Forked):
         def poll(self):
             saved = list(work_dir.glob('runs/*/*/pretrain/last_checkpoint'))
             if saved and not statuses:
@@ -209,7 +209,7 @@ def test_preempted_run_goes_on(tmp_path, finished, monkeypatch):
             return status
 
     command = (study, '--work-dir', work_dir)
-    assert run_study(monkeypatch, *command, popen=Preempted) == 0
+    assert run_study(monkeypatch, *command, kind=Preempted) == 0
     assert statuses == [None, REQUEUE, 0]
     (record,) = records_of(work_dir)
     last = f'{record["folder"]}/iter_14.pth'
@@ -302,3 +302,46 @@ def test_compare_runs_of_mmengine(finished, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         run_study(monkeypatch, 'compare')
     assert run_study(monkeypatch, 'compare', tmp_path / 'absent') == 1
+
+
+PREPARE = """
+import sys
+prepare = [dict(
+    command=[sys.executable, '-c', {code!r}, '{{work_dir}}/{{seed}}'],
+    creates='{{work_dir}}/{{seed}}')]
+"""
+
+
+def test_prepared_once_for_each_seed(tmp_path, monkeypatch, capsys):
+    """A command that fails stops the study; the next one goes on."""
+    fail = 'import sys; print("no", "space"); sys.exit(3)'
+    evaluations = 'evaluations = {}\npublished = []\n'
+    text = study_text(RANDOM, more=evaluations)
+    study = write_study(tmp_path, text + PREPARE.format(code=fail))
+    command = (study, '--work-dir', tmp_path / 'work')
+    assert run_study(monkeypatch, *command) == 1
+    printed = capsys.readouterr().out
+    assert 'of prepare ended with exit status 3 and did not create' in printed
+    assert printed.rstrip().endswith('no space')
+    write = 'import sys; open(sys.argv[1], "a").write("made")'
+    study.write_text(text + PREPARE.format(code=write))
+    assert run_study(monkeypatch, *command) == 0
+    assert run_study(monkeypatch, *command) == 0
+    made = {p.name: p.read_text() for p in (tmp_path / 'work').glob('[01]')}
+    assert made == {'0': 'made', '1': 'made'}
+    assert capsys.readouterr().out.count('Preparing') == 2
+
+
+def test_fresh_removes_results_and_nothing_else(tmp_path, monkeypatch):
+    text = study_text(RANDOM, more='evaluations = {}\npublished = []\n')
+    study = write_study(tmp_path, text)
+    work_dir = tmp_path / 'work'
+    for name in ('runs/a/b', 'figures/c', 'results.csv', 'my notes'):
+        path = work_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Results(work_dir / 'results.jsonl').append(dict(key='a', status='done'))
+    command = (study, '--work-dir', work_dir, '--fresh')
+    assert run_study(monkeypatch, *command) == 0
+    kept = {path.name for path in work_dir.iterdir()}
+    assert kept == {'my notes', 'run.lock'}

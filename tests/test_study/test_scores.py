@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from mmunimoco.study.expectations import judge
 from mmunimoco.study.records import Results, read_curves
 from mmunimoco.study.report import write_report
 from mmunimoco.study.scores import summarise_records, welch
@@ -94,6 +95,45 @@ def test_variants_are_compared_at_the_same_point_of_the_grid():
     # One variant with a grid: its points are compared.
     own = {k: v for k, v in values.items() if k.startswith('unicon')}
     assert winners(own, grid=grid) == {'unicon, r=1.0'}
+
+
+@pytest.mark.parametrize(
+    ('entry', 'holds', 'numbers'),
+    [
+        (dict(better='b', than='a', by=10), 'holds', '80.50 against 70.43'),
+        (dict(better='b', than='a', by=10.08), 'does not hold', '80.50 ag'),
+        (dict(better='a', than='a'), 'does not hold', '70.43 against 70.43'),
+        (
+            dict(better=['a', 'b'], than=['c', 'a']),
+            *('does not hold', '70.43, 80.50 against 61.00, 70.43'),
+        ),
+        (dict(better='b', than=['c', 'a'], by=10), 'holds', '80.50 against 6'),
+        (dict(better='b', than='z'), 'not known yet', '80.50 against none'),
+    ],
+)
+def test_expectations(tmp_path, entry, holds, numbers):
+    values = {k: [v] if isinstance(v, str) else v for k, v in entry.items()}
+    known = dict(evaluation='knn', metric='top1', by=0.0)
+    expected = known | values | dict(by=entry.get('by', 0.0))
+    summary = summarise_records(records(CLEAR))
+    (outcome,) = judge(summary, [expected])
+    assert str(outcome).startswith(
+        f'{holds}: knn: top1: {values["better"][0]}'
+    )
+    assert numbers in str(outcome)
+    write_report(tmp_path, 'T', records(CLEAR), expectations=[expected])
+    row = f'| {outcome.claim} | {outcome.numbers} | {holds} |'
+    assert row in (tmp_path / 'report.md').read_text()
+
+
+def test_expectation_of_a_lower_score():
+    expected = dict(evaluation='knn', metric='top1', by=9.0)
+    expected |= dict(better=['c'], than=['a'])
+    low = summarise_records(records(CLEAR, lower_is_better=True))
+    assert judge(low, [expected])[0].holds
+    assert judge(summarise_records(records(CLEAR)), [expected])[0].holds is (
+        False
+    )
 
 
 def test_welch_is_none_without_noise_in_both():

@@ -1,5 +1,9 @@
 """Study files: what they mean, and mistakes in them."""
 
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 from exact_runs import ROOT
 
@@ -99,9 +103,43 @@ def test_documented_study(tmp_path):
     assert len(jobs) == (2 * 3 * 3 + 2) * 3
 
 
-def test_study_of_the_demo(tmp_path):
-    study = read_study(ROOT / 'demo/study.py')
+def test_placeholders_are_filled_and_do_not_count(tmp_path):
+    """Neither where files lie, nor that they lie in the work folder."""
+    archive = 'train_dataloader.dataset.dataset.ann_file'
+    text = f"""
+base = {BASE!r}
+variants = dict(a={{{archive!r}: '{{work_dir}}/{{seed}}.npz'}})
+seeds = [3]
+evaluations = dict(
+    knn=dict(type='knn', overrides={{'test_cfg.bank_dataloader.dataset.'
+    'ann_file': '{{work_dir}}/bank.npz'}}))
+"""
+    path = tmp_path / 'study.py'
+    path.write_text(text)
+    found = []
+    for folder in (tmp_path / 'work', Path('/somewhere')):
+        train, knn = plan_jobs(
+            read_study(path), folder, Results(tmp_path / 'none')
+        )
+        dataset = train.cfg.train_dataloader.dataset.dataset
+        assert dataset.ann_file == f'{folder}/3.npz'
+        bank = knn.cfg.test_cfg.bank_dataloader.dataset
+        assert bank.ann_file == f'{folder}/bank.npz'
+        found.append((train.key, knn.key))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize('name', ['study', 'quick_study'])
+def test_study_of_the_demo(tmp_path, name):
+    study = read_study(ROOT / f'demo/{name}.py')
+    if find_spec('mmdet') is None:  # whose configs it inherits
+        kept = {k: study.evaluations[k] for k in ('knn', 'linear')}
+        study = replace(study, evaluations=kept)
     jobs = plan_jobs(study, tmp_path, Results(tmp_path / 'none'))
+    if name == 'quick_study':
+        # Of scenes, which are not prepared here, steps are unknown.
+        assert all((job.steps(1) or 0) <= 42 for job in jobs)
+        return
     steps = {
         job.variant.name: job.steps(1)
         for job in jobs
@@ -109,7 +147,8 @@ def test_study_of_the_demo(tmp_path):
     }
     # As many for each share of labels, up to an epoch; see configs/demo.
     assert sorted(steps.values()) == [2604, 2604, 2604, 2604, 2620]
-    assert len(jobs) == 3 * (5 * 3 + 2)
+    transfer = 2 * 4 if find_spec('mmdet') else 0
+    assert len(jobs) == 3 * (5 * 3 + 2 + transfer)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +167,7 @@ def test_steps_of_a_run(tmp_path, changes, processes, steps):
 
 
 KNN = dict(type='knn')
+NO_MORE = dict(evaluation='x', better='base', than='base')
 
 
 @pytest.mark.parametrize(
@@ -161,6 +201,25 @@ KNN = dict(type='knn')
         ),
         (dict(evaluations=dict(x=dict(KNN, config=LINEAR))), 'no kNN test'),
         (dict(published=[dict(name='a')]), 'lacks evaluation, value, source'),
+        (dict(expectations=[dict(better='base')]), 'got better'),
+        (dict(expectations=[dict(NO_MORE, bye=3)]), 'if needed metric, by'),
+        (dict(expectations=[NO_MORE]), "'x', which is no evaluation"),
+        (
+            dict(
+                evaluations=dict(x=KNN),
+                expectations=[NO_MORE | dict(than='q')],
+            ),
+            "than names 'q'; the variants are base",
+        ),
+        (
+            dict(
+                evaluations=dict(x=KNN),
+                expectations=[NO_MORE | dict(metric='top7')],
+            ),
+            'x reports knn/top1',
+        ),
+        (dict(prepare=[dict(command='make', creates='x')]), 'a list of texts'),
+        (dict(prepare=[dict(command=['make'])]), 'and creates, the path'),
         (
             dict(
                 variants=dict(a=dict(checkpoint='none')),
