@@ -37,7 +37,9 @@ model = dict(
         queue_len=256,  # well below the number of images
         temperature=0.2,
         num_classes=None,  # any number
-        loss=dict(type='UniConLoss'),
+        # Not as published (1): with labels short runs get further, see
+        # docs/method.md, "A slow start with labels".
+        loss=dict(type='UniConLoss', own_key_weight='balanced'),
     ),
 )
 

@@ -55,6 +55,8 @@ def test_the_config_inherits_what_it_does_not_name(tmp_path, side, classes):
     assert cfg.train_cfg.max_epochs == 7
     assert cfg.model.type == 'UniMoCo'
     assert cfg.model.head.queue_len == plan.queue
+    loss = dict(type='UniConLoss', own_key_weight='balanced')
+    assert cfg.model.head.loss == loss
     dataset = cfg.train_dataloader.dataset.dataset.dataset
     assert dataset.ann_file == str(tmp_path / 'train.txt')
     assert dataset.pipeline[0].type == 'LoadTwoCrops'

@@ -54,7 +54,11 @@ val_cfg = dict(
 )
 test_cfg = val_cfg
 model = dict(
-    head=dict(queue_len=2048, num_classes=10),
+    head=dict(
+        queue_len=2048,
+        num_classes=10,
+        loss=dict(own_key_weight=1),  # as published
+    ),
 )
 custom_hooks = [
     *_base_.custom_hooks[:-1],
