@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from .study_tables import cone_rows, curve_rows
+from .study_tables import cone_rows, curve_rows, score_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -109,6 +109,15 @@ def slow_start() -> str:
     return markdown(
         ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
         curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
+    )
+
+
+def cifar10_cpu() -> str:
+    """Shares of labels and losses on 10 000 images of CIFAR-10."""
+    columns = {'kNN': 'knn/top1', 'linear': 'top1'}
+    return markdown(
+        ['pre-training', 'kNN top-1', 'linear probe top-1', 'seeds'],
+        score_rows('cifar10-cpu/results.jsonl', list(columns.items())),
     )
 
 
@@ -287,7 +296,7 @@ TABLES: dict[str, Callable[[], str]] = {
         *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head),
-        *(slow_start, cone),
+        *(slow_start, cone, cifar10_cpu),
     )
 }
 

@@ -38,6 +38,36 @@ def curve_rows(
     ]
 
 
+def score_rows(
+    path: str, columns: Sequence[tuple[str, str]]
+) -> list[list[str]]:
+    """Last scores: mean ± std over the seeds of a variant.
+
+    Args:
+        path (str): A file in ``docs/benchmarks``.
+        columns (Sequence[tuple[str, str]]): Evaluation and metric of each.
+
+    Returns:
+        list[list[str]]: Of each variant its name, a number a column, and the
+        number of seeds of the first column.
+    """
+    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for record in read_records(path):
+        for name, values in record['metrics'].items():
+            column = (record['evaluation'], name)
+            if column in columns:
+                found = scores.setdefault(record['variant'], {})
+                found.setdefault(column, []).append(values['last'])
+    return [
+        [
+            name,
+            *(spread(found[c]) if c in found else '' for c in columns),
+            str(len(found.get(columns[0], ()))),
+        ]
+        for name, found in sorted(scores.items())
+    ]
+
+
 def spread(values: Sequence[float]) -> str:
     """Write a mean, and the standard deviation of several values."""
     text = f'{mean(values):.1f}'
