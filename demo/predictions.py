@@ -1,6 +1,9 @@
 """Predictions on the first validation scenes, as a picture."""
 
+import io
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 
 import matplotlib as mpl
 import numpy as np
@@ -77,9 +80,12 @@ def predict(cfg: Config, checkpoint: str) -> list:
         checkpoint (str): Weights of the whole model.
     """
     init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about defaults of mmseg
+        model = MODELS.build(cfg.model)
     load_checkpoint(model, checkpoint, 'cpu', logger='silent')
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    with redirect_stdout(io.StringIO()):  # pycocotools says that it reads
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model.eval()
     return model.test_step(
         pseudo_collate([dataset[index] for index in range(SHOWN_SCENES)])

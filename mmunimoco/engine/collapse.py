@@ -17,7 +17,6 @@ from .knn_loop import KNNValLoop
 from .logs import is_logged
 
 BASELINE = 'knn_before_training'  # in the message hub
-FIRST = 'knn_at_first_validation'
 # Points of kNN; with 2 000 test images a standard deviation is one.
 _CLEAR_GAIN = 3.0
 _SPREAD = "model.head.loss.own_key_weight='balanced' spreads them sooner."
@@ -154,16 +153,19 @@ class CollapseHook(Hook):
         }
         if 'loss' not in means:
             return
-        metrics = dict(metrics or {})
-        if hub.get_info(FIRST) is None:
-            hub.update_info(FIRST, metrics)
+        metrics = metrics or {}
+        first = {
+            name: hub.get_scalar(f'val/{name}').data[0][0]
+            for name in metrics
+            if f'val/{name}' in hub.log_scalars
+        }
         level, text = verdict(
             means,
             head.collapsed_loss(num_steps=steps).item(),
             self.min_gain,
             metrics,
             hub.get_info(BASELINE) or {},
-            hub.get_info(FIRST),
+            first,
         )
         print_log(text, logger='current', level=level)
 
@@ -203,7 +205,8 @@ def verdict(
             f'{baseline[name]:.1f}'
         )
     if collapsed - means['loss'] < min_gain:
-        if shared and metrics[shared[0]] >= first[shared[0]] + _CLEAR_GAIN:
+        start = first.get(shared[0]) if shared else None
+        if start is not None and metrics[shared[0]] - start >= _CLEAR_GAIN:
             return logging.INFO, (
                 f'Learning, with features that lie close together ({facts}). '
                 'With labels this lasts until classes are told apart. '

@@ -1,8 +1,10 @@
 """Files and fields of configs."""
 
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -109,7 +111,10 @@ def count_steps(cfg: Config, gpus: int) -> int | None:
 @cache
 def _dataset_length(text: str, scope: str) -> int | None:
     try:
-        with DefaultScope.overwrite_default_scope(scope):
+        with (
+            DefaultScope.overwrite_default_scope(scope),
+            redirect_stdout(io.StringIO()),  # pycocotools says that it reads
+        ):
             return len(DATASETS.build(json.loads(text)))
     # Whatever is wrong, the run itself says it better.
     except Exception:  # noqa: BLE001

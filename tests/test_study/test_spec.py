@@ -94,13 +94,15 @@ def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
 
 def test_documented_study(tmp_path):
     page = (ROOT / 'docs/studies.md').read_text()
-    code = page.split('```python\n')[1].split('```')[0]
+    blocks = page.split('```python\n')[1:]
+    code = ''.join(block.split('```')[0] for block in blocks)
     path = tmp_path / 'study.py'
     path.write_text(code.replace("'configs/", f"'{ROOT}/configs/"))
     study = read_study(path)
     jobs = plan_jobs(study, tmp_path / 'work', Results(tmp_path / 'none'))
     # Two losses at three points, and random weights, with three seeds.
     assert len(jobs) == (2 * 3 * 3 + 2) * 3
+    assert len(study.prepare) == len(study.expectations) == 1
 
 
 def test_placeholders_are_filled_and_do_not_count(tmp_path):
