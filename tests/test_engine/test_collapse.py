@@ -3,16 +3,19 @@
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from exact_runs import TRAIN, newest_log, run, write_config
+from mmengine.logging import MessageHub
+from mmpretrain.registry import MODELS
 from noise_runs import noise_runner
 from small_unimoco import unimoco_config
 from torch.nn import functional
 
 from mmunimoco.engine import CollapseHook
-from mmunimoco.engine.collapse import feature_std, verdict
+from mmunimoco.engine.collapse import BASELINE, feature_std, verdict
 
 
 def test_spread_of_known_features():
@@ -102,6 +105,31 @@ def test_verdicts(loss, knn, level, message):
     )
     assert logging.getLevelName(got) == level
     assert re.match(message, text)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'message'),
+    [
+        ([30.0], 'STUCK'),
+        ([30.0, 40.0, 32.9], 'STUCK'),
+        ([30.0, 33.1], 'Learning, with features that lie close together'),
+    ],
+)
+def test_validations_are_compared_with_the_first(scores, message, log):
+    """As mmengine keeps them, also in checkpoints."""
+    hub = MessageHub.get_instance(f'scores {scores}')
+    head = MODELS.build(
+        dict(type='UniMoCoHead', feat_dim=4, queue_len=6, num_classes=2)
+    )
+    hub.update_scalar('train/loss', head.collapsed_loss().item())
+    for score in scores:
+        hub.update_scalar('val/knn/top1', score)
+    hub.update_info(BASELINE, {'knn/top1': 10.0})
+    runner = SimpleNamespace(
+        iter=1, model=SimpleNamespace(head=head), message_hub=hub
+    )
+    CollapseHook().after_val_epoch(runner, {'knn/top1': scores[-1]})
+    assert log.messages[-1].startswith(message)
 
 
 def test_stuck_run_says_so_and_measures_a_baseline(tmp_path):
