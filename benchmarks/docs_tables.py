@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from .study_tables import cone_rows, curve_rows, score_rows
+from .study_tables import cifar10_cpu, cone, markdown, slow_start
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -45,12 +45,6 @@ MOCO = 'mmpretrain MoCo v2'
 def record(name: str) -> dict:
     """Read ``docs/benchmarks/NAME.json``."""
     return json.loads((ROOT / f'docs/benchmarks/{name}.json').read_text())
-
-
-def markdown(columns: list[str], rows: list[list[str]]) -> str:
-    """Write a table whose first column is text and the others numbers."""
-    lines = [columns, ['---', *['--:'] * (len(columns) - 1)], *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def spread(values: dict, digits: int = 2) -> str:
@@ -101,32 +95,6 @@ def _by_seed(name: str, keys: list[str]) -> str:
         for line, scores in lines.items()
     ]
     return markdown(['seed', *(NAMES[row] for row in demo['mean'])], rows)
-
-
-def slow_start() -> str:
-    """KNN accuracy of the study of the slow start, one option at a time."""
-    epochs = (4, 10, 20)
-    return markdown(
-        ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
-        curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
-    )
-
-
-def cifar10_cpu() -> str:
-    """Shares of labels and losses on 10 000 images of CIFAR-10."""
-    columns = {'kNN': 'knn/top1', 'linear': 'top1'}
-    return markdown(
-        ['pre-training', 'kNN top-1', 'linear probe top-1', 'seeds'],
-        score_rows('cifar10-cpu/results.jsonl', list(columns.items())),
-    )
-
-
-def cone() -> str:
-    """The small model of the slow start."""
-    return markdown(
-        ['case', 'steps until it is left', 'similarity of negatives, at most'],
-        cone_rows('cifar10-cpu/cone_model.json'),
-    )
 
 
 def head() -> str:

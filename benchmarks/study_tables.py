@@ -8,6 +8,38 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """Write a table whose first column is text and the others numbers."""
+    lines = [columns, ['---', *['--:'] * (len(columns) - 1)], *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def slow_start() -> str:
+    """KNN accuracy of the study of the slow start, one option at a time."""
+    epochs = (4, 10, 20)
+    return markdown(
+        ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
+        curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
+    )
+
+
+def cifar10_cpu() -> str:
+    """Shares of labels and losses on 10 000 images of CIFAR-10."""
+    columns = {'kNN': 'knn/top1', 'linear': 'top1'}
+    return markdown(
+        ['pre-training', 'kNN top-1', 'linear probe top-1', 'seeds'],
+        score_rows('cifar10-cpu/results.jsonl', list(columns.items())),
+    )
+
+
+def cone() -> str:
+    """The small model of the slow start."""
+    return markdown(
+        ['case', 'steps until it is left', 'similarity of negatives, at most'],
+        cone_rows('cifar10-cpu/cone_model.json'),
+    )
+
+
 def read_records(path: str) -> list[dict]:
     """Read the lines of a file in ``docs/benchmarks``."""
     lines = (ROOT / 'docs/benchmarks' / path).read_text().splitlines()

@@ -26,9 +26,8 @@ from .tables import (
     setup_lines,
 )
 
-# What the report consists of; figures are those of others.
+# What the report consists of, beside the pictures in plots/.
 FILES = ('report.html', 'report.md', 'results.csv', 'results.tex')
-FOLDERS = ('plots', 'figures')
 
 
 def write_report(

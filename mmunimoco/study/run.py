@@ -17,7 +17,7 @@ from .pool import Options, Pool
 from .prepare import prepare
 from .progress import Display, plan_table
 from .records import Results
-from .report import FILES, FOLDERS, print_report, write_report
+from .report import FILES, print_report, write_report
 from .spec import Study
 
 FAILED, INTERRUPTED = 1, 130
@@ -59,7 +59,7 @@ def run_study(
     """
     with lock_folder(work_dir) or nullcontext():
         if fresh:
-            remove_results(work_dir)
+            remove_results(work_dir, drawn=draw is not None)
         results = Results(work_dir / RESULTS)
         jobs = plan_jobs(study, work_dir, results, any_code)
         failed: list[Job] = []
@@ -89,9 +89,15 @@ def run_study(
     return FAILED if failed else 0
 
 
-def remove_results(work_dir: Path) -> None:
-    """Remove what a study wrote, and nothing else in its work folder."""
-    for name in ('runs', *FOLDERS):
+def remove_results(work_dir: Path, drawn: bool = False) -> None:
+    """Remove what a study wrote, and nothing else in its work folder.
+
+    Args:
+        work_dir (Path): The work folder.
+        drawn (bool): Whether the pictures in ``figures/`` are its own, too.
+            Defaults to False: a user has put them there.
+    """
+    for name in ('runs', 'plots', *(['figures'] if drawn else [])):
         if (work_dir / name).exists():
             shutil.rmtree(work_dir / name)
     for name in (RESULTS, *FILES):

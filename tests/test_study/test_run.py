@@ -22,6 +22,7 @@ from benchmarks.checkpoint_differences import differences
 from mmunimoco.engine.preemption import REQUEUE
 from mmunimoco.study.plan import code_version
 from mmunimoco.study.records import Results
+from mmunimoco.study.run import remove_results
 from mmunimoco.utils.config_text import config_literal
 from mmunimoco.utils.safe_load import read_checkpoint
 
@@ -336,7 +337,7 @@ def test_fresh_removes_results_and_nothing_else(tmp_path, monkeypatch):
     text = study_text(RANDOM, more='evaluations = {}\npublished = []\n')
     study = write_study(tmp_path, text)
     work_dir = tmp_path / 'work'
-    for name in ('runs/a/b', 'figures/c', 'results.csv', 'my notes'):
+    for name in ('runs/a/b', 'plots/c', 'results.csv', 'figures/mine'):
         path = work_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -344,4 +345,6 @@ def test_fresh_removes_results_and_nothing_else(tmp_path, monkeypatch):
     command = (study, '--work-dir', work_dir, '--fresh')
     assert run_study(monkeypatch, *command) == 0
     kept = {path.name for path in work_dir.iterdir()}
-    assert kept == {'my notes', 'run.lock'}
+    assert kept == {'figures', 'run.lock'}
+    remove_results(work_dir, drawn=True)
+    assert {path.name for path in work_dir.iterdir()} == {'run.lock'}

@@ -154,6 +154,23 @@ def test_study_of_the_demo(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ('name', 'variants'), [('study', 17), ('slow_start', 23)]
+)
+def test_studies_of_cifar10_on_a_cpu(tmp_path, name, variants):
+    """Planned without the images, so without numbers of steps."""
+    study = read_study(ROOT / f'docs/benchmarks/cifar10-cpu/{name}.py')
+    assert len(study.variants) == variants
+    jobs = plan_jobs(study, tmp_path, Results(tmp_path / 'none'))
+    own = {
+        job.variant.name: job.cfg.model.head.loss.get('own_key_weight')
+        for job in jobs
+        if job.evaluation == 'pretrain' and 'UniCon' in job.variant.name
+    }
+    for variant, weight in own.items():
+        assert weight == ('balanced' if 'balanced' in variant else 1)
+
+
+@pytest.mark.parametrize(
     ('changes', 'processes', 'steps'),
     [
         ({}, 1, 28 * 93),  # of 6 000 images by 64
