@@ -1,6 +1,7 @@
 """The report as one HTML file: tables that sort, plots inside."""
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -26,14 +27,14 @@ def html_page(
             first table.
         setup (Iterable[str]): Lines of the last section.
     """
-    parts = [f'<h1>{escape(title)}</h1>']
+    parts = [f'<h1>{_text(title)}</h1>']
     if description:
-        parts.append(f'<p>{escape(description)}</p>')
+        parts.append(f'<p>{_text(description)}</p>')
     for index, table in enumerate(tables):
         parts.append(_table(table))
         if index == 0:
             parts += [_figure(name, *plot) for name, plot in plots.items()]
-    lines = ''.join(f'<li>{escape(line)}</li>' for line in setup)
+    lines = ''.join(f'<li>{_text(line)}</li>' for line in setup)
     if lines:
         parts.append(f'<h2>Setup</h2>\n<ul>{lines}</ul>')
     body = '\n'.join(parts)
@@ -48,15 +49,15 @@ def html_page(
 
 def _table(table: Any) -> str:
     head = ''.join(
-        f'<th scope="col"><button>{escape(name)}</button></th>'
+        f'<th scope="col"><button>{_text(name)}</button></th>'
         for name in table.header
     )
     rows = '\n'.join(
         f'<tr>{"".join(map(_cell, row))}</tr>' for row in table.rows
     )
-    note = f'<p>{escape(table.note)}</p>\n' if table.note else ''
+    note = f'<p>{_text(table.note)}</p>\n' if table.note else ''
     return (
-        f'<h2>{escape(table.title)}</h2>\n{note}<div class="wide">'
+        f'<h2>{_text(table.title)}</h2>\n{note}<div class="wide">'
         f'<table id="{table.name}"><thead><tr>{head}</tr></thead>\n'
         f'<tbody>\n{rows}\n</tbody></table></div>'
     )
@@ -65,20 +66,25 @@ def _table(table: Any) -> str:
 def _cell(cell: Any) -> str:
     text, other = cell if isinstance(cell, tuple) else (cell, None)
     if isinstance(other, str):
-        return f'<td><a href="{escape(other)}">{escape(text)}</a></td>'
+        return f'<td><a href="{escape(other)}">{_text(text)}</a></td>'
     if other is not None:
-        return f'<td class="number" data-value="{other!r}">{escape(text)}</td>'
-    return f'<td>{escape(text)}</td>'
+        return f'<td class="number" data-value="{other!r}">{_text(text)}</td>'
+    return f'<td>{_text(text)}</td>'
 
 
 def _figure(name: str, caption: str, drawn: bytes) -> str:
     data = base64.b64encode(drawn).decode()
-    text = escape(caption)
+    text = _text(caption)
     kind = 'svg+xml' if name.endswith('.svg') else 'png'
     return (
         f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}">'
         f'<figcaption>{text}</figcaption></figure>'
     )
+
+
+def _text(text: str) -> str:
+    """Escape a text; no line breaks within '6 000' and '10 %'."""
+    return re.sub(r'(?<=\d) (?=\d{3}\b|%)', '&nbsp;', escape(text))
 
 
 _STYLE = """

@@ -90,7 +90,7 @@ def page(tmp_path):
     picture.save(tmp_path / 'figures/z.png')
     page = write_report(
         *(tmp_path, 'A <title>', [*records, failed], [others]),
-        *([expected], 'A <description>'),
+        *([expected], 'A <description> of 6 000 images, 10 % labeled'),
     )
     text = page.read_text().replace('</body>', PROBE)
     page.write_text(text)
@@ -101,7 +101,9 @@ def test_page_in_a_browser(page):
     dom, log = open_page(page)
     assert 'CONSOLE' not in log, log
     assert 'data-probe="images 6/6' in dom
-    assert 'A &lt;description&gt;' in dom and 'A &lt;caption&gt;' in dom
+    # No line breaks within a number.
+    text = 'A &lt;description&gt; of 6&nbsp;000 images, 10&nbsp;% labeled'
+    assert text in dom and 'A &lt;caption&gt;' in dom
     (claim,) = first_column(dom, 'expectations')
     assert claim == 'knn: top1: large better than small'
     markdown = (page.parent / 'report.md').read_text()
