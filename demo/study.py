@@ -13,7 +13,8 @@ description = (
     'test images by a vote of the nearest training images (kNN) and by a '
     'linear classifier on its features. Unless left out (--no-transfer), '
     'those of UniMoCo, and random weights, were also fine-tuned on 100 scenes '
-    'of one to five objects, as a small Mask R-CNN (detection; AP is the mean over IoU 0.5 to 0.95) and as an '
+    'of one to five objects, as a small Mask R-CNN '
+    '(detection; AP is the mean over IoU 0.5 to 0.95) and as an '
     'FCN (segmentation), and evaluated on 200 other scenes of test images. '
     "The settings are this project's choice for two CPU cores; "
     'configs/demo/README.md has them, and three recorded seeds. One seed says '
