@@ -143,7 +143,8 @@ def _jobs_of(
         )
         yield train
     for name, settings in study.evaluations.items():
-        if variant.group not in settings.get('variants', (variant.group,)):
+        wanted = settings.get('variants', (variant.group,))
+        if variant.group not in wanted and variant.name not in wanted:
             continue
         if settings['type'] == 'cached_linear' and random_weights(
             variant.checkpoint

@@ -109,14 +109,15 @@ def read_study(path: str | Path) -> Study:
         name: check_evaluation(path, name, dict(settings))
         for name, settings in (fields.get('evaluations') or {}).items()
     }
+    names = {variant.name for variant in variants}
     groups = {variant.group for variant in variants}
     for name, settings in evaluations.items():
-        unknown = set(settings.get('variants', ())) - groups
+        unknown = set(settings.get('variants', ())) - groups - names
         if unknown:
             raise ValueError(
                 f'{path}: evaluations.{name}.variants names '
                 f'{", ".join(sorted(unknown))}; the variants are '
-                f'{", ".join(sorted(groups))}'
+                f'{", ".join(sorted(groups | names))}'
             )
     return Study(
         path=path,

@@ -41,6 +41,10 @@ def test_variants_times_grid_times_seeds(tmp_path):
         evaluations=dict(
             knn=dict(type='knn', k=3, layer=2),
             linear=dict(type='linear', config=LINEAR, variants=['unicon']),
+            cached=dict(
+                type='cached_linear',
+                variants=['momentum, label_ratio=0.5, temperature=0.1'],
+            ),
         ),
     )
     kinds = [(j.variant.group, j.evaluation) for j in jobs]
@@ -48,6 +52,8 @@ def test_variants_times_grid_times_seeds(tmp_path):
     assert kinds.count(('unicon', 'linear')) == 8
     assert kinds.count(('momentum', 'knn')) == 8
     assert ('momentum', 'linear') not in kinds
+    assert kinds.count(('momentum', 'cached')) == 2  # one point, two seeds
+    assert ('unicon', 'cached') not in kinds
     assert kinds.count(('random', 'knn')) == 2  # nothing of it is trained
     assert len({job.key for job in jobs}) == len(jobs)
     assert len({job.folder for job in jobs}) == len(jobs)

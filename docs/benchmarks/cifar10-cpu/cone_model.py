@@ -5,7 +5,7 @@ the points tells the class: at first the features of a new network say nothing
 of it, as with photographs. A view is a point with noise. The encoder is a
 perceptron, the head is :class:`mmunimoco.models.UniMoCoHead` itself.
 
-    python docs/benchmarks/slow-start/model.py --out model.json
+    python docs/benchmarks/cifar10-cpu/cone_model.py --out cone_model.json
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from mmunimoco.models import UniMoCoHead
+from mmunimoco.utils.versions import describe_environment
 
 _DIM, _WIDTH, _BATCH, _IMAGES, _NOISE = 64, 128, 64, 8000, 0.5
 _STEPS = 2500
@@ -36,12 +37,19 @@ CASES = {
     'temperature 0.5': dict(temperature=0.5),
     'lr 3e-4': dict(lr=3e-4),
     'lr 3e-3': dict(lr=3e-3),
+    'weight decay 0': dict(weight_decay=0.0),
+    'weight decay 0.5': dict(weight_decay=0.5),
     'no batch norm': dict(batch_norm=False),
+    '1 hidden layer': dict(hidden=1),
+    '5 hidden layers': dict(hidden=5),
     'SupCon out': dict(loss=dict(type='SupConLoss')),
     'SupCon in': dict(loss=dict(type='SupConLoss', reduction_position='in')),
     'own_key_weight 10': dict(loss=dict(type='UniConLoss', own_key_weight=10)),
     'own_key_weight 100': dict(
         loss=dict(type='UniConLoss', own_key_weight=100)
+    ),
+    'own_key_weight balanced': dict(
+        loss=dict(type='UniConLoss', own_key_weight='balanced')
     ),
     'max_positives 8': dict(max_positives=8),
     'label_warmup 500': dict(label_warmup=500),
@@ -58,10 +66,12 @@ def make_points(
     return centers[which] + noise, which % classes
 
 
-def encoder(outputs: int, batch_norm: bool) -> torch.nn.Sequential:
-    """Return a perceptron with three hidden layers."""
+def encoder(
+    outputs: int, hidden: int, batch_norm: bool
+) -> torch.nn.Sequential:
+    """Return a perceptron with so many hidden layers."""
     layers = []
-    for inputs in (_DIM, _WIDTH, _WIDTH):
+    for inputs in (_DIM, *[_WIDTH] * (hidden - 1)):
         layers.append(torch.nn.Linear(inputs, _WIDTH))
         layers += [torch.nn.BatchNorm1d(_WIDTH)] if batch_norm else []
         layers.append(torch.nn.ReLU())
@@ -75,6 +85,8 @@ def run(
     label_ratio: float = 1.0,
     m: float = 0.99,
     lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    hidden: int = 3,
     batch_norm: bool = True,
     **head: object,
 ) -> dict:
@@ -88,13 +100,13 @@ def run(
     torch.manual_seed(seed)
     images, labels = make_points(classes, points_per_class)
     labels[torch.rand(_IMAGES) >= label_ratio] = -1
-    query_encoder = encoder(_DIM, batch_norm)
+    query_encoder = encoder(_DIM, hidden, batch_norm)
     key_encoder = copy.deepcopy(query_encoder)
     weights = list(query_encoder.parameters())
     keys = list(key_encoder.parameters())
     options = dict(queue_len=1024, temperature=0.2, num_classes=classes)
     head = UniMoCoHead(feat_dim=_DIM, **options | head)
-    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay)
     # Similarities of positives and of negatives, over 20 steps.
     recent = deque(maxlen=20)
     cone = 0.0
@@ -126,7 +138,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    record = dict(torch=torch.__version__, steps=_STEPS, cases={})
+    record = dict(environment=describe_environment(), steps=_STEPS, cases={})
     for name, options in CASES.items():
         runs = [run(seed, **options) for seed in range(args.seeds)]
         record['cases'][name] = runs
