@@ -16,7 +16,14 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
-from .study_tables import cifar10_cpu, cone, markdown, slow_start
+from .study_tables import (
+    cifar10_cpu,
+    cifar10_cpu_differences,
+    cone,
+    markdown,
+    slow_start,
+    slow_start_60,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -264,7 +271,8 @@ TABLES: dict[str, Callable[[], str]] = {
         *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head),
-        *(slow_start, cone, cifar10_cpu),
+        *(slow_start, slow_start_60, cone),
+        *(cifar10_cpu, cifar10_cpu_differences),
     )
 }
 

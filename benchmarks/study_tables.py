@@ -1,11 +1,45 @@
 """Tables of the docs from records of studies (``results.jsonl``)."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from mmunimoco.study.scores import (
+    MIN_SEEDS,
+    Summary,
+    summarise_records,
+    welch,
+)
+
 ROOT = Path(__file__).resolve().parents[1]
+CIFAR10 = 'cifar10-cpu/results.jsonl'
+# Evaluation and metric -> title of a column.
+TITLES = {
+    ('kNN', 'knn/top1'): 'kNN top-1',
+    ('linear', 'top1'): 'linear probe top-1',
+    ('segmentation', 'mIoU'): 'mIoU on scenes',
+    ('detection', 'coco/bbox_mAP'): 'box AP on scenes',
+}
+_ALL, _TENTH, _NONE = (f'UniCon, label_ratio={r}' for r in (1.0, 0.1, 0.0))
+PAIRS = (
+    *((_TENTH, _NONE), (_ALL, _NONE)),
+    *((_ALL, f'SupCon {x}, label_ratio=1.0') for x in ('out', 'in')),
+    *((_TENTH, f'SupCon {x}, label_ratio=0.1') for x in ('out', 'in')),
+    *(
+        (f'UniCon, {x}, label_ratio=0.1', _TENTH)
+        for x in (
+            'unlabeled keys ignored',
+            'propagated: ignored',
+            'propagated: positive',
+            'balanced own key',
+        )
+    ),
+    ('UniCon, balanced own key, label_ratio=1.0', _ALL),
+    (_TENTH, 'cross-entropy, 10 % of the labels'),
+    (_ALL, 'cross-entropy, all labels'),
+)
 
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -14,21 +48,43 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def slow_start() -> str:
+def slow_start(epochs: Sequence[int] = (4, 10, 20)) -> str:
     """KNN accuracy of the study of the slow start, one option at a time."""
-    epochs = (4, 10, 20)
     return markdown(
         ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
         curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
     )
 
 
+def slow_start_60() -> str:
+    """The same of longer runs."""
+    return slow_start((10, 20, 40, 60))
+
+
 def cifar10_cpu() -> str:
     """Shares of labels and losses on 10 000 images of CIFAR-10."""
-    columns = {'kNN': 'knn/top1', 'linear': 'top1'}
+    summary = summarise_records(read_records(CIFAR10))
     return markdown(
-        ['pre-training', 'kNN top-1', 'linear probe top-1', 'seeds'],
-        score_rows('cifar10-cpu/results.jsonl', list(columns.items())),
+        ['pre-training', *TITLES.values()],
+        [
+            [_title(name), *(_cell(summary, name, c) for c in TITLES)]
+            for name in summary.variants
+        ],
+    )
+
+
+def cifar10_cpu_differences() -> str:
+    """Differences between two pre-trainings, and whether they are noise."""
+    summary = summarise_records(read_records(CIFAR10))
+    return markdown(
+        ['difference of', *TITLES.values()],
+        [
+            [
+                f'{_title(first)} to {_title(second)}',
+                *(_difference(summary, first, second, c) for c in TITLES),
+            ]
+            for first, second in PAIRS
+        ],
     )
 
 
@@ -51,6 +107,9 @@ def curve_rows(
 ) -> list[list[str]]:
     """A metric during pre-training: mean ± std over the seeds of a variant.
 
+    Only runs that end with the last of the epochs are in it: others have
+    another learning rate at the same epoch.
+
     Args:
         path (str): A file in ``docs/benchmarks``.
         metric (str): A metric of the validations.
@@ -61,8 +120,8 @@ def curve_rows(
     """
     curves: dict[str, list[dict]] = {}
     for record in read_records(path):
-        points = record.get('curves', {}).get(metric)
-        if record['evaluation'] == 'pretrain' and points:
+        points = record['curves'].get(metric)
+        if points and points[-1][0] == epochs[-1]:
             curves.setdefault(record['variant'], []).append(dict(points))
     return [
         [name, *(spread([run[epoch] for run in runs]) for epoch in epochs)]
@@ -70,34 +129,47 @@ def curve_rows(
     ]
 
 
-def score_rows(
-    path: str, columns: Sequence[tuple[str, str]]
-) -> list[list[str]]:
-    """Last scores: mean ± std over the seeds of a variant.
+def _title(variant: str) -> str:
+    """Write a share of labels in percent."""
+    return re.sub(
+        r'label_ratio=([\d.]+)',
+        lambda found: f'{100 * float(found[1]):.0f} % labels',
+        variant,
+    )
 
-    Args:
-        path (str): A file in ``docs/benchmarks``.
-        columns (Sequence[tuple[str, str]]): Evaluation and metric of each.
 
-    Returns:
-        list[list[str]]: Of each variant its name, a number a column, and the
-        number of seeds of the first column.
-    """
-    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
-    for record in read_records(path):
-        for name, values in record['metrics'].items():
-            column = (record['evaluation'], name)
-            if column in columns:
-                found = scores.setdefault(record['variant'], {})
-                found.setdefault(column, []).append(values['last'])
-    return [
-        [
-            name,
-            *(spread(found[c]) if c in found else '' for c in columns),
-            str(len(found.get(columns[0], ()))),
-        ]
-        for name, found in sorted(scores.items())
-    ]
+def _values(
+    summary: Summary, variant: str, metric: tuple[str, str]
+) -> tuple[float, ...]:
+    """Last scores, one a seed; none if it was not evaluated."""
+    for column in summary.columns:
+        if (column.evaluation, column.metric) == metric:
+            cell = summary.cells.get((variant, column))
+            return cell.values if cell else ()
+    return ()
+
+
+def _cell(summary: Summary, variant: str, metric: tuple[str, str]) -> str:
+    values = _values(summary, variant, metric)
+    return spread(values) if values else ''
+
+
+def _difference(
+    summary: Summary, first: str, second: str, metric: tuple[str, str]
+) -> str:
+    one = _values(summary, first, metric)
+    other = _values(summary, second, metric)
+    if len(one) < MIN_SEEDS or len(other) < MIN_SEEDS:
+        return ''
+    text = f'{mean(one) - mean(other):+.1f}'.replace('-', '−')
+    p_value = welch(one, other)
+    if p_value is None:
+        return text
+    return (
+        f'{text} (p {p_value:.2f})'
+        if p_value >= 0.01
+        else (f'{text} (p < 0.01)')
+    )
 
 
 def spread(values: Sequence[float]) -> str:

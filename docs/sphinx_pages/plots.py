@@ -5,6 +5,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mmunimoco.study.plots import all_plots
+from mmunimoco.study.scores import summarise_records
+
 _SCORES = {
     'knn_top1': 'kNN top-1',
     'linear_top1': 'linear probe',
@@ -42,7 +45,24 @@ def write_plots(records: Path, folder: Path) -> str:
         '![Time of the head](plot_head.svg)\n\n'
         'Time of forward, backward and enqueue relative to the published form '
         'of each loss (1: the same), median and quartiles; N 256, K 65 536, '
-        'C 128.\n'
+        'C 128.\n\n'
+        '## Shares of labels on 10 000 images of CIFAR-10\n\n'
+        + _study(records / 'cifar10-cpu/results.jsonl', folder)
+    )
+
+
+def _study(results: Path, folder: Path) -> str:
+    """Draw what the page of the study shows."""
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    text = ''
+    for name, (caption, svg) in all_plots(
+        summarise_records(records), records
+    ).items():
+        if name in ('label_ratio.svg', 'bars.svg'):
+            (folder / f'plot_cifar10_{name}').write_bytes(svg)
+            text += f'![{caption}](plot_cifar10_{name})\n\n{caption}\n\n'
+    return text + (
+        'See [CIFAR-10 on a CPU](../benchmarks/cifar10-cpu/README.md).\n'
     )
 
 

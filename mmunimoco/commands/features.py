@@ -163,15 +163,24 @@ def _pipeline(cfg: Config) -> list[dict]:
         # Images of datasets in one file are not loaded by the pipeline.
         if any('Load' in transform['type'] for transform in pipeline):
             return pipeline
-    scale = _scale_of_crops(_pipeline_of(cfg.train_dataloader.dataset))
+    pipeline = _pipeline_of(cfg.train_dataloader.dataset)
+    preprocessor = cfg.get('data_preprocessor') or {}
+    scale = _scale_of_crops(pipeline, preprocessor)
     # As usual for photographs; small images are not cut.
     edge = round(scale * 256 / 224) if scale > 96 else scale
-    return [
+    transforms = [
         dict(type='CheckedLoadImageFromFile'),
         dict(type='ResizeEdge', scale=edge, edge='short'),
         dict(type='CenterCrop', crop_size=scale),
-        dict(type='PackInputs'),
     ]
+    loads = any('Load' in transform['type'] for transform in pipeline)
+    if not loads and not preprocessor.get('to_rgb'):
+        # Trained on arrays in RGB, as CIFAR's; files are read as BGR.
+        transforms += [
+            dict(type='NumpyToPIL', to_rgb=True),
+            dict(type='PILToNumpy'),
+        ]
+    return [*transforms, dict(type='PackInputs')]
 
 
 def _pipeline_of(dataset: dict) -> list[dict]:
@@ -180,7 +189,9 @@ def _pipeline_of(dataset: dict) -> list[dict]:
     return dataset.get('pipeline', [])
 
 
-def _scale_of_crops(pipeline: list[dict]) -> int:
+def _scale_of_crops(pipeline: list[dict], preprocessor: dict) -> int:
+    if preprocessor.get('crop'):  # on the batch
+        return preprocessor['crop']['scale']
     views = [
         transform
         for outer in pipeline

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from study_runs import prepare_forks
 
+from benchmarks import release_weights
 from demo import __main__ as program
-from demo import release_weights
 from demo.embedding import extract_features
 from demo.make_scenes import write_scenes
 from mmunimoco.evaluation.knn import knn_scores
@@ -151,14 +151,12 @@ def test_scenes_lie_in_the_work_folder(finished):
             assert root == f'{work_dir}/scenes/seed-3'
 
 
-def test_weights_for_release(finished, tmp_path, monkeypatch, capsys):
+def test_weights_for_release(finished, tmp_path, capsys):
     _, work_dir, _, runs = finished
-    monkeypatch.setattr(release_weights, 'ROOT', tmp_path)
-    monkeypatch.setattr(release_weights, 'TARGET', tmp_path / 'weights')
-    monkeypatch.setattr(release_weights, 'CONFIGS', {FULL: 'full'})
-    assert release_weights.main([str(work_dir)]) == 1
-    assert 'has no finished runs' in capsys.readouterr().err
-    assert release_weights.main([str(work_dir), '--seed', '3']) == 0
+    arguments = [str(work_dir), FULL, str(tmp_path / 'full.py')]
+    assert release_weights.main(arguments) == 1
+    assert 'has no finished run' in capsys.readouterr().err
+    assert release_weights.main([*arguments, '--seed', '3']) == 0
     names = [path.suffix for path in (tmp_path / 'weights').iterdir()]
     assert sorted(names) == ['.json', '.safetensors']
     assert 'kNN top-1:' in capsys.readouterr().out

@@ -49,7 +49,8 @@ def test_pages_that_follow_from_files(site):
             name
         )
     plots = (site / '_generated/benchmark-plots.html').read_text()
-    for name in ('plot_demo.svg', 'plot_head.svg'):
+    drawn = ('demo', 'head', 'cifar10_label_ratio', 'cifar10_bars')
+    for name in (f'plot_{x}.svg' for x in drawn):
         assert name in plots
         assert '<svg' in (site / '_images' / name).read_text()
     zoo = (site / '_generated/model-zoo.html').read_text()

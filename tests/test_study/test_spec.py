@@ -160,7 +160,7 @@ def test_study_of_the_demo(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'variants'), [('study', 17), ('slow_start', 23)]
+    ('name', 'variants'), [('study', 17), ('slow_start', 26)]
 )
 def test_studies_of_cifar10_on_a_cpu(tmp_path, name, variants):
     """Planned without the images, so without numbers of steps."""

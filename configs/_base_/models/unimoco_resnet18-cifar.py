@@ -1,5 +1,6 @@
 # UniMoCo on a ResNet-18 with the CIFAR stem (3x3, no pooling), for one GPU.
-# Queue, temperature and momentum are this project's choice, not published.
+# Queue, temperature, momentum and the weight of the own key are this project's
+# choice, not published.
 model = dict(
     type='UniMoCo',
     momentum=0.01,  # of the key encoder: m = 0.99
@@ -26,6 +27,7 @@ model = dict(
         queue_len=4096,  # K: 8 batches of 512
         temperature=0.1,  # tau
         num_classes=10,  # labels outside 0 ... 9 are an error
-        loss=dict(type='UniConLoss'),
+        # 1 as published; see docs/method.md, "A slow start with labels".
+        loss=dict(type='UniConLoss', own_key_weight='balanced'),
     ),
 )

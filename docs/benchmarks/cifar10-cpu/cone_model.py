@@ -51,6 +51,10 @@ CASES = {
     'own_key_weight balanced': dict(
         loss=dict(type='UniConLoss', own_key_weight='balanced')
     ),
+    'own_key_weight balanced, temperature 0.1': dict(
+        temperature=0.1,
+        loss=dict(type='UniConLoss', own_key_weight='balanced'),
+    ),
     'max_positives 8': dict(max_positives=8),
     'label_warmup 500': dict(label_warmup=500),
 }

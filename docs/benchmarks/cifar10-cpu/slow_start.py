@@ -22,6 +22,11 @@ variants = {
     'own_key_weight 40': {'model.head.loss.own_key_weight': 40.0},
     'max_positives 8': {'model.head.max_positives': 8},
     'temperature 0.1': {'model.head.temperature': 0.1},
+    # That of the CIFAR configs, and whether the own key matters there too.
+    'temperature 0.1, balanced': {
+        'model.head.temperature': 0.1,
+        'model.head.loss.own_key_weight': 'balanced',
+    },
     'temperature 0.5': {'model.head.temperature': 0.5},
     'SupCon out': {
         'model.head.loss': dict(type='SupConLoss', reduction_position='out')
@@ -42,6 +47,14 @@ variants = {
     'm 0.9': {'model.momentum': 0.1},
     'K 256': {'model.head.queue_len': 256},
     # Longer: does what is best at first stay best?
+    'no labels, 60 epochs': {
+        'train_cfg.max_epochs': 60,
+        'train_dataloader.dataset.label_ratio': 0.0,
+    },
+    'cross-entropy, 60 epochs': dict(
+        {'train_cfg.max_epochs': 60},
+        base='resnet18_supervised_cifar10-10k.py',
+    ),
     'all labels, 60 epochs': {'train_cfg.max_epochs': 60},
     'balanced, 60 epochs': {
         'train_cfg.max_epochs': 60,

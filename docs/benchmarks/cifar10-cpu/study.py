@@ -48,7 +48,7 @@ variants = {
 }
 seeds = [0, 1, 2]
 
-# Drawn scenes of other objects, as in the demo; few, so that the start matters.
+# Drawn scenes of other objects, as in the demo; few, so the start matters.
 __demo = '../../../configs/demo'
 __scenes = '{work_dir}/scenes/seed-{seed}'
 prepare = [

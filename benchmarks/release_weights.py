@@ -1,0 +1,122 @@
+r"""Write a backbone of a finished study as a file to be shared.
+
+    python -m benchmarks.release_weights work_dirs/demo '100 % labels' \
+        configs/demo/unimoco_resnet18_fmnist.py
+
+The folder ``weights`` beside the config gets the backbone in half precision,
+``<config>-<hash>.safetensors``, and the log of its training,
+``<config>-<hash>.json``; older ones of the same config are removed. Printed is
+what belongs into the metafile there.
+"""
+
+import argparse
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import yaml
+
+from mmunimoco.converters.export import backbone_of
+from mmunimoco.converters.files import write_safetensors
+from mmunimoco.study.plan import last_checkpoint
+from mmunimoco.study.records import Results
+from mmunimoco.utils.safe_load import read_checkpoint
+
+# Type of an evaluation -> its metric, and the name of that in metafiles.
+SCORES = {
+    'knn': ('knn/top1', 'kNN top-1'),
+    'cached_linear': ('top1', 'Linear top-1'),
+    'linear': ('accuracy/top1', 'Linear top-1'),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('work_dir', type=Path, help='output of the study')
+    parser.add_argument('variant', help='its name in the study')
+    parser.add_argument('config', type=Path, help='the config of this name')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the run (default: 0)'
+    )
+    args = parser.parse_args(argv)
+    # Of a run that was repeated the last record counts.
+    runs = {
+        record['evaluation']: record
+        for record in Results(args.work_dir / 'results.jsonl').records
+        if record['status'] == 'done'
+        and record['variant'] == args.variant
+        and record['seed'] == args.seed
+    }
+    if 'pretrain' not in runs:
+        print(
+            f'release_weights: {args.work_dir} has no finished run of '
+            f'{args.variant} with seed {args.seed}',
+            file=sys.stderr,
+        )
+        return 1
+    folder = args.work_dir / runs['pretrain']['folder']
+    entry = release(folder, args.config, read_scores(runs.values()))
+    print(yaml.safe_dump([entry], sort_keys=False))
+    return 0
+
+
+def read_scores(records: Iterable[dict]) -> dict[str, float]:
+    """Read the scores that metafiles have, in percent."""
+    scores = {}
+    for record in records:
+        metric, title = SCORES.get(record['protocol']['type'], (None, None))
+        if metric in record['metrics']:
+            scores[title] = round(record['metrics'][metric]['last'], 2)
+    return scores
+
+
+def release(folder: Path, config: Path, scores: dict[str, float]) -> dict:
+    """Write the backbone of one pre-training.
+
+    Args:
+        folder (Path): Its work folder.
+        config (Path): Its config.
+        scores (dict[str, float]): Its scores in percent.
+
+    Returns:
+        dict: Of the metafile.
+    """
+    state = {
+        f'backbone.{key}': _halve(value)
+        for key, value in backbone_of(
+            read_checkpoint(str(last_checkpoint(folder)))
+        ).items()
+    }
+    weights = config.parent / 'weights'
+    weights.mkdir(exist_ok=True)
+    part = weights / f'{config.stem}.safetensors'
+    write_safetensors(part, state, dict(config=config.as_posix()))
+    digest = hashlib.md5(part.read_bytes()).hexdigest()
+    for old in weights.glob(f'{config.stem}-????????.*'):
+        old.unlink()
+    target = weights / f'{config.stem}-{digest[:8]}.safetensors'
+    part.rename(target)
+    log = target.with_suffix('.json')
+    (scalars,) = folder.glob('*/vis_data/scalars.json')
+    shutil.copyfile(scalars, log)
+    return {
+        'Name': config.stem,
+        'Results': [dict(Task='Image Classification', Metrics=scores)],
+        'Weights': target.as_posix(),
+        'MD5': digest,
+        'Training Log': log.as_posix(),
+    }
+
+
+def _halve(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
+
+
+if __name__ == '__main__':
+    sys.exit(main())
