@@ -106,17 +106,16 @@ def test_embed_of_cifar_sees_files_in_rgb(tmp_path):
     assert main([*arguments, '--out', str(target)]) == 0
 
     cfg = Config.fromfile(ROOT / model['Config'])
-    backbone = MODELS.build(
-        cfg.model.backbone | dict(norm_cfg=dict(type='BN'))
-    )
+    backbone = MODELS.build(cfg.model.backbone)
     state = CheckpointLoader.load_checkpoint(arguments[1])
     backbone.load_state_dict(
         {k.removeprefix('backbone.'): v.float() for k, v in state.items()}
     )
+    backbone.eval()
     mean, std = (np.array(cfg.data_preprocessor[x]) for x in ('mean', 'std'))
     image = torch.tensor((pixels - mean) / std, dtype=torch.float32)
     with torch.no_grad():
-        (maps,) = backbone.eval()(image.permute(2, 0, 1)[None])
+        (maps,) = backbone(image.permute(2, 0, 1)[None])
     torch.testing.assert_close(
         torch.from_numpy(np.load(target)['features']),
         maps.mean(dim=(2, 3)),
