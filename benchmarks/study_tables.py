@@ -20,7 +20,6 @@ TITLES = {
     ('kNN', 'knn/top1'): 'kNN top-1',
     ('linear', 'top1'): 'linear probe top-1',
     ('segmentation', 'mIoU'): 'mIoU on scenes',
-    ('detection', 'coco/bbox_mAP'): 'box AP on scenes',
 }
 _ALL, _TENTH, _NONE = (f'UniCon, label_ratio={r}' for r in (1.0, 0.1, 0.0))
 PAIRS = (
