@@ -23,7 +23,7 @@ TITLES = {
 }
 _ALL, _TENTH, _NONE = (f'UniCon, label_ratio={r}' for r in (1.0, 0.1, 0.0))
 PAIRS = (
-    *((_TENTH, _NONE), (_ALL, _NONE)),
+    *((_NONE, 'random weights'), (_TENTH, _NONE), (_ALL, _NONE)),
     *((_ALL, f'SupCon {x}, label_ratio=1.0') for x in ('out', 'in')),
     *((_TENTH, f'SupCon {x}, label_ratio=0.1') for x in ('out', 'in')),
     *(
