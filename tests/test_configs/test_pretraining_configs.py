@@ -28,12 +28,13 @@ CIFAR = ROOT / 'configs/unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10.py'
 
 NAME = re.compile(
     r'(?P<algo>[a-z0-9]+)_(?P<backbone>[a-z0-9-]+)_(?P<gpus>\d+)xb'
-    r'(?P<batch>\d+)-coslr-(?P<epochs>\d+)e_(?P<data>[a-z0-9]+)'
+    r'(?P<batch>\d+)-coslr-(?P<epochs>\d+)e_(?P<data>[a-z0-9]+(-10k)?)'
     r'(-(?P<labels>\d+)pct)?(_(?P<change>[a-z0-9.-]+))?'
 )
 DATA = {
     'in1k': ('ImageNet', 1000),
     'cifar10': ('CIFAR10', 10),
+    'cifar10-10k': ('NpzImages', 10),  # a part of it, in one file
     'cifar100': ('CIFAR100', 100),
 }
 BACKBONES = {
@@ -82,7 +83,7 @@ def test_config_is_what_its_name_says(path):
         cfg.test_cfg.bank_dataloader.dataset,
     ]
     assert {d.type for d in used} == {kind}
-    assert len({d.data_root for d in used}) == 1
+    assert len({d.get('data_root') or d.ann_file for d in used}) == 1
     splits = [d.split for d in used]
     assert splits[0] == splits[3] == splits[4] == 'train'
     assert splits[1] == splits[2] != 'train'
