@@ -80,7 +80,7 @@ def cifar10_cpu_differences() -> str:
         [
             [
                 f'{_title(first)} to {_title(second)}',
-                *(_difference(summary, first, second, c) for c in TITLES),
+                *(difference(summary, first, second, c) for c in TITLES),
             ]
             for first, second in PAIRS
         ],
@@ -153,9 +153,10 @@ def _cell(summary: Summary, variant: str, metric: tuple[str, str]) -> str:
     return spread(values) if values else ''
 
 
-def _difference(
+def difference(
     summary: Summary, first: str, second: str, metric: tuple[str, str]
 ) -> str:
+    """Write first - second with p of Welch's t-test; '' for too few seeds."""
     one = _values(summary, first, metric)
     other = _values(summary, second, metric)
     if len(one) < MIN_SEEDS or len(other) < MIN_SEEDS:
@@ -164,11 +165,8 @@ def _difference(
     p_value = welch(one, other)
     if p_value is None:
         return text
-    return (
-        f'{text} (p {p_value:.2f})'
-        if p_value >= 0.01
-        else (f'{text} (p < 0.01)')
-    )
+    noise = f'p {p_value:.2f}' if p_value >= 0.01 else 'p < 0.01'
+    return f'{text} ({noise})'
 
 
 def spread(values: Sequence[float]) -> str:

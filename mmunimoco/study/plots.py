@@ -31,7 +31,7 @@ _COLORS = (
     *('#56B4E9', '#555555'),
 )
 _MARKERS, _LINES = 'os^Dv<>', ('-', '--', ':')
-_MAX_CURVES = 21
+_MAX_CURVES, _LONG_NAME = 21, 24
 
 
 def all_plots(
@@ -181,14 +181,17 @@ def _over_time(
 
 
 def _bars(summary: Summary) -> bytes:
-    names = list(summary.variants)
-    height = 0.9 + 0.32 * len(names)
-    figure, panels = _panels(summary.columns, height)
-    for axes, column in zip(panels, summary.columns, strict=True):
+    rows = {
+        column: [n for n in summary.variants if (n, column) in summary.cells]
+        for column in summary.columns
+    }
+    height = 0.9 + 0.32 * max(map(len, rows.values()))
+    # Long names leave no room for bars beside another panel.
+    wide = max(map(len, summary.variants)) > _LONG_NAME
+    figure, panels = _panels(summary.columns, height, 1 if wide else 2)
+    for axes, (column, names) in zip(panels, rows.items(), strict=True):
         for place, name in enumerate(names):
-            cell = summary.cells.get((name, column))
-            if cell is None:
-                continue
+            cell = summary.cells[name, column]
             axes.barh(
                 place,
                 cell.mean,
@@ -223,8 +226,10 @@ def _zoom(axes: Axes, summary: Summary, column: Column) -> None:
         axes.set_xlabel('the axis does not start at 0')
 
 
-def _panels(items: Sequence, height: float = 3.4) -> tuple[Figure, list[Axes]]:
-    columns = min(2, len(items))
+def _panels(
+    items: Sequence, height: float = 3.4, columns: int = 2
+) -> tuple[Figure, list[Axes]]:
+    columns = min(columns, len(items))
     rows = -(-len(items) // columns)
     figure = Figure(figsize=(9.6, height * rows + 0.5), layout='constrained')
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -236,7 +241,8 @@ def _panels(items: Sequence, height: float = 3.4) -> tuple[Figure, list[Axes]]:
 def _style(index: int) -> dict:
     return dict(
         color=_COLORS[index % len(_COLORS)],
-        marker=_MARKERS[index % len(_MARKERS)],
+        # Another one where colours begin again.
+        marker=_MARKERS[(index + index // len(_COLORS)) % len(_MARKERS)],
         linestyle=_LINES[index // len(_COLORS) % len(_LINES)],
         markersize=4,
         linewidth=1.8,

@@ -7,6 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_ind
+
+from benchmarks.study_tables import difference
+from mmunimoco.study.scores import summarise_records
 
 FOLDER = Path(__file__).parents[2] / 'docs/benchmarks/cifar10-cpu'
 
@@ -30,3 +34,27 @@ def test_subset_has_the_first_images_of_each_class():
     assert found['indices'].tolist() == list(range(20))
     assert found['images'].tolist() == list(range(20))
     assert found['labels'].tolist() == labels[:20]
+
+
+def test_difference_of_two_variants():
+    scores = dict(ours=[41.0, 43.5, 42.0], other=[44.0, 43.0, 45.5], few=[1.0])
+    records = [
+        dict(
+            variant=name,
+            group=name,
+            grid={},
+            evaluation='kNN',
+            status='done',
+            protocol={},
+            metrics={'knn/top1': dict(last=value, best=value)},
+        )
+        for name, values in scores.items()
+        for value in values
+    ]
+    summary, metric = summarise_records(records), ('kNN', 'knn/top1')
+    p_value = ttest_ind(
+        scores['ours'], scores['other'], equal_var=False
+    ).pvalue
+    found = difference(summary, 'ours', 'other', metric)
+    assert found == f'−2.0 (p {p_value:.2f})'
+    assert difference(summary, 'few', 'ours', metric) == ''
