@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from mmunimoco.study.records import Results
 from mmunimoco.study.scores import (
     MIN_SEEDS,
     Summary,
@@ -96,9 +97,8 @@ def cone() -> str:
 
 
 def read_records(path: str) -> list[dict]:
-    """Read the lines of a file in ``docs/benchmarks``."""
-    lines = (ROOT / 'docs/benchmarks' / path).read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """Read a file in ``docs/benchmarks``."""
+    return Results(ROOT / 'docs/benchmarks' / path).records
 
 
 def curve_rows(

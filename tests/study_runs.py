@@ -57,8 +57,9 @@ def write_study(folder: Path, text: str) -> Path:
 
 
 def start_study(*arguments, **environment):
-    """Start the tool in a process of its own."""
-    return start(TOOL, *arguments, env=environment)
+    """Start the tool in a process of its own; its runs have one thread."""
+    one = dict(OMP_NUM_THREADS='1')
+    return start(TOOL, *arguments, env=one | environment)
 
 
 def run_study(monkeypatch, *arguments, kind=None) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mmunimoco.study.plots import all_plots
+from mmunimoco.study.records import Results
 from mmunimoco.study.scores import summarise_records
 
 _SCORES = {
@@ -53,7 +54,7 @@ def write_plots(records: Path, folder: Path) -> str:
 
 def _study(results: Path, folder: Path) -> str:
     """Draw what the page of the study shows."""
-    records = [json.loads(line) for line in results.read_text().splitlines()]
+    records = Results(results).records
     text = ''
     for name, (caption, svg) in all_plots(
         summarise_records(records), records

@@ -2,6 +2,7 @@
 
 import io
 import re
+import runpy
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,6 @@ import torch
 from rich.console import Console
 from study_runs import prepare_forks
 
-from benchmarks import release_weights
 from demo import __main__ as program
 from demo.embedding import extract_features
 from demo.make_scenes import write_scenes
@@ -20,6 +20,7 @@ from mmunimoco.study.plan import last_checkpoint, plan_jobs
 from mmunimoco.study.records import Results
 from mmunimoco.utils.safe_load import read_checkpoint
 
+ROOT = Path(__file__).parents[2]
 TRANSFER = all(find_spec(name) for name in ('mmdet', 'mmseg', 'mmcv._ext'))
 needs_transfer = pytest.mark.skipif(
     not TRANSFER, reason='needs mmdet, mmseg and compiled ops of mmcv'
@@ -153,10 +154,12 @@ def test_scenes_lie_in_the_work_folder(finished):
 
 def test_weights_for_release(finished, tmp_path, capsys):
     _, work_dir, _, runs = finished
+    tool = ROOT / 'tools/model_converters/release_weights.py'
+    main = runpy.run_path(str(tool))['main']
     arguments = [str(work_dir), FULL, str(tmp_path / 'full.py')]
-    assert release_weights.main(arguments) == 1
+    assert main(arguments) == 1
     assert 'has no finished run' in capsys.readouterr().err
-    assert release_weights.main([*arguments, '--seed', '3']) == 0
+    assert main([*arguments, '--seed', '3']) == 0
     names = [path.suffix for path in (tmp_path / 'weights').iterdir()]
     assert sorted(names) == ['.json', '.safetensors']
     assert 'kNN top-1:' in capsys.readouterr().out

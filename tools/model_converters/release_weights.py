@@ -1,7 +1,7 @@
 r"""Write a backbone of a finished study as a file to be shared.
 
-    python -m benchmarks.release_weights work_dirs/demo '100 % labels' \
-        configs/demo/unimoco_resnet18_fmnist.py
+    python tools/model_converters/release_weights.py \
+        work_dirs/demo '100 % labels' configs/demo/unimoco_resnet18_fmnist.py
 
 The folder ``weights`` beside the config gets the backbone in half precision,
 ``<config>-<hash>.safetensors``, and the log of its training,
@@ -11,19 +11,23 @@ what belongs into the metafile there.
 
 import argparse
 import hashlib
+import io
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 import yaml
 
-from mmunimoco.converters.export import backbone_of
-from mmunimoco.converters.files import write_safetensors
-from mmunimoco.study.plan import last_checkpoint
-from mmunimoco.study.records import Results
-from mmunimoco.utils.safe_load import read_checkpoint
+# Packages print what they lack when they are imported.
+with redirect_stdout(io.StringIO()):
+    from mmunimoco.converters.export import backbone_of
+    from mmunimoco.converters.files import write_safetensors
+    from mmunimoco.study.plan import last_checkpoint
+    from mmunimoco.study.records import Results
+    from mmunimoco.utils.safe_load import read_checkpoint
 
 # Type of an evaluation -> its metric, and the name of that in metafiles.
 SCORES = {
