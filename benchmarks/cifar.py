@@ -12,9 +12,9 @@ from .measure import METHOD, stopwatch
 from .trainer import ROOT, Trainer, epoch_rate, unfused
 
 CONFIG = ROOT / 'configs/unimoco/unimoco_resnet18_1xb512-coslr-200e_cifar10.py'
-TRAIN, TEST, BATCH = 50_000, 10_000, 512
+LARGE = dict(train=50_000, test=10_000, batch=512, val_batch=500)
 # On a CPU, where a step of 512 takes half a minute.
-SMALL = dict(train=96, test=32, batch=16, channels=8)
+SMALL = dict(train=96, test=32, batch=16, val_batch=16, channels=8)
 # A goal on one H100: 200 epochs in six minutes.
 GOAL = 28_000
 
@@ -23,7 +23,7 @@ def cifar(settings: Any) -> dict[str, Any]:
     """Run the case; see ``speed.py``."""
     device = settings.device
     small = device == 'cpu' or settings.quick
-    counts = SMALL if small else dict(train=TRAIN, test=TEST, batch=BATCH)
+    counts = SMALL if small else LARGE
     batch, trainers = counts['batch'], []
 
     def build_training() -> Callable[[], float]:
@@ -79,17 +79,17 @@ def our_cifar_config(
     Args:
         device (str): On 'cpu' what needs CUDA is switched off.
         data (Path): See :func:`write_images`.
-        counts (dict): Size of a batch and, to train a narrow network, its
-            number of channels.
+        counts (dict): Sizes of the batches and, to train a narrow network,
+            its number of channels.
         workers (int): Data loader processes; at most the config's.
     """
     cfg = Config.fromfile(CONFIG)
     if device == 'cpu':
         unfused(cfg)
     _read_npz(cfg._cfg_dict, str(data), workers)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        loader.batch_size = counts['batch']
-    cfg.val_cfg.bank_dataloader.batch_size = counts['batch']
+    cfg.train_dataloader.batch_size = counts['batch']
+    for loader in (cfg.val_dataloader, cfg.val_cfg.bank_dataloader):
+        loader.batch_size = counts['val_batch']
     if 'channels' in counts:
         width = counts['channels']
         cfg.model.backbone.update(base_channels=width, stem_channels=width)

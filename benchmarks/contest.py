@@ -8,6 +8,7 @@ from typing import Any
 
 from .budget import Budget, OutOfTime
 from .measure import quartiles, ratio
+from .turns import are_taken, measuring, preparing
 
 Measure = Callable[[], float]
 FAILED = 'failed: '
@@ -86,37 +87,65 @@ def contest(
     """
     budget = budget or Budget()
     result, ready, spent = Contest(), {}, {}
-    for name, build in builders.items():
-        if budget.left() <= 0:
-            result.left_out[title(name)] = 'no time was left'
-            continue
-        try:
-            with budget.limit():
-                measure = build()
-                for _ in range(warmup):
-                    measure()
-                start = time.monotonic()
-                value = measure()
-        except OutOfTime:
-            result.left_out[title(name)] = 'was not ready in time'
-            continue
-        except Exception as error:  # of a compiler, a driver, any library
-            traceback.print_exc()
-            result.left_out[title(name)] = f'{FAILED}{error}'[:2000]
-            continue
-        spent[name] = time.monotonic() - start
-        ready[name], result.values[name] = measure, [value]
-        save(result)
+    # Others wait until all are ready.
+    building = Budget(budget.left() * (0.6 if are_taken() else 1))
+    with preparing():
+        for name, build in builders.items():
+            if building.left() <= 0:
+                result.left_out[title(name)] = 'no time was left'
+                continue
+            try:
+                with building.limit():
+                    measure = build()
+                    for _ in range(warmup):
+                        measure()
+                    start = time.monotonic()
+                    value = measure()
+            except OutOfTime:
+                result.left_out[title(name)] = 'was not ready in time'
+                continue
+            except Exception as error:  # of a compiler, a driver, any library
+                traceback.print_exc()
+                result.left_out[title(name)] = f'{FAILED}{error}'[:2000]
+                continue
+            spent[name] = time.monotonic() - start
+            ready[name], result.values[name] = measure, [value]
+            save(result)
+    try:
+        with budget.limit(), measuring():
+            values = _take_turns(ready, spent, rounds, budget, result.left_out)
+    except OutOfTime:
+        result.left_out['rounds'] = f'{rounds} of {rounds}'
+        return result
+    if any(values.values()):
+        result.values = values
+    return result
+
+
+def _take_turns(
+    ready: Mapping[Any, Measure],
+    spent: dict[Any, float],
+    rounds: int,
+    budget: Budget,
+    left_out: dict[str, str],
+) -> dict[Any, list[float]]:
+    """Measure in rounds, while there is time.
+
+    Args:
+        ready (Mapping[Any, Callable]): What measures, by contestant.
+        spent (dict[Any, float]): Seconds of the last measurement.
+        rounds (int): Number of rounds.
+        budget (Budget): The time.
+        left_out (dict[str, str]): Gets an entry, if rounds are left out.
+    """
     names, values = list(ready), {name: [] for name in ready}
     for index in range(rounds):
         if not names or budget.left() < 1.2 * sum(spent.values()):
-            result.left_out['rounds'] = f'{rounds - index} of {rounds}'
+            left_out['rounds'] = f'{rounds - index} of {rounds}'
             break
         first = index % len(names)
         for name in names[first:] + names[:first]:
             start = time.monotonic()
             values[name].append(ready[name]())
             spent[name] = time.monotonic() - start
-    if any(values.values()):
-        result.values = values
-    return result
+    return values

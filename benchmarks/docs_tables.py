@@ -265,12 +265,50 @@ def h100_head() -> str:
     )
 
 
+def h200() -> str:
+    """What ``gpu.sh`` timed on an H200, while others ran beside it."""
+    report = record('h200/gpu')['speed']
+    step, augment = report['step']['seconds'], report['augment']['seconds']
+    cifar = report['cifar']
+
+    def of_step(name: str) -> list[str]:
+        seconds = step[name]['median']
+        rate = int(name.split()[-1]) / seconds
+        return [name, f'{1000 * seconds:.1f} ms', f'{rate:.0f}']
+
+    def of_views(name: str, key: str) -> list[str]:
+        seconds = augment[key]['median']
+        return [name, f'{1000 * seconds:.1f} ms', f'{256 / seconds:.0f}']
+
+    plain = 'augmenting by plain operations, alone'
+    rate = cifar['images_per_second']['training']['median']
+    kinds = ('ours', 'ours, CUDA graphs', 'mmpretrain MoCo v2')
+    rows = [
+        of_step('ours, batch 256'),
+        of_step('mmpretrain MoCo v2, batch 256'),
+        *(of_step(f'{kind}, batch 32') for kind in kinds),
+        of_views('augmentation of 256 images alone, four kernels', 'alone'),
+        of_views('the same by plain operations', plain),
+        [
+            'CIFAR-10, batch 512',
+            f'{1000 * cifar["batch"] / rate:.1f} ms',
+            f'{rate:.0f}',
+        ],
+        [
+            'its kNN evaluation',
+            f'{1000 * cifar["seconds"]["kNN"]["median"]:.0f} ms',
+            '',
+        ],
+    ]
+    return markdown(['on one H200, once', 'time', 'images/s'], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__.replace('_', '-'): function
     for function in (
         *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
-        *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head),
+        *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head, h200),
         *(slow_start, slow_start_60, cone),
         *(cifar10_cpu, cifar10_cpu_differences),
     )

@@ -6,10 +6,10 @@
 #                               [--device cpu|cuda] [--quick] [--wheels DIR]
 #                               [--transfer [--mmcv SOURCE]]
 #
-# --minutes (default: 6) is kept: each part has a share, what a part does not
-# use goes to the next ones, and the tests get the rest. The report is written
-# after every part, and has what was done before a limit or a crash, and what
-# was left out. --quick measures almost nothing, to see that all of it works.
+# --minutes (default: 6) is kept. All parts, tests among them, start at once and
+# compile side by side; each measures when nothing else runs. The report is
+# written after every part, and has what was done before a limit or a crash, and
+# what was left out. --quick measures almost nothing, to see that all of it works.
 #
 # --transfer instead builds mmcv with its CUDA ops beside the environment (CUDA
 # toolkit and C++ compiler needed; pip downloads mmcv unless SOURCE, a folder
@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
 done
 folder=$PWD/work_dirs/gpu/$(date +%Y%m%d_%H%M%S)
 mkdir -p "$folder"
+export BENCHMARK_TURNS=$folder/turns
 out=$(realpath -m "${out:-$folder/report.json}")
 [ -z "$mmcv" ] || mmcv=$(realpath "$mmcv")
 [ -z "$wheels" ] || wheels=$(realpath "$wheels")
@@ -68,8 +69,8 @@ device=${device:-$found}
 end=$(awk "BEGIN { print int(60 * ${minutes:-$default} - 8) }")
 
 report() {
-    "$python" benchmarks/gpu_report.py "$folder" --out "$out" \
-        >"$folder/summary.txt" 2>"$folder/report.log" || true
+    flock "$folder/report.lock" "$python" benchmarks/gpu_report.py "$folder" \
+        --out "$out" >"$folder/summary.txt" 2>"$folder/report.log" || true
 }
 # part NAME LIMIT COMMAND...: run it for LIMIT seconds at most, or what is left
 # of all; keep status and output.
@@ -92,25 +93,25 @@ part() {
     # Anew after each part: what is known stays if the machine goes away.
     report
 }
-# tests NAME ARGUMENTS...: a part that runs pytest, with all the time left.
-tests() {
-    local name=$1
-    shift
-    part "$name" "$((end - SECONDS))" "$python" -m pytest -q --tb=short \
-        -p no:cacheprovider --continue-on-collection-errors \
-        --basetemp "$folder/tmp" -p benchmarks.pytest_lines \
-        --lines "$folder/$name.jsonl" "$@"
-}
-# speed NAME PARTS CASES: a part with PARTS of the 12 parts of time left at
-# the start, and what the ones before have not used.
+# speed NAME CASES [OPTIONS...]: a part that measures.
 speed() {
-    due=$((due + $2 * total / 12))
-    local limit=$((due - SECONDS))
-    # To end what it is doing.
-    part "$1" "$limit" "$python" -m benchmarks.speed --device "$device" \
-        ${quick[@]+"${quick[@]}"} --cases "$3" --out "$folder/$1.json" \
+    local name=$1 cases=$2 limit=$((end - SECONDS))
+    shift 2
+    # A few seconds to end what it is doing.
+    part "$name" "$limit" "$python" -m benchmarks.speed --device "$device" \
+        ${quick[@]+"${quick[@]}"} --cases "$cases" --out "$folder/$name.json" \
         --minutes "$(awk "BEGIN { x = ($limit - 12) / 60
-                                  print (x > 0.1 ? x : 0.1) }")"
+                                  print (x > 0.1 ? x : 0.1) }")" "$@"
+}
+# tests NAME LIMIT ARGUMENTS...: a part that runs pytest.
+tests() {
+    local name=$1 limit=$2
+    shift 2
+    part "$name" "$limit" flock --shared --no-fork "$BENCHMARK_TURNS" \
+        "$python" -m pytest -q --tb=short \
+        -p no:cacheprovider --continue-on-collection-errors \
+        --basetemp "$folder/tmp-$name" -p benchmarks.pytest_lines \
+        --lines "$folder/$name.jsonl" "$@"
 }
 
 if [ -n "$transfer" ]; then
@@ -125,20 +126,34 @@ print("onedl-mmcv==" + version("onedl-mmcv"))')
     part mmcv "$((end - SECONDS))" "$python" -m pip install \
         --no-build-isolation --no-deps --no-cache-dir --no-binary :all: \
         --upgrade --target "$ops" "${mmcv:-$release}"
-    tests transfer tests/test_configs/test_mmdetection_runs.py \
+    tests transfer "$end" tests/test_configs/test_mmdetection_runs.py \
         tests/test_configs/test_mmsegmentation_runs.py
 else
-    due=$SECONDS total=$((end - SECONDS))
-    [ "$device" = cuda ] || echo 'no CUDA device: on the CPU'
     # A part has a process of its own, for a fault of CUDA ends it.
-    speed head 2 head
-    speed step 4 step,augment
-    speed data 4 decode,cifar,end2end
     if [ "$device" = cuda ]; then
+        # Several threads each would wait for one another.
+        export OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=4
+        speed step-256 step --batch 256 &
+        speed step-32 step --batch 32 &
+        speed files augment,end2end &
+        speed cifar cifar,decode &
+        speed head head &
         # Other test files import what a bare GPU machine may lack.
-        tests tests -m gpu tests/test_gpu tests/test_configs/test_train_step.py
+        # Measuring waits for tests.
+        limit=$((end / 2))
+        tests tests-of-parts "$limit" -m gpu tests/test_gpu \
+            --ignore tests/test_gpu/test_no_waiting.py \
+            --ignore tests/test_gpu/test_training.py &
+        tests tests-of-steps "$limit" -m gpu tests/test_gpu/test_no_waiting.py \
+            tests/test_gpu/test_training.py \
+            tests/test_configs/test_train_step.py &
+        wait
     else
-        tests tests -m 'not gpu' tests/test_gpu
+        echo 'no CUDA device: on the CPU'
+        tests tests "$((end / 2))" -m 'not gpu' tests/test_gpu
+        speed head head
+        speed step step,augment
+        speed data cifar,decode,end2end
     fi
 fi
 report

@@ -48,11 +48,14 @@ def summarize(folder: Path) -> dict[str, Any]:
             if name not in report:
                 left_out[name] = 'its process was stopped before'
                 continue
-            cases[name] = report[name]
+            # Batch sizes of a case may have processes of their own.
+            cases[name] = _join(cases.get(name, {}), report[name])
             left_out |= {
                 f'{name}: {what}': why
                 for what, why in report[name].get('left_out', {}).items()
             }
+    if 'step' in cases:
+        cases['step']['ratios'] |= _small_against_large(cases['step'])
     return dict(
         passed=bool(parts)
         and all(status in (0, LEFT_OUT) for status in parts.values()),
@@ -65,6 +68,28 @@ def summarize(folder: Path) -> dict[str, Any]:
         },
         speed=cases,
     )
+
+
+def _join(first: dict, second: dict) -> dict:
+    """Join two results, whose dicts have keys of their own."""
+    both = first | second
+    for key in first.keys() & second.keys():
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            both[key] = _join(first[key], second[key])
+    return both
+
+
+def _small_against_large(step: dict) -> dict[str, float]:
+    """Compare our steps at 32 images with an eighth of one at 256."""
+    seconds = step.get('seconds', {})
+    whole = seconds.get('ours, batch 256')
+    return {
+        f'{name} / an eighth of batch 256': round(
+            8 * seconds[name]['median'] / whole['median'], 4
+        )
+        for name in ('ours, batch 32', 'ours, CUDA graphs, batch 32')
+        if whole and name in seconds
+    }
 
 
 def _count_tests(path: Path) -> dict[str, Any]:

@@ -11,10 +11,13 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmunimoco.engine.step_options import compile_head
+from mmunimoco.models.labels import check_labels
+
 from . import published
 from .budget import Budget
 from .contest import Contest, contest
-from .measure import METHOD, quartiles, stopwatch
+from .measure import METHOD, count_kernels, quartiles, stopwatch
 from .peak_memory import METHODS, peak_extra_bytes
 
 # Name -> this project's config, and the same loss on the matrix of logits.
@@ -39,6 +42,7 @@ QUEUE_LENGTHS = (1024, 4096, 16384, 262144)
 TEMPERATURE, CLASSES = 0.2, 1000
 # Largest relative difference of the two losses in float32.
 TOLERANCE = 1e-4
+_COMPILED = ('compiled', 'graphs')
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ class Problem:
 class Heads:
     """The heads with equal queues, ready for the same batch.
 
-    'ours' is the loop over chunks of the queue, 'fused' the kernel for GPUs.
+    'ours' is the loop over chunks of the queue, 'fused' the kernel for GPUs,
+    'compiled' the same with all around it compiled, 'graphs' the same replayed
+    from CUDA graphs.
 
     Args:
         problem (Problem): Shapes and loss.
@@ -92,7 +98,7 @@ class Heads:
             rows = torch.randn(count, dim)
             return functional.normalize(rows, dim=1).to(device)
 
-        self.ours, self.fused = (
+        self.ours, self.fused, self.compiled, self.graphs = (
             MODELS.build(
                 dict(
                     type='UniMoCoHead',
@@ -103,17 +109,21 @@ class Heads:
                     fused=fused,
                 )
             ).to(device)
-            for fused in (False, device == 'cuda')
+            for fused in (False, None, None, None)
         )
         self.ours.queue.copy_(draw_rows(length))
         self.ours.label_queue.copy_(draw_labels(length))
-        self.fused.load_state_dict(self.ours.state_dict())
+        for other in self.fused, self.compiled, self.graphs:
+            other.load_state_dict(self.ours.state_dict())
+        compile_head(self.compiled)
+        compile_head(self.graphs, mode='reduce-overhead')
         self.published = published.PublishedHead(
             self.ours.queue.T, TEMPERATURE, formula
         )
         self.published.label_queue.copy_(self.ours.label_queue)
         self.query, self.key = draw_rows(n), draw_rows(n)
-        self.labels = draw_labels(n)
+        # As in training, the host knows which labels there are.
+        self.labels = check_labels(draw_labels(n), None, False)
         self._autocast = (
             torch.autocast(device, torch.bfloat16)
             if problem.precision == 'bf16'
@@ -128,6 +138,15 @@ class Heads:
         """The same by the fused kernel."""
         return self._step(self.fused)
 
+    def step_compiled(self) -> Tensor:
+        """The same with all around the kernel compiled."""
+        return self._step(self.compiled)
+
+    def step_graphs(self) -> Tensor:
+        """The same, replayed from CUDA graphs."""
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._step(self.graphs)
+
     def _step(self, head: nn.Module) -> Tensor:
         query = self.query.clone().requires_grad_()
         with self._autocast:
@@ -139,9 +158,9 @@ class Heads:
         """Compute loss and gradient, enqueue; return the loss."""
         query = self.query.clone().requires_grad_()
         with self._autocast:
-            loss = self.published.loss(query, self.key, self.labels)
+            loss = self.published.loss(query, self.key, self.labels.labels)
         loss.backward()
-        self.published.enqueue(self.key, self.labels)
+        self.published.enqueue(self.key, self.labels.labels)
         return loss.detach()
 
 
@@ -209,20 +228,29 @@ def measure(
 
     Returns:
         dict: By problem: ``ratios`` (time, ours / published and, on a GPU,
-        fused / published), ``memory_ratios``, ``seconds`` and ``peak_bytes``.
+        those of the other heads), ``memory_ratios``, ``seconds``,
+        ``peak_bytes`` and, on a GPU, ``kernels`` that a step launches.
 
     A head whose loss differs in float32 is left out: a ratio of times would
     mean nothing.
     """
-    names = ('published', 'ours') + ('fused',) * (device == 'cuda')
+    names = ('published', 'ours')
+    if device == 'cuda':
+        names += ('fused', *_COMPILED)
+        # The heads share their code, of which torch compiles few variants.
+        torch._dynamo.config.recompile_limit = 64
+        torch._dynamo.config.automatic_dynamic_shapes = False
     builders, peaks = {}, {str(problem): {} for problem in problems}
+    kernels = {str(problem): {} for problem in problems}
     for problem in problems:
         # Built when the first of its contestants is.
         make = cache(partial(_build, problem, device))
         for name in names:
+            if name in _COMPILED and not _is_compiled(problem, name):
+                continue
             builders[str(problem), name] = partial(
                 *(_contestant, make, name, problem),
-                *(peaks[str(problem)], device),
+                *(peaks[str(problem)], kernels[str(problem)], device),
             )
     # Warm by then: each step ran twice.
     found = contest(
@@ -230,9 +258,15 @@ def measure(
         rounds,
         budget,
         warmup=0,
-        save=lambda values: save(_by_problem(values, peaks)),
+        save=lambda values: save(_by_problem(values, peaks, kernels)),
     )
-    return _by_problem(found, peaks)
+    return _by_problem(found, peaks, kernels)
+
+
+def _is_compiled(problem: Problem, name: str) -> bool:
+    """Whether to compile a head, which takes longer than all the rest."""
+    wanted = Problem(loss=problem.loss, batch=problem.batch)
+    return problem == wanted and (name != 'graphs' or problem.batch == 32)
 
 
 def _build(problem: Problem, device: str) -> tuple[Heads, float]:
@@ -246,6 +280,7 @@ def _contestant(
     name: str,
     problem: Problem,
     peaks: dict,
+    kernels: dict,
     device: str,
 ) -> Callable[[], float]:
     heads, expected = make()
@@ -257,11 +292,14 @@ def _contestant(
                 f'{problem}: losses differ, {loss} and published {expected}'
             )
     peaks[name] = peak_extra_bytes(step, device)
+    if device == 'cuda':
+        kernels[name] = count_kernels(step)
     return lambda: stopwatch(step, device)
 
 
-def _by_problem(found: Contest, peaks: dict) -> dict[str, dict]:
+def _by_problem(found: Contest, peaks: dict, kernels: dict) -> dict[str, dict]:
     result = dict(ratios={}, memory_ratios={}, seconds={}, peak_bytes={})
+    result['kernels'] = {name: dict(x) for name, x in kernels.items() if x}
     for problem, peak in peaks.items():
         measured = [name for name in peak if (problem, name) in found.values]
         if not measured:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 METHOD = (
     'wall clock; contestants take turns, in a rotated order each round; '
@@ -26,6 +28,19 @@ def synchronize(device: str) -> None:
     """Wait for all work that is queued on the device."""
     if device == 'cuda':
         torch.cuda.synchronize()
+
+
+def count_kernels(function: Callable[[], Any]) -> int:
+    """Return how many kernels, copies included, a call runs on the GPU."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        function()
+        torch.cuda.synchronize()
+    return sum(
+        event.count
+        for event in found.key_averages()
+        if event.device_type == DeviceType.CUDA
+    )
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float | int]:

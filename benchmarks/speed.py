@@ -23,6 +23,7 @@ import mmunimoco  # noqa: F401  (registers models and hooks)
 from mmunimoco.utils.atomic import write_json
 from mmunimoco.utils.versions import describe_environment
 
+from . import turns
 from .budget import Budget, OutOfTime
 from .cifar import cifar
 from .contest import FAILED
@@ -131,7 +132,9 @@ def main(argv: list[str] | None = None) -> int:
             **describe_environment(),
         )
         for index, name in enumerate(args.cases):
-            settings.budget = total.share(len(args.cases) - index)
+            # Waiting for other processes is no time of a case.
+            later = 0 if turns.are_taken() else len(args.cases) - index - 1
+            settings.budget = total.share(1 + later)
 
             def save(result: dict[str, Any], name: str = name) -> None:
                 report[name] = result

@@ -126,13 +126,9 @@ def unfused(cfg: Config) -> Config:
     return cfg
 
 
-def kernels_config() -> Config:
-    """Read the same config with what is off until a card has confirmed it.
-
-    Triton kernels for loss and views, and CUDA graphs for the encoders.
-    """
+def graphs_config() -> Config:
+    """Read the same config, with the encoders replayed from CUDA graphs."""
     cfg = our_config('cuda')
-    cfg.model.head.fused = cfg.data_preprocessor.fused = True
     for hook in cfg.custom_hooks:
         if hook.get('compile'):
             hook.compile = 'cuda-graphs'

@@ -1,9 +1,16 @@
 """Cases of ``test_triton_kernels.py``, for Triton's interpreter."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+import triton.language as tl
+from mmpretrain.registry import MODELS
 from torch.nn import functional
+from triton.runtime import interpreter
 
+import mmunimoco  # noqa: F401
+from mmunimoco.engine.step_options import compile_head
 from mmunimoco.models import fused_pass
 from mmunimoco.models.labels import KeyBlock, SampleLabels
 from mmunimoco.models.pair_statistics import streamed_statistics
@@ -102,3 +109,77 @@ def test_what_the_kernel_leaves_to_the_plain_loop():
     assert not fused_pass.supports(unit(4, 512), blocks)
     blocks[0].query_labels.labels = torch.zeros(4, 3, dtype=torch.bool)
     assert not fused_pass.supports(unit(4, 8), blocks)
+
+
+def test_halves_of_bfloat16_are_nearly_float32(monkeypatch):
+    """As GPUs multiply."""
+    builder = interpreter.InterpreterBuilder
+    plain = builder.create_dot
+
+    def dot(self, a, b, *rest):
+        # It would multiply the bits of bfloat16 as integers.
+        a, b = (
+            x if x.dtype != tl.bfloat16 else self.cast_impl(x, tl.float32)
+            for x in (a, b)
+        )
+        return plain(self, a, b, *rest)
+
+    monkeypatch.setattr(builder, 'create_dot', dot)
+    tile = fused_pass._Tile(32, 32, True, 4)
+    monkeypatch.setattr(fused_pass._Tile, 'for_problem', lambda *_: tile)
+    query, own = unit(8, 64), unit(8, 64)
+    found, exact = (
+        function(
+            *(query.to(dtype), own.to(dtype)),
+            *(make_blocks(8, 200, 64, {}, dtype), 0.07, 0.07, ALL),
+        )[0]
+        for function, dtype in (
+            (fused_pass.fused_statistics, torch.float32),
+            (streamed_statistics, torch.float64),
+        )
+    )
+    for name in ('negative', *ALL):
+        error = (getattr(found, name) - getattr(exact, name)).abs().max()
+        # One product of bfloat16 is off by 1e-2. The interpreter truncates
+        # where GPUs round.
+        assert 0 < error < 2e-4, name
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(in_batch_positives=True, ignore_unlabeled_keys=True),
+        dict(loss=dict(type='SupConLoss', own_key_weight='balanced')),
+        dict(label_warmup=3, exclude_own_keys=True),
+    ],
+    ids=lambda options: ', '.join(options) or 'default',
+)
+def test_compiled_head(options, monkeypatch):
+    """The same loss, log values, gradient and queues, as one graph."""
+    head = MODELS.build(
+        dict(type='UniMoCoHead', feat_dim=16, queue_len=10, **options)
+    )
+    compiled = deepcopy(head)
+    monkeypatch.setattr(
+        compiled, '_choose_pass', lambda *_: fused_pass.fused_statistics
+    )
+    torch.compiler.reset()  # code is compiled only so many times
+    graphs = torch._dynamo.utils.counters['stats']
+    before = graphs['unique_graphs']
+    compile_head(compiled, backend='aot_eager', fullgraph=True)
+    for labels in ([0, 1, -1, 2], [1, 1, 2, 0], [2, -1, 0, 1], [2, -1, 1, 0]):
+        query, key = unit(4, 16), unit(4, 16)
+        samples = SampleLabels(torch.tensor(labels), torch.arange(4))
+        samples.has_unlabeled = -1 in labels
+        results = []
+        for each in (head, compiled):
+            leaf = query.clone().requires_grad_()
+            found = each.loss(leaf, key, samples)
+            found['loss'].backward()
+            results.append(dict(found, gradient=leaf.grad))
+        torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled.state_dict(), head.state_dict())
+    # With and without unlabeled images; before and while labels join.
+    count = graphs['unique_graphs'] - before
+    assert count == (4 if 'label_warmup' in options else 2)

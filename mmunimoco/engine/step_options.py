@@ -16,12 +16,13 @@ from mmpretrain.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIMIZERS,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from mmunimoco.models import ContrastiveLoss, UniMoCoHead
+from mmunimoco.models import UniMoCoHead
+from mmunimoco.models.pair_statistics import streamed_statistics
 from mmunimoco.utils.checkpoint import bare_model
 
 from .images_on_device import batch_indices_at_once, put_images_on_device
@@ -118,8 +119,8 @@ class StepOptionsHook(Hook):
                 options = _ON_GPUS.get(options, {})
             self._uses_graphs = options.get('mode') in _GRAPH_MODES
             compile_encoders(model, options)
-            if self._uses_graphs and isinstance(model.head, UniMoCoHead):
-                compile_small_parts(model.head)
+            if isinstance(model.head, UniMoCoHead):
+                compile_head(model.head, **options)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -176,21 +177,38 @@ def compile_encoders(model: nn.Module, options: dict) -> None:
         module.forward = torch.compile(module.forward, **options)
 
 
-def compile_small_parts(head: UniMoCoHead, **options: Any) -> None:
-    """Compile what a head does besides the pass over the queue.
+def compile_head(head: UniMoCoHead, **options: Any) -> None:
+    """Compile a head around the kernel for its queue.
 
-    Some sixty operations on a few numbers, each a kernel to launch.
+    Besides the kernel it is some sixty operations on a few numbers, each a
+    kernel to launch. Batches that the kernel does not suit are not compiled:
+    the loop over the queue would be unrolled.
 
     Args:
         head (UniMoCoHead): The head.
         **options: Of ``torch.compile``.
     """
-    head.log_values = torch.compile(head.log_values, **options)
-    loss = head.loss_module
-    if isinstance(loss, ContrastiveLoss):
-        loss.from_statistics = torch.compile(loss.from_statistics, **options)
-    if not hasattr(head, 'steps'):  # a count would compile each step anew
-        head.enqueue = torch.compile(head.enqueue, **options)
+    plain = head.contrast
+
+    def stacked(*batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        values = plain(*batch)
+        loss = values.pop('loss')
+        return loss, torch.stack([*values.values()]), tuple(values)
+
+    compiled = torch.compile(stacked, **options)
+    if options.get('mode') in _GRAPH_MODES:
+        for queue in head.buffers():  # written to in place, by the graph
+            torch._dynamo.mark_static_address(queue)
+
+    def contrast(compute: Callable | None, *batch: Any) -> dict[str, Tensor]:
+        if compute in (None, streamed_statistics):
+            return plain(compute, *batch)
+        loss, values, names = compiled(compute, *batch)
+        # The next step overwrites what a graph returns.
+        values = values.clone().unbind()
+        return dict(loss=loss, **dict(zip(names, values, strict=True)))
+
+    head.contrast = contrast
 
 
 def checkpoint_blocks(model: nn.Module, names: Sequence[str]) -> None:

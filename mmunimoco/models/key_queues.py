@@ -143,6 +143,9 @@ class KeyQueues(BaseModule):
             queue[rows] = torch.where(mask, new, queue[rows])
         self.queue_ptr += len(keys)
         self.queue_ptr %= self.queue_len
+
+    def count_step(self) -> None:
+        """Count a batch, if anything depends on the number of them."""
         if hasattr(self, 'steps'):
             self._host_steps = self.step_count() + 1
             self.steps += 1

@@ -1,7 +1,39 @@
 """Import modules of Triton kernels, where there is Triton 3."""
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
+
+import torch
+
+
+def uses_kernels(option: bool | None, device: torch.device) -> bool:
+    """Whether to use Triton kernels.
+
+    Args:
+        option (bool, optional): What the user has set; None to use them on a
+            GPU that has bfloat16, if Triton 3 is installed.
+        device (torch.device): Where the tensors are.
+    """
+    if device.type != 'cuda' or option is False:
+        return False
+    return option or _suits(device)
+
+
+@cache
+def _suits(device: torch.device) -> bool:
+    try:
+        _require_triton()
+    except ImportError:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def _require_triton() -> None:
+    import triton
+
+    if int(triton.__version__.partition('.')[0]) < 3:
+        raise ImportError(f'it is {triton.__version__}')
 
 
 def import_kernels(name: str, option: str, field: str) -> ModuleType:
@@ -19,10 +51,7 @@ def import_kernels(name: str, option: str, field: str) -> ModuleType:
         ValueError: If Triton is missing, or older than 3.
     """
     try:
-        import triton
-
-        if int(triton.__version__.partition('.')[0]) < 3:
-            raise ImportError(f'it is {triton.__version__}')
+        _require_triton()
         return import_module(f'.{name}', __package__)
     except ImportError as error:
         raise ValueError(

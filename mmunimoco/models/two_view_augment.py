@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import view_operations as ops
 from .encoded_images import decode_crops
-from .triton_kernels import import_kernels
+from .triton_kernels import import_kernels, uses_kernels
 
 _JITTER = (
     ops.adjust_brightness,
@@ -71,10 +71,9 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             in :class:`LoadTwoCrops`. Defaults to None.
         dtype (str): Of the returned views: 'float32', 'float16' or
             'bfloat16'. They are computed in float32. Defaults to 'float32'.
-        fused (bool): Whether to compute all but crops by four Triton kernels
-            on a GPU, with the same random parameters. They have been compiled
-            for GPUs and tested by Triton's interpreter, but not been run on
-            one. Defaults to False, the plain operations.
+        fused (bool, optional): Whether to compute all but crops by four Triton
+            kernels on a GPU, with the same random parameters. Defaults to
+            None: if Triton 3 is installed and the GPU has bfloat16.
         bgr_to_rgb (bool): Alias of ``to_rgb``. Defaults to False.
         rgb_to_bgr (bool): Whether to reverse the channels of RGB images.
             Defaults to False.
@@ -102,7 +101,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         flip_prob: float = 0.5,
         crop: Mapping | None = None,
         dtype: str = 'float32',
-        fused: bool = False,
+        fused: bool | None = None,
         bgr_to_rgb: bool = False,
         rgb_to_bgr: bool = False,
         non_blocking: bool = True,
@@ -199,7 +198,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         with torch.autocast(self.device.type, enabled=False):
             views = self._two_crops(data['inputs'], generator)
             drawn = self._draw(2 * len(views[0]), generator)
-            if self._uses_kernels:
+            if uses_kernels(self.fused, self.device):
                 views = self._augment_fused(views, drawn)
             else:
                 views = self._finish(self._augment(torch.cat(views), drawn))
@@ -274,10 +273,6 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             blurred=ops.draw_chosen(count, self.blur_prob, generator),
             sigma=ops.draw_uniform(count, self.blur_sigma, generator),
         )
-
-    @property
-    def _uses_kernels(self) -> bool:
-        return self.fused and self.device.type == 'cuda'
 
     def _augment_fused(
         self, views: Sequence[Tensor], drawn: ops.ViewParameters

@@ -30,7 +30,7 @@ from .labels import (
 from .log_values import log_values
 from .losses import ContrastiveLoss
 from .pair_statistics import PairMonitor, streamed_statistics
-from .triton_kernels import import_kernels
+from .triton_kernels import import_kernels, uses_kernels
 
 
 @MODELS.register_module()
@@ -87,10 +87,10 @@ class UniMoCoHead(KeyQueues):
         streamed (bool): Whether to compute chunk by chunk over the queue, in
             memory that does not grow with K; False builds the (N, 1+K) matrix
             of logits, with the same result. Defaults to True.
-        fused (bool): Whether to compute the chunks by one Triton kernel on a
-            GPU, where samples have one label. It has been compiled for GPUs
-            and tested by Triton's interpreter, but not been run on one.
-            Defaults to False.
+        fused (bool, optional): Whether to compute the chunks by Triton
+            kernels on a GPU. They do not serve float64, ``multi_label``,
+            ``max_positives`` and propagated labels to ``'ignore'``. Defaults
+            to None: if Triton 3 is installed and the GPU has bfloat16.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
@@ -113,7 +113,7 @@ class UniMoCoHead(KeyQueues):
         label_warmup: int = 0,
         propagate_labels: dict | None = None,
         streamed: bool = True,
-        fused: bool = False,
+        fused: bool | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         if positive_temperature is None:
@@ -170,8 +170,6 @@ class UniMoCoHead(KeyQueues):
             _import_fused_pass()
         # Called in each step with queries, keys and their SampleLabels.
         self.observers: list[Callable] = []
-        # An attribute, so that it can be compiled.
-        self.log_values = log_values
 
     def collect(self, data_samples: Sequence[DataSample]) -> SampleLabels:
         """Collect from a batch what this head needs, and check it.
@@ -236,17 +234,38 @@ class UniMoCoHead(KeyQueues):
         samples = self._check_inputs(query, key, labels)
         batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
-        loss, monitor = self._compute_loss(query, key.detach(), blocks)
-        values = self.log_values(monitor, samples)
-        self.enqueue(batch_key, batch)
+        compute = self._choose_pass(query, blocks)
+        values = self.contrast(
+            compute, query, key.detach(), samples, blocks, batch_key, batch
+        )
+        self.count_step()
         for observe in self.observers:
             observe(query.detach(), key.detach(), samples)
+        return values
+
+    def contrast(
+        self,
+        compute: Callable | None,
+        query: Tensor,
+        key: Tensor,
+        samples: SampleLabels,
+        blocks: list[KeyBlock],
+        batch_key: Tensor,
+        batch: SampleLabels,
+    ) -> dict[str, Tensor]:
+        """Do what of :meth:`loss` neither communicates nor counts steps.
+
+        A step of its own, so that it can be compiled.
+        """
+        loss, monitor = self._compute_loss(compute, query, key, blocks)
+        values = dict(loss=loss, **log_values(monitor, samples))
+        self.enqueue(batch_key, batch)
         share = SampleLabels(self.label_queue).known.float().mean()
         values['labeled_queue_share'] = 100 * share
         if self.propagation is not None:
             share = (self.propagated_queue != UNLABELED).float().mean()
             values['propagated_queue_share'] = 100 * share
-        return dict(loss=loss, **values)
+        return values
 
     @torch.no_grad()
     def collapsed_loss(
@@ -282,7 +301,8 @@ class UniMoCoHead(KeyQueues):
                 keys=feature.expand_as(self.queue),
                 exclude_own=False,
             )
-            return self._compute_loss(features, features, [block])[0]
+            compute = self._choose_pass(features, [block])
+            return self._compute_loss(compute, features, features, [block])[0]
 
         if not getattr(self.loss_module, 'uses_labels', True):
             return loss(False)
@@ -345,24 +365,29 @@ class UniMoCoHead(KeyQueues):
             never_positive=never_positive,
         )
 
-    def _compute_loss(
-        self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
-    ) -> tuple[Tensor, PairMonitor]:
-        streams = self.streamed and isinstance(
+    def _choose_pass(
+        self, query: Tensor, blocks: list[KeyBlock]
+    ) -> Callable | None:
+        """Return what computes the statistics; None for the matrix."""
+        if not self.streamed or not isinstance(
             self.loss_module, ContrastiveLoss
-        )
-        compute = self._streamed_loss if streams else self._dense_loss
-        return compute(query, key, blocks)
-
-    def _streamed_loss(
-        self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
-    ) -> tuple[Tensor, PairMonitor]:
-        compute = streamed_statistics
-        if self.fused and query.is_cuda:
+        ):
+            return None
+        if uses_kernels(self.fused, query.device):
             fused_pass = _import_fused_pass()
-            query = query.to(torch.promote_types(query.dtype, torch.float32))
             if fused_pass.supports(query, blocks):
-                compute = fused_pass.fused_statistics
+                return fused_pass.fused_statistics
+        return streamed_statistics
+
+    def _compute_loss(
+        self,
+        compute: Callable | None,
+        query: Tensor,
+        key: Tensor,
+        blocks: list[KeyBlock],
+    ) -> tuple[Tensor, PairMonitor]:
+        if compute is None:
+            return self._dense_loss(query, key, blocks)
         statistics, monitor = compute(
             query,
             key,

@@ -77,6 +77,22 @@ def test_cut_off(tmp_path, capsys):
     assert '2 not_reached' in printed and 'step: a: 0.5' in printed
 
 
+def test_batch_sizes_of_a_case_are_joined(tmp_path):
+    """They are measured in processes of their own, the files' order aside."""
+    for batch, seconds in (32, 0.02), (256, 0.08):
+        name = f'ours, batch {batch}'
+        report = dict(
+            options=dict(cases=['step']),
+            step=dict(
+                seconds={name: dict(median=seconds)}, ratios={}, left_out={}
+            ),
+        )
+        (tmp_path / f'step-{batch}.json').write_text(json.dumps(report))
+    step = gpu_report.summarize(tmp_path)['speed']['step']
+    assert list(step['seconds']) == ['ours, batch 256', 'ours, batch 32']
+    assert step['ratios'] == {'ours, batch 32 / an eighth of batch 256': 2.0}
+
+
 def test_report_imports_nothing_slow():
     """It runs after every part, in time that the parts would have."""
     code = (

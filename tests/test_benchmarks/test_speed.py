@@ -11,7 +11,7 @@ from benchmarks.budget import Budget, OutOfTime
 from benchmarks.contest import contest
 from benchmarks.images import write_images
 from benchmarks.measure import quartiles, ratio
-from benchmarks.trainer import kernels_config
+from benchmarks.trainer import graphs_config
 
 
 def test_every_case(tmp_path, monkeypatch, capsys):
@@ -47,10 +47,9 @@ def test_every_case(tmp_path, monkeypatch, capsys):
     assert str(tmp_path) not in out.read_text()
 
 
-def test_options_that_a_card_has_to_confirm():
-    """The contestant that only a GPU can run has them."""
-    cfg = kernels_config()
-    assert cfg.model.head.fused and cfg.data_preprocessor.fused
+def test_config_with_graphs():
+    """Of the contestant that only a GPU can run."""
+    cfg = graphs_config()
     hooks = [x for x in cfg.custom_hooks if x['type'] == 'StepOptionsHook']
     assert [hook.compile for hook in hooks] == ['cuda-graphs']
 

@@ -19,6 +19,10 @@ WRAPPERS = {
         loss_scale=dict(enabled=False),
     ),
 }
+# Views stay as they are, with a NaN in them.
+UNCHANGED = dict(
+    type='TwoViewAugment', jitter_prob=0.0, gray_prob=0.0, blur_prob=0.0
+)
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def test_host_never_waits(head, norm, wrapper, forbid_waiting):
     splits = dict(num_splits=4) if norm == 'SplitBatchNorm' else {}
     model = build_unimoco(
         dict(type=norm, **splits),
-        options=dict(data_preprocessor=dict(non_blocking=True)),
+        options=dict(data_preprocessor=dict(type='TwoViewAugment')),
         num_classes=3,
         **HEADS[head],
     ).cuda()
@@ -66,7 +70,8 @@ def test_host_does_not_wait_for_a_skipped_step(fused, forbid_waiting):
     if fused and 'fused' not in signature(torch.optim.SGD).parameters:
         pytest.skip('this torch has no fused SGD')
     model = build_unimoco(
-        options=dict(data_preprocessor=dict(non_blocking=True)), num_classes=3
+        options=dict(data_preprocessor=UNCHANGED),
+        num_classes=3,
     ).cuda()
     optimizer = dict(type='SGD', **SGD) | (dict(fused=True) if fused else {})
     wrapper = build_optim_wrapper(

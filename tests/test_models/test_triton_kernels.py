@@ -1,15 +1,18 @@
 """Triton's kernels, run by its interpreter and compiled for GPUs."""
 
 import pytest
+import torch
 from triton_cases import compile_kernel, run_by_interpreter
+
+from mmunimoco.models import triton_kernels
 
 pytest.importorskip('triton', minversion='3.0')
 
 PASS_KINDS = dict(
-    query='*fp32', keys='*fp32', scalars='*fp32', vectors='*fp32',
-    own_key='*fp32', results='*fp32', means='*fp32',
-    query_labels='*i64', key_labels='*i64', query_ids='*i64', key_ids='*i64',
-    inverse_temperature='fp32', temperature='fp32', factor='fp32',
+    query='*bf16', keys='*fp32', scalars='*fp32', vectors='*fp32',
+    own_key='*fp32', values='*fp32', monitor='*fp32', means='*fp32',
+    halves='*bf16', query_labels='*i64', key_labels='*i64',
+    query_ids='*i64', key_ids='*i64', temperature='fp32', factor='fp32',
 )  # fmt: skip
 SHARED = dict(POSITIVE=1, INVERSE=2, MEAN=3, VECTORS=4, BLOCK_C=128)
 FLOATS = ('table', 'sums', 'sharp', 'source', 'mean', 'std')
@@ -25,7 +28,7 @@ SMALL = dict(blocks=1, PARTS=1)
 
 def test_cases_by_the_interpreter():
     files = 'fused_pass_cases.py', 'fused_views_cases.py'
-    assert '23 passed' in run_by_interpreter(*files)
+    assert '28 passed' in run_by_interpreter(*files)
 
 
 @pytest.mark.parametrize('capability', [80, 90])
@@ -36,14 +39,18 @@ def test_pass_compiles_for_gpus(capability):
     kernels = {
         fused_kernels.pass_kernel: dict(
             SHARED, LABELED=True, IGNORE_UNLABELED=True, EXCLUDE_OWN=True,
-            IN_BATCH=False, BLOCK_N=32, BLOCK_K=32, PRECISION='tf32x3',
+            IN_BATCH=False, BLOCK_N=64, BLOCK_K=32, SPLIT=True,
         ),
+        fused_kernels.split_kernel: dict(SPLIT=True),
         fused_kernels.merge_kernel: dict(SHARED, BLOCK_S=32),
     }  # fmt: skip
     for kernel, constants in kernels.items():
+        kinds = dict(PASS_KINDS)
+        if kernel is not fused_kernels.pass_kernel:
+            kinds['query'] = '*fp32'
         compiled = compile_kernel(
-            *(kernel, capability, PASS_KINDS, constants),
-            num_warps=8,
+            *(kernel, capability, kinds, constants),
+            num_warps=4,
             num_stages=2,
         )
         assert compiled.asm['cubin'] and compiled.metadata.shared < 99 * 1024
@@ -62,3 +69,26 @@ def test_views_compile_for_gpus(capability, changed):
         assert '.f64' not in compiled.asm['ptx'], name
         rounds = 'cvt.rn.bf16' in compiled.asm['ptx']
         assert rounds == (name != '_gray_sums_kernel'), name
+
+
+@pytest.mark.parametrize(
+    ('option', 'device', 'capability', 'used'),
+    [
+        (None, 'cpu', (9, 0), False),
+        (True, 'cpu', (9, 0), False),
+        (None, 'cuda', (9, 0), True),
+        (None, 'cuda', (7, 5), False),
+        (True, 'cuda', (7, 5), True),
+        (False, 'cuda', (9, 0), False),
+    ],
+)
+def test_kernels_are_chosen_by_device(
+    option, device, capability, used, monkeypatch
+):
+    monkeypatch.setattr(
+        torch.cuda, 'get_device_capability', lambda _: capability
+    )
+    triton_kernels._suits.cache_clear()
+    found = triton_kernels.uses_kernels(option, torch.device(device))
+    triton_kernels._suits.cache_clear()
+    assert found == used
