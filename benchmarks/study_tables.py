@@ -20,6 +20,7 @@ CIFAR10 = 'cifar10-cpu/results.jsonl'
 TITLES = {
     ('kNN', 'knn/top1'): 'kNN top-1',
     ('linear', 'top1'): 'linear probe top-1',
+    ('detection', 'coco/bbox_mAP'): 'box AP on scenes',
     ('segmentation', 'mIoU'): 'mIoU on scenes',
 }
 _ALL, _TENTH, _NONE = (f'UniCon, label_ratio={r}' for r in (1.0, 0.1, 0.0))
