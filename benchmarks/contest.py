@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,12 +112,14 @@ def contest(
             spent[name] = time.monotonic() - start
             ready[name], result.values[name] = measure, [value]
             save(result)
-    try:
-        with budget.limit(), measuring():
-            values = _take_turns(ready, spent, rounds, budget, result.left_out)
-    except OutOfTime:
-        result.left_out['rounds'] = f'{rounds} of {rounds}'
-        return result
+    with ExitStack() as turn:
+        try:
+            with budget.limit():
+                turn.enter_context(measuring())
+        except OutOfTime:
+            result.left_out['rounds'] = f'{rounds} of {rounds}'
+            return result
+        values = _take_turns(ready, spent, rounds, budget, result.left_out)
     if any(values.values()):
         result.values = values
     return result

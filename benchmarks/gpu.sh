@@ -36,7 +36,6 @@ while [ $# -gt 0 ]; do
 done
 folder=$PWD/work_dirs/gpu/$(date +%Y%m%d_%H%M%S)
 mkdir -p "$folder"
-export BENCHMARK_TURNS=$folder/turns
 out=$(realpath -m "${out:-$folder/report.json}")
 [ -z "$mmcv" ] || mmcv=$(realpath "$mmcv")
 [ -z "$wheels" ] || wheels=$(realpath "$wheels")
@@ -107,7 +106,7 @@ speed() {
 tests() {
     local name=$1 limit=$2
     shift 2
-    part "$name" "$limit" flock --shared --no-fork "$BENCHMARK_TURNS" \
+    part "$name" "$limit" flock --shared --no-fork "$folder/turns" \
         "$python" -m pytest -q --tb=short \
         -p no:cacheprovider --continue-on-collection-errors \
         --basetemp "$folder/tmp-$name" -p benchmarks.pytest_lines \
@@ -133,6 +132,7 @@ else
     if [ "$device" = cuda ]; then
         # Several threads each would wait for one another.
         export OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=4
+        export BENCHMARK_TURNS=$folder/turns
         speed step-256 step --batch 256 &
         speed step-32 step --batch 32 &
         speed files augment,end2end &

@@ -71,11 +71,13 @@ def summarize(folder: Path) -> dict[str, Any]:
 
 
 def _join(first: dict, second: dict) -> dict:
-    """Join two results, whose dicts have keys of their own."""
+    """Join two results, whose dicts have keys of their own, and lists."""
     both = first | second
     for key in first.keys() & second.keys():
         if isinstance(first[key], dict) and isinstance(second[key], dict):
             both[key] = _join(first[key], second[key])
+        elif isinstance(first[key], list):
+            both[key] = first[key] + second[key]
     return both
 
 

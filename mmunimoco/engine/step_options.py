@@ -47,12 +47,11 @@ class StepOptionsHook(Hook):
         compile (bool | str | dict): Compile backbone and neck of query and
             key encoder by ``torch.compile``; a dict gives its options, such
             as ``mode``; 'gpu' compiles if the model is on a GPU, and
-            'cuda-graphs' also replays the kernels of each encoder from CUDA
-            graphs, for small batches of which the host cannot launch the
-            kernels fast enough; then log values and the writing of the
-            queues are compiled too. The pass over the queue and collectives
-            are not: mmengine's ``compile`` would take the whole step and
-            break it at each collective. Checkpoint keys do not change.
+            'cuda-graphs' also replays their kernels from CUDA graphs, for
+            small batches of which the host cannot launch the kernels fast
+            enough. Where the Triton kernels serve, the head is compiled around
+            them. Collectives are not: mmengine's ``compile`` would take the
+            whole step and break it at each. Checkpoint keys do not change.
             Defaults to False.
         gradient_checkpointing (bool | Sequence[str]): Recompute the
             activations of the query encoder's blocks in the backward pass: a

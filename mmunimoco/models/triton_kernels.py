@@ -34,6 +34,8 @@ def _require_triton() -> None:
 
     if int(triton.__version__.partition('.')[0]) < 3:
         raise ImportError(f'it is {triton.__version__}')
+    if not hasattr(torch.library, 'custom_op'):
+        raise ImportError(f'torch is {torch.__version__}, older than 2.4')
 
 
 def import_kernels(name: str, option: str, field: str) -> ModuleType:

@@ -88,9 +88,10 @@ class UniMoCoHead(KeyQueues):
             memory that does not grow with K; False builds the (N, 1+K) matrix
             of logits, with the same result. Defaults to True.
         fused (bool, optional): Whether to compute the chunks by Triton
-            kernels on a GPU. They do not serve float64, ``multi_label``,
-            ``max_positives`` and propagated labels to ``'ignore'``. Defaults
-            to None: if Triton 3 is installed and the GPU has bfloat16.
+            kernels on a GPU. They do not serve float64, ``feat_dim`` above
+            256, ``multi_label``, ``max_positives`` and propagated labels to
+            ``'ignore'``. Defaults to None: if Triton 3 is installed and the
+            GPU has bfloat16.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:
