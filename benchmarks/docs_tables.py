@@ -271,35 +271,25 @@ def h200() -> str:
     step, augment = report['step']['seconds'], report['augment']['seconds']
     cifar = report['cifar']
 
-    def of_step(name: str) -> list[str]:
-        seconds = step[name]['median']
-        rate = int(name.split()[-1]) / seconds
-        return [name, f'{1000 * seconds:.1f} ms', f'{rate:.0f}']
+    def row(name: str, seconds: float, images: int = 0) -> list[str]:
+        rate = f'{images / seconds:.0f}' if images else ''
+        return [name, f'{1000 * seconds:.1f} ms', rate]
 
-    def of_views(name: str, key: str) -> list[str]:
-        seconds = augment[key]['median']
-        return [name, f'{1000 * seconds:.1f} ms', f'{256 / seconds:.0f}']
-
-    plain = 'augmenting by plain operations, alone'
+    views = {
+        'augmentation of 256 images alone, four kernels': 'alone',
+        'the same by plain operations': 'augmenting by plain operations, '
+        'alone',
+    }
     rate = cifar['images_per_second']['training']['median']
-    kinds = ('ours', 'ours, CUDA graphs', 'mmpretrain MoCo v2')
     rows = [
-        of_step('ours, batch 256'),
-        of_step('mmpretrain MoCo v2, batch 256'),
-        *(of_step(f'{kind}, batch 32') for kind in kinds),
-        of_views('augmentation of 256 images alone, four kernels', 'alone'),
-        of_views('the same by plain operations', plain),
-        [
-            'CIFAR-10, batch 512',
-            f'{1000 * cifar["batch"] / rate:.1f} ms',
-            f'{rate:.0f}',
-        ],
-        [
-            'its kNN evaluation',
-            f'{1000 * cifar["seconds"]["kNN"]["median"]:.0f} ms',
-            '',
-        ],
+        row(name, seconds['median'], int(name.split()[-1]))
+        for name, seconds in step.items()
     ]
+    rows += [
+        row(name, augment[key]['median'], 256) for name, key in views.items()
+    ]
+    rows.append(row('CIFAR-10, batch 512', cifar['batch'] / rate, 512))
+    rows.append(row('its kNN evaluation', cifar['seconds']['kNN']['median']))
     return markdown(['on one H200, once', 'time', 'images/s'], rows)
 
 

@@ -128,8 +128,8 @@ print("onedl-mmcv==" + version("onedl-mmcv"))')
     tests transfer "$end" tests/test_configs/test_mmdetection_runs.py \
         tests/test_configs/test_mmsegmentation_runs.py
 else
-    # A part has a process of its own, for a fault of CUDA ends it.
     if [ "$device" = cuda ]; then
+        # A part has a process of its own, for a fault of CUDA ends it.
         # Several threads each would wait for one another.
         export OMP_NUM_THREADS=2 TORCHINDUCTOR_COMPILE_THREADS=4
         export BENCHMARK_TURNS=$folder/turns
@@ -151,9 +151,7 @@ else
     else
         echo 'no CUDA device: on the CPU'
         tests tests "$((end / 2))" -m 'not gpu' tests/test_gpu
-        speed head head
-        speed step step,augment
-        speed data cifar,decode,end2end
+        speed all head,step,augment,cifar,decode,end2end
     fi
 fi
 report

@@ -195,7 +195,8 @@ def compile_head(head: UniMoCoHead, **options: Any) -> None:
         return loss, torch.stack([*values.values()]), tuple(values)
 
     compiled = torch.compile(stacked, **options)
-    if options.get('mode') in _GRAPH_MODES:
+    graphs = options.get('mode') in _GRAPH_MODES
+    if graphs:
         for queue in head.buffers():  # written to in place, by the graph
             torch._dynamo.mark_static_address(queue)
 
@@ -203,9 +204,11 @@ def compile_head(head: UniMoCoHead, **options: Any) -> None:
         if compute in (None, streamed_statistics):
             return plain(compute, *batch)
         loss, values, names = compiled(compute, *batch)
-        # The next step overwrites what a graph returns.
-        values = values.clone().unbind()
-        return dict(loss=loss, **dict(zip(names, values, strict=True)))
+        if graphs:  # the next step overwrites what they return
+            values = values.clone()
+        return dict(
+            loss=loss, **dict(zip(names, values.unbind(), strict=True))
+        )
 
     head.contrast = contrast
 

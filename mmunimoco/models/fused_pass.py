@@ -267,16 +267,15 @@ class _Tile:
     def for_problem(cls, query: Tensor, num_keys: int) -> '_Tile':
         """Choose by device and shape."""
         count, dim = query.shape
-        queries = _power_of_2(count)
         if query.is_cpu:  # Triton's interpreter, slow at many small tiles
             keys = 32 if num_keys < 4096 else 1024
-            return cls(min(queries, 32), keys, False, 4)
+            return cls(min(_power_of_2(count), 32), keys, False, 4)
         device = torch.cuda.get_device_properties(query.device)
         # Of NVIDIA's, those from Ampere on multiply bfloat16.
         split = bool(torch.version.hip) or device.major >= 8
         # The fastest on an H200. 64 queries fill its matrix unit.
         queries, keys = (64, 32) if count > 32 else (16, 64)
-        if dim > 128:
+        if dim > 128 or not split:  # larger tiles spill registers
             queries, keys = 16, 32
         # Two programs a multiprocessor.
         programs = 2 * device.multi_processor_count

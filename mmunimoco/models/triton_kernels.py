@@ -1,4 +1,4 @@
-"""Import modules of Triton kernels, where there is Triton 3."""
+"""When Triton kernels are used, and the import of their modules."""
 
 from functools import cache
 from importlib import import_module
@@ -11,8 +11,8 @@ def uses_kernels(option: bool | None, device: torch.device) -> bool:
     """Whether to use Triton kernels.
 
     Args:
-        option (bool, optional): What the user has set; None to use them on a
-            GPU that has bfloat16, if Triton 3 is installed.
+        option (bool, optional): What the user has set; None to use them on
+            NVIDIA GPUs that have bfloat16, if Triton 3 is installed.
         device (torch.device): Where the tensors are.
     """
     if device.type != 'cuda' or option is False:
@@ -26,7 +26,9 @@ def _suits(device: torch.device) -> bool:
         _require_triton()
     except ImportError:
         return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    # AMD's have not been tried.
+    nvidia = torch.version.hip is None
+    return nvidia and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _require_triton() -> None:
@@ -50,7 +52,7 @@ def import_kernels(name: str, option: str, field: str) -> ModuleType:
         ModuleType: The module.
 
     Raises:
-        ValueError: If Triton is missing, or older than 3.
+        ValueError: If Triton is missing or older than 3, or torch than 2.4.
     """
     try:
         _require_triton()

@@ -73,7 +73,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
             'bfloat16'. They are computed in float32. Defaults to 'float32'.
         fused (bool, optional): Whether to compute all but crops by four Triton
             kernels on a GPU, with the same random parameters. Defaults to
-            None: if Triton 3 is installed and the GPU has bfloat16.
+            None: if Triton 3 is installed, on NVIDIA GPUs that have bfloat16.
         bgr_to_rgb (bool): Alias of ``to_rgb``. Defaults to False.
         rgb_to_bgr (bool): Whether to reverse the channels of RGB images.
             Defaults to False.

@@ -90,8 +90,8 @@ class UniMoCoHead(KeyQueues):
         fused (bool, optional): Whether to compute the chunks by Triton
             kernels on a GPU. They do not serve float64, ``feat_dim`` above
             256, ``multi_label``, ``max_positives`` and propagated labels to
-            ``'ignore'``. Defaults to None: if Triton 3 is installed and the
-            GPU has bfloat16.
+            ``'ignore'``. Defaults to None: if Triton 3 is installed, on
+            NVIDIA GPUs that have bfloat16.
         init_cfg (dict, optional): Initialization config. Defaults to None.
 
     Raises:

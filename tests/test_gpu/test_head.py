@@ -100,7 +100,9 @@ def test_six_steps_equal_the_slow_head(name, fused, device):
 @pytest.mark.parametrize('name', LOSSES)
 def test_published_size(name, dtype, device, autocast, record_property):
     """65 536 keys of length 128, half of the samples labeled."""
-    n = 48 if device.type == 'cuda' else 4
+    n = 4
+    if device.type == 'cuda':  # the reference takes seconds for 256
+        n = 256 if dtype == torch.float32 else 96
     head = build_head(feat_dim=128, queue_len=65536, loss=LOSSES[name][0])
     head.label_queue.random_(-1, 50)
     exact = deepcopy(head).double()

@@ -92,3 +92,12 @@ def test_kernels_are_chosen_by_device(
     found = triton_kernels.uses_kernels(option, torch.device(device))
     triton_kernels._suits.cache_clear()
     assert found == used
+
+
+def test_gpus_of_others_keep_the_plain_operations(monkeypatch):
+    monkeypatch.setattr(torch.version, 'hip', '6.0')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda _: (9, 4))
+    triton_kernels._suits.cache_clear()
+    found = triton_kernels.uses_kernels(None, torch.device('cuda'))
+    triton_kernels._suits.cache_clear()
+    assert found is False
