@@ -1,5 +1,7 @@
 """UniMoCo (arXiv 2103.10773) as a plugin for mmpretrain."""
 
+import warnings
+
 from .compatibility import check_dependencies
 from .version import __version__
 
@@ -7,7 +9,11 @@ from .version import __version__
 # do not say what to install.
 check_dependencies()
 
-from . import datasets, engine, evaluation, models  # noqa: E402
+with warnings.catch_warnings():
+    # mmcv-lite advises to install mmcv, which only transfer needs.
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformable')
+    from . import datasets, engine, evaluation, models
+
 from .renamed import register_renamed  # noqa: E402
 from .utils.installed import configs_dir  # noqa: E402
 

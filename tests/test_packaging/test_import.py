@@ -85,6 +85,24 @@ def test_import_only_registers_names(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_import_is_silent_beside_mmcv_lite(tmp_path):
+    code = (
+        'import sys\n'
+        "sys.modules['mmcv.ops.multi_scale_deform_attn'] = None\n"
+        'import mmunimoco\n'
+        "assert 'mmcv.cnn.bricks.transformer' in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'MultiScaleDeformableAttention' not in done.stderr
+
+
 @pytest.mark.parametrize(
     ('registry', 'name'),
     [
