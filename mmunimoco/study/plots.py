@@ -72,7 +72,12 @@ def _wanted(
         )
     curves = [r for r in records if r.get('curves')]
     own = [r for r in curves if r['evaluation'] == PRETRAIN] or curves
-    metrics = list(dict.fromkeys(m for r in own for m in r['curves']))[:4]
+    # A single validation is no curve; the table and the bars have it.
+    metrics = list(
+        dict.fromkeys(
+            m for r in own for m, curve in r['curves'].items() if curve[1:]
+        )
+    )[:4]
     if metrics:
         yield (
             'curves.svg',
@@ -105,6 +110,8 @@ def _wanted(
 def _over_labels(summary: Summary, variants: dict[str, dict]) -> bytes:
     figure, panels = _panels(summary.columns)
     series = list(dict.fromkeys(map(_series, variants.values())))
+    others = [name for name in summary.variants if name not in variants]
+    others = others[: len(_LINES)]
     for axes, column in zip(panels, summary.columns, strict=True):
         for index, name in enumerate(series):
             points = sorted(
@@ -125,6 +132,15 @@ def _over_labels(summary: Summary, variants: dict[str, dict]) -> bytes:
                     capsize=3,
                     label=name,
                     **_style(index),
+                )
+        # What is gained at all, so that no axis shows noise alone.
+        for index, name in enumerate(others):
+            if (name, column) in summary.cells:
+                axes.axhline(
+                    summary.cells[name, column].mean,
+                    color='#999999',
+                    linestyle=_LINES[-1 - index],
+                    label=name,
                 )
         axes.set(xlabel='labels in %', title=column.title)
     return _finish(figure, panels)

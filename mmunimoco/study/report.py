@@ -83,24 +83,42 @@ def print_report(
     records: Sequence[dict],
     expectations: Sequence[dict] = (),
 ) -> None:
-    """Print the main table, the expectations and the path of the page."""
+    """Print the results, the expectations and the path of the page."""
     summary = summarise_records(records)
-    # A terminal is narrow: short names, which break between words alone.
-    table = rich_table.Table()
-    words = ' '.join(summary.variants).split()
-    table.add_column('Variant', min_width=max(map(len, words), default=0))
-    for column in summary.columns:
-        title = f'{column.evaluation}\n{column.metric.rpartition("/")[2]}'
-        table.add_column(title, justify='right', no_wrap=True)
-    for name in summary.variants:
-        cells = (summary.cells.get((name, c)) for c in summary.columns)
-        texts = (cell.text() if cell else '' for cell in cells)
-        table.add_row(name, *(text.removesuffix(' (n=1)') for text in texts))
-    console.print(table)
+    for table in _result_tables(summary, console.width):
+        console.print(table)
     lines = [str(outcome) for outcome in judge(summary, expectations)]
     lines.append(f'Report: {page} (also {", ".join(FILES[1:])})')
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _result_tables(summary: Summary, width: int) -> Iterable[rich_table.Table]:
+    """Scores of all variants, in a table as many columns as a line holds."""
+    # Names may break between words, numbers may not. A column has a border
+    # and two blanks, the first one more border.
+    words = ' '.join(['Variant', *summary.variants]).split()
+    left = for_scores = width - max(map(len, words)) - 4
+    groups: list[list[tuple[str, list[str]]]] = [[]]
+    for column in summary.columns:
+        title = f'{column.evaluation}\n{column.metric.rpartition("/")[2]}'
+        cells = (summary.cells.get((n, column)) for n in summary.variants)
+        texts = [c.text().removesuffix(' (n=1)') if c else '' for c in cells]
+        needed = max(map(len, title.split('\n') + texts)) + 3
+        if groups[-1] and needed > left:
+            groups.append([])
+            left = for_scores
+        groups[-1].append((title, texts))
+        left -= needed
+    for group in groups:
+        table = rich_table.Table('Variant')
+        for title, _ in group:
+            table.add_column(title, justify='right', no_wrap=True)
+        for row in zip(
+            summary.variants, *(texts for _, texts in group), strict=True
+        ):
+            table.add_row(*row)
+        yield table
 
 
 def read_figures(folder: Path) -> dict[str, tuple[str, bytes]]:

@@ -1,15 +1,19 @@
 """Mean, spread and winners against numpy and scipy; records."""
 
 import csv
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import ttest_ind
 
 from mmunimoco.study.expectations import judge
+from mmunimoco.study.plots import all_plots
 from mmunimoco.study.records import Results, read_curves
-from mmunimoco.study.report import write_report
+from mmunimoco.study.report import print_report, write_report
 from mmunimoco.study.scores import summarise_records, welch
 
 
@@ -192,3 +196,44 @@ def test_curves_of_a_resumed_run(tmp_path):
     assert read_curves(tmp_path) == {
         'knn/top1': [[1, 30.0], [2, 40.0], [3, 35.0]]
     }
+
+
+@pytest.mark.parametrize('width', [45, 80, 300])
+def test_terminal_shows_whole_names_and_scores(width):
+    scores = {'random weights': (60.0, 61.0, 62.0), 'ours': (70.0, 75.0, 71.0)}
+    found = [
+        dict(record, evaluation=f'evaluation {index}')
+        for index in range(5)
+        for record in records(scores)
+    ]
+    console = Console(width=width, file=io.StringIO())
+    print_report(console, Path('report.html'), found)
+    printed = console.file.getvalue()
+    tables = printed.count('Variant')
+    assert tables == {45: 5, 80: 2, 300: 1}[width]
+    assert printed.count('random') == printed.count('weights') == tables
+    assert printed.count(' 61.00 ± 1.00 (n=3) ') == 5
+    assert printed.count(' 72.00 ± 2.65 (n=3)* ') == 5
+    for index in range(5):
+        assert f' evaluation {index} ' in printed
+
+
+def test_scores_over_labels_are_drawn_beside_those_without_pretraining():
+    found = [
+        dict(
+            record,
+            label_ratio=dict(none=0.0, all=1.0).get(record['variant']),
+            series='UniMoCo',
+            curves={'top1': [[0, 1.0]], 'knn': [[0, 1.0], [1, 2.0]]},
+            unit='epoch',
+        )
+        for record in records({'none': (70,), 'all': (71,), 'random': (40,)})
+    ]
+    plots = all_plots(summarise_records(found), found)
+    # matplotlib writes each text as a comment before its outlines.
+    drawn = plots['label_ratio.svg'][1].decode()
+    assert '<!-- random -->' in drawn and '<!-- UniMoCo -->' in drawn
+    assert '<!-- 40 -->' in drawn  # on the axis
+    # One validation is no curve.
+    curves = plots['curves.svg'][1].decode()
+    assert '<!-- knn -->' in curves and '<!-- top1 -->' not in curves
