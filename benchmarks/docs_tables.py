@@ -20,6 +20,9 @@ from .study_tables import (
     cifar10_cpu,
     cifar10_cpu_differences,
     cone,
+    demo_classification_by_seed,
+    demo_seeds,
+    demo_transfer_by_seed,
     markdown,
     slow_start,
     slow_start_60,
@@ -30,19 +33,6 @@ BLOCK = re.compile(
     r'(?P<open><!-- (?P<kind>table|value): (?P<name>[\w-]+) -->)'
     r'.*?(?P<close><!-- end -->)',
     re.S,
-)
-NAMES = {
-    'none (random weights)': 'random weights',
-    '0 % labels': '0 % of the labels',
-    '10 % labels': '10 % of the labels',
-    '100 % labels': '100 % of the labels',
-}
-SCORES = dict(
-    knn_top1='kNN top-1',
-    linear_top1='linear probe top-1',
-    bbox_mAP='box AP',
-    segm_mAP='mask AP',
-    mIoU='mIoU',
 )
 HEAD = '65536, fp32'
 MOCO = 'mmpretrain MoCo v2'
@@ -63,47 +53,6 @@ def spread(values: dict, digits: int = 2) -> str:
 
 
 # --------------------------------------------------------------------- tables
-def demo_seeds() -> str:
-    """Scores of the demo over three seeds, transfer included."""
-    demo = record('demo_seeds')
-    means, stds, keys = demo['mean'], demo['std'], SCORES
-    rows = [
-        [
-            NAMES[row],
-            *(f'{means[row][key]:.1f} ± {stds[row][key]:.1f}' for key in keys),
-        ]
-        for row in means
-    ]
-    return markdown(['pre-training', *(SCORES[key] for key in keys)], rows)
-
-
-def demo_knn_by_seed() -> str:
-    """KNN accuracy of the demo with exact resume, seed by seed."""
-    return _by_seed('demo_seeds_exact', ['knn_top1'])
-
-
-def demo_transfer_by_seed() -> str:
-    """Box AP, mask AP and mIoU of the demo, seed by seed."""
-    return _by_seed('demo_seeds', ['bbox_mAP', 'segm_mAP', 'mIoU'])
-
-
-def _by_seed(name: str, keys: list[str]) -> str:
-    demo = record(name)
-    lines = {str(run['seed']): run['scores'] for run in demo['runs']}
-    lines |= dict(mean=demo['mean'], std=demo['std'])
-    rows = [
-        [
-            line,
-            *(
-                ' / '.join(f'{scores[row][key]:.1f}' for key in keys)
-                for row in demo['mean']
-            ),
-        ]
-        for line, scores in lines.items()
-    ]
-    return markdown(['seed', *(NAMES[row] for row in demo['mean'])], rows)
-
-
 def head() -> str:
     """Time and memory of every loss at the published size."""
     case = record('speed_cpu')['head']
@@ -296,7 +245,7 @@ def h200() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__.replace('_', '-'): function
     for function in (
-        *(demo_seeds, demo_knn_by_seed, demo_transfer_by_seed),
+        *(demo_seeds, demo_classification_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head, h200),
         *(slow_start, slow_start_60, cone),

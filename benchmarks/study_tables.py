@@ -15,8 +15,15 @@ from mmunimoco.study.scores import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-CIFAR10 = 'cifar10-cpu/results.jsonl'
+CIFAR10, DEMO = 'cifar10-cpu/results.jsonl', 'demo.jsonl'
 # Evaluation and metric -> title of a column.
+DEMO_TITLES = {
+    ('knn', 'knn/top1'): 'kNN top-1',
+    ('linear', 'accuracy/top1'): 'linear probe top-1',
+    ('detection', 'coco/bbox_mAP'): 'box AP',
+    ('detection', 'coco/segm_mAP'): 'mask AP',
+    ('segmentation', 'mIoU'): 'mIoU',
+}
 TITLES = {
     ('kNN', 'knn/top1'): 'kNN top-1',
     ('linear', 'top1'): 'linear probe top-1',
@@ -62,16 +69,24 @@ def slow_start_60() -> str:
     return slow_start((10, 20, 40, 60))
 
 
+def demo_seeds() -> str:
+    """Scores of the demo over three seeds."""
+    return _scores(DEMO, DEMO_TITLES)
+
+
+def demo_classification_by_seed() -> str:
+    """KNN and linear probe of the demo, seed by seed."""
+    return _by_seed(list(DEMO_TITLES)[:2])
+
+
+def demo_transfer_by_seed() -> str:
+    """Box AP, mask AP and mIoU of the demo, seed by seed."""
+    return _by_seed(list(DEMO_TITLES)[2:])
+
+
 def cifar10_cpu() -> str:
     """Shares of labels and losses on 10 000 images of CIFAR-10."""
-    summary = summarise_records(read_records(CIFAR10))
-    return markdown(
-        ['pre-training', *TITLES.values()],
-        [
-            [_title(name), *(_cell(summary, name, c) for c in TITLES)]
-            for name in summary.variants
-        ],
-    )
+    return _scores(CIFAR10, TITLES)
 
 
 def cifar10_cpu_differences() -> str:
@@ -127,6 +142,46 @@ def curve_rows(
         [name, *(spread([run[epoch] for run in runs]) for epoch in epochs)]
         for name, runs in curves.items()
     ]
+
+
+def _scores(path: str, titles: dict[tuple[str, str], str]) -> str:
+    """Mean and standard deviation over seeds, a line a variant."""
+    summary = summarise_records(read_records(path))
+    return markdown(
+        ['pre-training', *titles.values()],
+        [
+            [_title(name), *(_cell(summary, name, c) for c in titles)]
+            for name in summary.variants
+        ],
+    )
+
+
+def _by_seed(metrics: Sequence[tuple[str, str]]) -> str:
+    """Scores of the demo, a line a seed, metrics separated by slashes."""
+    records = read_records(DEMO)
+    seeds = sorted({record['seed'] for record in records})
+    each = {
+        seed: summarise_records([r for r in records if r['seed'] == seed])
+        for seed in seeds
+    }
+    names = [
+        name
+        for name in each[seeds[0]].variants
+        if all(_cell(each[seeds[0]], name, metric) for metric in metrics)
+    ]
+    return markdown(
+        ['seed', *names],
+        [
+            [
+                str(seed),
+                *(
+                    ' / '.join(_cell(summary, name, m) for m in metrics)
+                    for name in names
+                ),
+            ]
+            for seed, summary in each.items()
+        ],
+    )
 
 
 def _title(variant: str) -> str:

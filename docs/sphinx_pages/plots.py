@@ -9,13 +9,6 @@ from mmunimoco.study.plots import all_plots
 from mmunimoco.study.records import Results
 from mmunimoco.study.scores import summarise_records
 
-_SCORES = {
-    'knn_top1': 'kNN top-1',
-    'linear_top1': 'linear probe',
-    'bbox_mAP': 'box AP',
-    'mIoU': 'mIoU',
-}
-
 
 def write_plots(records: Path, folder: Path) -> str:
     """Write pictures, and return the page that shows them.
@@ -27,9 +20,7 @@ def write_plots(records: Path, folder: Path) -> str:
     Returns:
         str: Markdown.
     """
-    demo = json.loads((records / 'demo_seeds.json').read_text())
     speed = json.loads((records / 'speed_cpu.json').read_text())
-    _demo(demo).savefig(folder / 'plot_demo.svg', bbox_inches='tight')
     _head(speed).savefig(folder / 'plot_head.svg', bbox_inches='tight')
     return (
         '# Benchmarks in pictures\n\n'
@@ -37,50 +28,32 @@ def write_plots(records: Path, folder: Path) -> str:
         '[measured results](../benchmarks/README.md) has the files and how '
         'each was made.\n\n'
         '## The demo: labels and transfer\n\n'
-        '![Scores of the demo](plot_demo.svg)\n\n'
-        'Mean and standard deviation over three seeds, in percent, of a '
-        'narrow ResNet-18 on 6 000 images of Fashion-MNIST, with none, 10 % '
-        'and all of the labels. The record is older than exact resume, see '
-        'the page on the demo.\n\n'
+        'A narrow ResNet-18 on 6 000 images of Fashion-MNIST, three seeds, in '
+        'percent.\n\n'
+        + _study(records / 'demo.jsonl', folder, 'demo')
+        + 'See [the demo](configs-demo.md).\n\n'
         '## Loss and queue on two CPU cores\n\n'
         '![Time of the head](plot_head.svg)\n\n'
         'Time of forward, backward and enqueue relative to the published form '
         'of each loss (1: the same), median and quartiles; N 256, K 65 536, '
         'C 128.\n\n'
         '## Shares of labels on 10 000 images of CIFAR-10\n\n'
-        + _study(records / 'cifar10-cpu/results.jsonl', folder)
+        + _study(records / 'cifar10-cpu/results.jsonl', folder, 'cifar10')
+        + 'See [CIFAR-10 on a CPU](../benchmarks/cifar10-cpu/README.md).\n'
     )
 
 
-def _study(results: Path, folder: Path) -> str:
-    """Draw what the page of the study shows."""
+def _study(results: Path, folder: Path, prefix: str) -> str:
+    """Draw two of the plots that the report of a study has."""
     records = Results(results).records
     text = ''
     for name, (caption, svg) in all_plots(
         summarise_records(records), records
     ).items():
         if name in ('label_ratio.svg', 'bars.svg'):
-            (folder / f'plot_cifar10_{name}').write_bytes(svg)
-            text += f'![{caption}](plot_cifar10_{name})\n\n{caption}\n\n'
-    return text + (
-        'See [CIFAR-10 on a CPU](../benchmarks/cifar10-cpu/README.md).\n'
-    )
-
-
-def _demo(record: dict) -> Figure:
-    figure = Figure(figsize=(9, 2.6))
-    names = list(record['mean'])
-    labels = ['random', *(name.split(' labels')[0] for name in names[1:])]
-    for axes, (key, title) in zip(
-        figure.subplots(1, len(_SCORES)), _SCORES.items(), strict=True
-    ):
-        mean = [record['mean'][name][key] for name in names]
-        std = [record['std'][name][key] for name in names]
-        axes.bar(labels, mean, yerr=std, capsize=3, color='#0072B2')
-        axes.set_title(title, fontsize=10)
-        axes.set_ylim(0, None)
-        axes.tick_params(labelsize=8)
-    return figure
+            (folder / f'plot_{prefix}_{name}').write_bytes(svg)
+            text += f'![{caption}](plot_{prefix}_{name})\n\n{caption}\n\n'
+    return text
 
 
 def _head(record: dict) -> Figure:
