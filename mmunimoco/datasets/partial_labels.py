@@ -37,13 +37,14 @@ class PartialLabels(DatasetWrapper):
 
     ``label_ratio`` refers to the labeled images. The selection
 
-    - is class-balanced: each class keeps its exact share, rounded up or down,
+    - is class-balanced: each class keeps its exact share to within one image,
       and the total is ``round(ratio * N)``;
     - is nested: for one seed, the selection at a smaller ratio is a subset of
       the selection at a larger one;
     - depends only on the seed and on the images' paths relative to their
-      image folder (their position in the dataset if they have no path), not
-      on their order, the machine or any random state.
+      image folder (their position in the dataset if they have no path, or
+      the same one in two concatenated folders), not on their order, the
+      machine or any random state.
 
     A class whose share is below one image may end up without labels; a
     warning says how many do. An image of several classes counts for the

@@ -30,6 +30,7 @@ class _Step:
     iteration: int
     samples: Sequence
     bad: Tensor  # (2,) bool: loss of this process, gradients of all
+    is_update: bool  # else gradients are accumulated, and not yet known
 
     def describe(self, images: dict[int, list[str]]) -> str:
         """Iteration and images, by rank."""
@@ -146,7 +147,8 @@ class NonFiniteLossHook(Hook):
         mine = torch.stack([step.bad for step in steps]).to(torch.uint8)
         bad = torch.stack(all_gather(mine)).bool().cpu()
         if not bad.any():
-            self._in_a_row = 0
+            if any(step.is_update for step in steps):
+                self._in_a_row = 0
         else:
             self._statistics.repair()
             self._count_skipped(runner, steps, bad)
@@ -162,7 +164,8 @@ class NonFiniteLossHook(Hook):
         is_bad = bad.any(dim=2).any(dim=0).tolist()
         for step, flag, by_rank in zip(steps, is_bad, images, strict=True):
             if not flag:
-                self._in_a_row = 0
+                if step.is_update:
+                    self._in_a_row = 0
                 continue
             texts.append(step.describe(by_rank))
             if is_main_process():
@@ -199,7 +202,10 @@ class NonFiniteLossHook(Hook):
         samples = ()
         if isinstance(data_batch, dict):
             samples = data_batch.get('data_samples') or ()
-        self._waiting.append(_Step(runner.epoch, runner.iter, samples, bad))
+        is_update = bool(flags) or not self._guards
+        self._waiting.append(
+            _Step(runner.epoch, runner.iter, samples, bad, is_update)
+        )
 
     def _is_due(self, runner: Runner, batch_idx: int) -> bool:
         # mmengine's own CheckpointHook announces no save in advance.

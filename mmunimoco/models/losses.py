@@ -39,10 +39,12 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
 
     def _set_own_key_weight(self, weight: float | str) -> None:
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if weight != 'balanced' and not (is_number and 0 < weight < math.inf):
+        # A smaller weight would be lost in rounding (see _weighted).
+        is_valid = is_number and 0.01 <= weight < math.inf
+        if weight != 'balanced' and not is_valid:
             raise ValueError(
-                f'{type(self).__name__}.own_key_weight must be a number > 0 '
-                f"or 'balanced', but got {weight!r}; change "
+                f'{type(self).__name__}.own_key_weight must be a number >= '
+                f"0.01 or 'balanced', but got {weight!r}; change "
                 'model.head.loss.own_key_weight'
             )
         self.own_key_weight = weight
@@ -77,7 +79,7 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
         Args:
             logits (Tensor): Similarities divided by the temperature, shape
                 (N, M), float. Half precision is computed in float32.
-                ``-inf`` leaves a key out.
+                ``-inf`` leaves a negative out.
             positives (Tensor): Shape (N, M), bool. Column 0 is the query's
                 own key.
 
@@ -127,7 +129,7 @@ class UniConLoss(ContrastiveLoss):
 
     Raises:
         ValueError: If ``positive_reduction`` is neither, or the weight is
-            not a number > 0.
+            not a number >= 0.01.
     """
 
     statistics = ('inverse_positive',)
@@ -185,7 +187,7 @@ class SupConLoss(ContrastiveLoss):
 
     Raises:
         ValueError: If ``reduction_position`` is neither, or the weight is
-            not a number > 0.
+            not a number >= 0.01.
     """
 
     def __init__(

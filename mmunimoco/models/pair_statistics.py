@@ -80,7 +80,7 @@ def dense_statistics(logits: Tensor, positives: Tensor) -> PairStatistics:
     """Compute all statistics from the matrix of logits.
 
     Args:
-        logits (Tensor): Shape (N, M), float. ``-inf`` leaves a key out.
+        logits (Tensor): Shape (N, M), float. ``-inf`` leaves a negative out.
         positives (Tensor): Shape (N, M), bool; all other keys are negatives.
 
     Returns:

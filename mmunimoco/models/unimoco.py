@@ -142,6 +142,15 @@ class UniMoCo(BaseSelfSupervisor):
             query, plan.restore(key), labels, plan.batch_sizes
         )
 
+    def counts_steps(self) -> bool:
+        """Whether an option still changes with the number of steps."""
+        momentum, head = self.encoder_k, self.head
+        return (
+            momentum.end_momentum is not None
+            or momentum.steps < momentum.momentum_warmup
+            or (hasattr(head, 'steps') and head.steps < head.steps_to_start)
+        )
+
     def _project(self, features: tuple[Tensor, ...]) -> Tensor:
         """Run the neck; if it fails for the shapes, say what does not fit."""
         try:

@@ -313,6 +313,12 @@ class UniMoCoHead(KeyQueues):
             return loss(True)
         return torch.lerp(loss(False), loss(True), share)
 
+    @property
+    def steps_to_start(self) -> int:
+        """Steps after which no option waits, or grows, any more."""
+        start = self.propagation.start if self.propagation else 0
+        return max(self.label_warmup, start)
+
     def _label_share(self, steps_ago: int = 0) -> float:
         """The share of labeled queries that use their label."""
         if not self.label_warmup:

@@ -132,6 +132,22 @@ def test_bad_steps_that_are_not_in_a_row_do_not_stop(tmp_path, log_of):
         noise_runner(tmp_path, poisoned, [dict(HOOK, max_skipped=0)]).train()
 
 
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_bad_gradients_of_finite_losses_stop_a_run(tmp_path, count):
+    """A batch whose gradients are only accumulated proves nothing."""
+    runner = noise_runner(
+        *(tmp_path, (), [dict(HOOK, max_skipped=2)]),
+        epochs=2,
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.03), accumulative_counts=count
+        ),
+    )
+    weight = runner.model.neck.mlp[0].weight
+    weight.register_hook(lambda gradient: gradient * NAN)
+    with pytest.raises(FloatingPointError, match='in 3 steps in a row'):
+        runner.train()
+
+
 def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path):
     """Also between two reads."""
     hooks = [dict(HOOK, interval=100)]

@@ -239,7 +239,9 @@ def test_balanced_own_key_weighs_as_all_others(kind, others):
         )
 
 
-@pytest.mark.parametrize('weight', [0, -1, True, '2', None, float('nan')])
+@pytest.mark.parametrize(
+    'weight', [0, 0.009, -1, True, '2', None, float('nan')]
+)
 @pytest.mark.parametrize('kind', ['UniConLoss', 'SupConLoss'])
 def test_wrong_weight_is_named(kind, weight):
     with pytest.raises(ValueError, match=rf'{kind}\.own_key_weight'):

@@ -4,6 +4,7 @@
 it when training starts.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -185,11 +186,12 @@ def _length(cfg: Mapping, sizes: Sizes, scheduler: Mapping) -> int | None:
     epochs, iterations = loop.get('max_epochs'), loop.get('max_iters')
     if scheduler.get('by_epoch', True):
         return epochs
-    batch_size = sizes.processes * (
-        part(cfg, 'train_dataloader').get('batch_size') or 0
-    )
+    loader = part(cfg, 'train_dataloader')
+    batch_size = loader.get('batch_size')
     if epochs and batch_size:
-        return epochs * max(1, sizes.images // batch_size)
+        batches = sizes.images / sizes.processes / batch_size
+        whole = math.floor if loader.get('drop_last') else math.ceil
+        return epochs * max(1, whole(batches))
     return iterations
 
 

@@ -73,9 +73,11 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
             'The config has changed since the checkpoint; from here on:'
             + _describe(changes)
         )
-    loop, done = runner.train_loop, meta.get('iter', 0)
-    if done >= loop.max_iters:
-        total = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+    loop = runner.train_loop
+    total = (runner.cfg.get('train_cfg') or {}).get('max_epochs')
+    # Iterations of another batch size would not compare.
+    unit, end = ('epoch', total) if total else ('iter', loop.max_iters)
+    if meta.get(unit, 0) >= end:
         length = f'{total} epochs' if total else f'{loop.max_iters} iterations'
         runner.logger.warning(
             f'This run is finished: the checkpoint is at the end of its '

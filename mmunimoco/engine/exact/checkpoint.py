@@ -193,7 +193,7 @@ class ExactCheckpointHook(CheckpointHook):
         if fault is not None:
             for key, value in before.items():
                 hub.update_info(key, value)
-            self._report(runner, path, fault)
+            self._report(path, fault, meta['iter'] >= runner.max_iters)
             return
         self._failed = 0
         self.last_ckpt, self.saved_iter = path, meta['iter']
@@ -231,13 +231,12 @@ class ExactCheckpointHook(CheckpointHook):
         broadcast_object_list(faults)
         return faults[0]
 
-    def _report(self, runner: Runner, path: str, fault: str) -> None:
+    def _report(self, path: str, fault: str, is_last: bool) -> None:
         self._failed += 1
         text = (
             f'The checkpoint {path} could not be written: {fault}. '
             f'The last one is still {self.last_ckpt}.'
         )
-        is_last = runner.iter + 1 >= runner.max_iters
         if is_last or self._failed > self.max_failed_saves:
             raise OSError(
                 f'{text} Free some space, or repair the folder, and continue '
@@ -260,13 +259,15 @@ class ExactCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best; mmengine would remove the previous one before."""
-        surplus: list[str] = []
-        self.file_backend.remove = surplus.append
+        saver = _BestSaver(self, runner)
+        self.file_backend.remove = saver.surplus.append
         try:
-            super()._save_best_checkpoint(_BestSaver(runner, surplus), metrics)
+            super()._save_best_checkpoint(saver, metrics)
         finally:
             del self.file_backend.remove  # the method is in place again
-        self._remove(surplus)
+        self._remove(saver.surplus)
+        for text in saver.texts:
+            runner.logger.info(text)
 
     def _collect(self, runner: Runner) -> dict | None:
         """State of the loop and of all processes; a collective call."""
@@ -332,31 +333,85 @@ class ExactCheckpointHook(CheckpointHook):
 class _BestSaver:
     """A runner that continues if the best checkpoint cannot be written.
 
+    Then score and checkpoint from before are still the best.
+
     Args:
+        hook (ExactCheckpointHook): Whose best checkpoint is saved.
         runner (Runner): The runner, which does everything else.
-        surplus (list[str]): The previous best checkpoint, if mmengine wants
-            it removed.
+
+    Attributes:
+        surplus (list[str]): The previous best checkpoints, if mmengine wants
+            them removed.
+        texts (list[str]): What mmengine logs on what has been saved.
     """
 
-    def __init__(self, runner: Runner, surplus: list[str]) -> None:
+    def __init__(self, hook: ExactCheckpointHook, runner: Runner) -> None:
+        self.hook = hook
         self.runner = runner
-        self.surplus = surplus
+        self.surplus: list[str] = []
+        self.texts: list[str] = []
+        self._failed: str | None = None
+        self._before = {
+            name: value
+            for name, value in runner.message_hub.runtime_info.items()
+            if name.startswith(('best_score', 'best_ckpt'))
+        }
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)
 
-    def save_checkpoint(self, *args: Any, **options: Any) -> None:
+    @property
+    def logger(self) -> '_BestSaver':
+        """Collects texts, as it is not known yet whether they are true."""
+        return self
+
+    def info(self, text: str) -> None:
+        """Take a line of mmengine's."""
+        if self._failed is None or self._failed not in text:
+            self.texts.append(text)
+
+    def save_checkpoint(
+        self, out_dir: str, filename: str, **options: Any
+    ) -> None:
         """Save; if that fails, keep the previous best checkpoint."""
-        try:
-            self.runner.save_checkpoint(*args, **options)
+        faults = [None]
+        try:  # does nothing in other processes than the main one
+            self.runner.save_checkpoint(out_dir, filename, **options)
         except OSError as error:
-            self.surplus.clear()
-            print_log(
-                f'The best checkpoint could not be written: {error}. The '
-                'previous one is kept.',
-                logger='current',
-                level=logging.ERROR,
-            )
+            faults = [str(error)]
+        broadcast_object_list(faults)
+        if faults[0] is None:
+            return
+        self._failed = filename
+        self._undo(filename)
+        print_log(
+            f'The best checkpoint {filename} could not be written: '
+            f'{faults[0]}. The previous one is kept.',
+            logger='current',
+            level=logging.ERROR,
+        )
+
+    def _undo(self, filename: str) -> None:
+        """Forget a best checkpoint that is not there."""
+        hub, keys = self.runner.message_hub, self.hook.key_indicators
+        several = len(keys) > 1
+        for key in keys:
+            suffix = f'_{key}' if several else ''
+            path = hub.get_info(f'best_ckpt{suffix}')
+            if path is None or Path(path).name != filename:
+                continue
+            for name in (f'best_score{suffix}', f'best_ckpt{suffix}'):
+                hub.pop_info(name)
+                if name in self._before:
+                    hub.update_info(name, self._before[name])
+            old = hub.get_info(f'best_ckpt{suffix}')
+            if several:
+                self.hook.best_ckpt_path_dict[key] = old
+            else:
+                self.hook.best_ckpt_path = old
+            if old in self.surplus:
+                self.surplus.remove(old)
+            self.texts = [text for text in self.texts if str(old) not in text]
 
 
 def _warn(text: str) -> None:

@@ -76,19 +76,21 @@ class SeededBatches(Sampler):
         )
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        if not self.has_epochs:
-            for epoch in range(self._drawn, self.epoch):
-                deque(self._indices(epoch), maxlen=0)
-        self._drawn = self.epoch + 1
-        place, number = (self.seed, self.rank, self.epoch), -1
-        for number, indices in enumerate(self._indices(self.epoch)):
-            if number >= self.start:
-                batch = SeededBatch(indices)
-                batch.entropy = (*place, number)
-                yield batch
-        if self.start > number + 1 > 0:  # it is in one of the next epochs
+        while True:
+            if not self.has_epochs:
+                for epoch in range(self._drawn, self.epoch):
+                    deque(self._indices(epoch), maxlen=0)
+            self._drawn = self.epoch + 1
+            place, number = (self.seed, self.rank, self.epoch), -1
+            for number, indices in enumerate(self._indices(self.epoch)):
+                if number >= self.start:
+                    batch = SeededBatch(indices)
+                    batch.entropy = (*place, number)
+                    yield batch
+            if not self.start > number + 1 > 0:
+                return
+            # The start is in one of the next epochs.
             self.epoch, self.start = self.epoch + 1, self.start - number - 1
-            yield from self
 
     def _indices(self, epoch: int) -> Iterator[list[int]]:
         """Yield the batches of an epoch, the same whenever that is done."""

@@ -12,6 +12,8 @@ from mmpretrain.registry import LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmunimoco.models.unimoco import UniMoCo
+from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.config_errors import named_field
 
 from .loader import SeededBatches, exact_loader
@@ -117,6 +119,11 @@ class ExactLoop:
                     f'images a step, now there are {self.layout.images}.'
                 )
             print_log(text, logger='current', level=logging.WARNING)
+        if position.iteration != self._iter:
+            # mmengine has counted for accumulation with the old position.
+            self.runner.optim_wrapper.initialize_count_status(
+                self.runner.model, position.iteration, self.max_iters
+            )
         self._iter, self._start = position.iteration, position.start
         self.batches.seed = state['seed']
         if state['sampler_seed'] is not None:
@@ -207,7 +214,7 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
             self.layout,
             self._epoch,
             self._iter,
-            _counts_steps(self.runner.param_schedulers),
+            _counts_steps(self.runner),
         )
 
 
@@ -293,8 +300,12 @@ def _is_infinite(sampler: Any) -> bool:
     return hasattr(sampler, 'indices')
 
 
-def _counts_steps(schedulers: Any) -> bool:
-    """Whether one of mmengine's schedulers counts steps, not epochs."""
-    if isinstance(schedulers, dict):
-        return any(map(_counts_steps, schedulers.values()))
-    return any(not each.by_epoch for each in schedulers or ())
+def _counts_steps(runner: Runner) -> bool:
+    """Whether a schedule of mmengine or of the model counts steps."""
+    model = bare_model(runner.model)
+    if isinstance(model, UniMoCo) and model.counts_steps():
+        return True
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):  # of several optimizers
+        schedulers = [each for some in schedulers.values() for each in some]
+    return any(not each.by_epoch for each in schedulers)

@@ -68,7 +68,7 @@ def translate(
         epoch (int): Whole epochs done.
         iteration (int): Steps done.
         steps_scheduled (bool): Whether a schedule of learning rate or
-            momentum counts steps.
+            momentum, or a warm-up that goes on, counts steps.
 
     Returns:
         Position: The position; the same one if nothing changed.

@@ -1,14 +1,14 @@
 """Fit the queues of a checkpoint to the head that loads them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpretrain.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
@@ -27,6 +27,10 @@ class QueueResumeHook(Hook):
     that the run did not have before are added. mmengine would drop such
     queues with a line in the log. Those in the state of ``EMAHook`` are
     fitted too.
+
+    A run that only starts from weights (``load_from``) counts its steps anew:
+    schedules of the momentum, and warm-ups, begin at their beginning. The key
+    encoder of the checkpoint is kept.
     """
 
     priority = 'HIGHEST'
@@ -46,6 +50,10 @@ class QueueResumeHook(Hook):
         # exchanges both when it has loaded them.
         states = [checkpoint.get('state_dict', checkpoint)]
         states.append(checkpoint.get('ema_state_dict', {}))
+        # Built for training only; a test counts nothing.
+        loop = getattr(runner, '_train_loop', None)
+        if isinstance(loop, BaseLoop) and not runner._resume:
+            _count_anew(states, head)
         changes = {_fit_state(state, head): None for state in states}
         for change in filter(None, changes):
             print_log(
@@ -55,9 +63,32 @@ class QueueResumeHook(Hook):
             )
 
 
+def _count_anew(states: Iterable[dict[str, Tensor]], head: nn.Module) -> None:
+    """Set the counts of steps to those of a run that begins, in place."""
+    for state in states:
+        model = _prefix(state)
+        name = f'{model}encoder_k.steps'
+        if name not in state:
+            continue
+        if state[name] > 1:
+            print_log(
+                f'The checkpoint has trained for {int(state[name])} steps; '
+                'this run counts its own from 0.',
+                logger='current',
+            )
+        # At 0 the first update would copy the query encoder.
+        state[name] = state[name].clamp(max=1)
+        if hasattr(head, 'steps'):
+            state[f'{model}head.steps'] = torch.zeros_like(state[name])
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    return 'module.' * ('module.head.queue' in state)
+
+
 def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
     """Fit the queues of a state in place; describe what was changed."""
-    model = 'module.' * ('module.head.queue' in state)
+    model = _prefix(state)
     prefix = f'{model}head.'
     if f'{prefix}queue' not in state:
         return ''

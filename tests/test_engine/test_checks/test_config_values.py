@@ -105,6 +105,7 @@ WARM_UP = dict(type='LinearLR', by_epoch=False)
         ([dict(STEPS, milestones=[120, 200])], r'milestones is \[120, 200\]'),
         # 200 epochs of 10 steps.
         ([dict(WARM_UP, end=500), COSINE], None),
+        ([dict(WARM_UP, end=2000), COSINE], None),
         ([dict(WARM_UP, end=5000), COSINE], '5000.*has 2000 iterations'),
         (dict(COSINE, T_max=20), 'after 20 epochs'),  # not in a list
         (None, None),
@@ -120,6 +121,20 @@ def test_schedule_of_another_length(schedule, found):
     assert len(found_advice) == (found is not None)
     for advice in found_advice:
         assert re.search(found, advice.text)
+
+
+def test_last_batch_counts_unless_it_is_dropped():
+    """100 images in batches of 64, for ten epochs."""
+    loader = dict(batch_size=64)
+    cfg = dict(
+        train_cfg=dict(max_epochs=10),
+        train_dataloader=loader,
+        param_scheduler=[dict(WARM_UP, end=20)],
+    )
+    assert not list(check_schedule(cfg, Sizes(100)))
+    loader['drop_last'] = True
+    (advice,) = check_schedule(cfg, Sizes(100))
+    assert 'has 10 iterations' in advice.text
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from exact_runs import TRAIN, newest_log, run, write_config
@@ -140,6 +141,22 @@ def test_what_cannot_be_extended(change, message):
     cfg['param_scheduler'] = [COSINE]
     with pytest.raises(ValueError, match=message):
         extend_config(Config({**cfg, **change}), 420)
+
+
+@pytest.mark.parametrize(('epoch', 'said'), [(2, False), (4, True)])
+def test_finished_is_counted_in_epochs(epoch, said):
+    """Of a run with larger batches, iterations would be more than it has."""
+    cfg = Config(dict(train_cfg=dict(max_epochs=4)))
+    logger = Mock()
+    runner = SimpleNamespace(
+        cfg=cfg,
+        hooks=[],
+        logger=logger,
+        train_loop=SimpleNamespace(max_iters=28),
+    )
+    meta = dict(cfg=cfg.pretty_text, epoch=epoch, iter=14 * epoch)
+    check_resumed_config(runner, meta)
+    assert logger.warning.called == said
 
 
 def test_changes_by_field():

@@ -5,8 +5,12 @@ from types import SimpleNamespace
 import pytest
 from ddp_helpers import run_ddp
 from mmengine.dataset import DefaultSampler
-from torch.utils.data import DataLoader
+from mmengine.optim import OptimWrapper
+from noise_runs import STEPS, noise_runner
+from small_unimoco import unimoco_config
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
+from mmunimoco.engine.exact.loader import SeededBatches
 from mmunimoco.engine.exact.loops import ExactEpochLoop
 from mmunimoco.engine.exact.position import Layout, Position, translate
 
@@ -67,3 +71,74 @@ def test_all_processes_refuse_unequal_shares(tmp_path):
     assert '2 batches of 9' in first and '1 batches of 9' in first
     assert 'process 1' in first and 'round_up=True' in first
     assert run_ddp(_start_loop, 2, tmp_path, True) == [2, 2]
+
+
+LOOP = dict(type='ExactEpochLoop', max_epochs=2)
+# Momentum and batches -> whether the position has a meaning with others.
+SCHEDULES = [
+    (dict(), True),
+    (dict(end_momentum=0.0), False),
+    (dict(start_momentum=0.5, momentum_warmup=20), False),
+    (dict(start_momentum=0.5, momentum_warmup=12), True),
+    (dict(head=dict(label_warmup=20)), False),
+    (dict(head=dict(label_warmup=3, propagate_labels=dict(start=4))), True),
+    (dict(head=dict(propagate_labels=dict(start=20))), False),
+]
+
+
+@pytest.mark.parametrize(('options', 'goes_on'), SCHEDULES)
+def test_schedules_of_the_model_count_steps(tmp_path, options, goes_on):
+    model = unimoco_config(data_preprocessor={}, **options)
+    noise_runner(tmp_path, model=model, train_cfg=LOOP, epochs=1).train()
+    runner = resumed_with_twice_the_images(tmp_path, model=model)
+    if not goes_on:
+        with pytest.raises(ValueError, match='schedules count steps'):
+            runner.train()
+        return
+    runner.train()
+    assert runner.iter == STEPS
+
+
+@pytest.mark.parametrize('count', [2, 3, 4])
+def test_accumulation_goes_on_with_other_batches(tmp_path, monkeypatch, count):
+    optimizer = dict(
+        optimizer=dict(type='SGD', lr=0.03), accumulative_counts=count
+    )
+    noise_runner(tmp_path, train_cfg=LOOP, optim_wrapper=optimizer).train()
+    runner = resumed_with_twice_the_images(tmp_path, optim_wrapper=optimizer)
+    factors, scale = [], OptimWrapper.scale_loss
+
+    def observed(self, loss):
+        scaled = scale(self, loss)
+        factors.append((scaled / loss).item())
+        return scaled
+
+    monkeypatch.setattr(OptimWrapper, 'scale_loss', observed)
+    runner.train()
+    # Six steps of twice the images; the last ones may be a smaller group.
+    rest = STEPS % count
+    wanted = [1 / count] * (STEPS // 2 - rest) + [1 / (rest or 1)] * rest
+    assert factors == pytest.approx(wanted)
+
+
+def resumed_with_twice_the_images(folder, **options):
+    """A run from the first epoch on, of half as many steps an epoch."""
+    runner = noise_runner(
+        folder,
+        train_cfg=LOOP,
+        load_from=str(folder / 'epoch_1.pth'),
+        resume=True,
+        **options,
+    )
+    runner._train_dataloader['batch_size'] *= 2
+    return runner
+
+
+def test_start_far_ahead_in_short_epochs():
+    """Of a sampler without epochs, which is asked again and again."""
+    batches = SeededBatches(
+        BatchSampler(SequentialSampler(range(4)), 2, False), seed=0, rank=0
+    )
+    batches.start = 2 * 3000 + 1
+    assert [list(batch) for batch in batches] == [[2, 3]]
+    assert (batches.epoch, batches.start) == (3000, 1)

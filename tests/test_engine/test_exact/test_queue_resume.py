@@ -1,9 +1,11 @@
 """Queues of another length, or without labels, are fitted to the head."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import ExponentialMovingAverage
 from noise_runs import Noise, noise_runner
 from small_unimoco import DIM, QUEUE_LEN, build_unimoco, unimoco_config
@@ -110,6 +112,57 @@ def test_options_with_buffers_join_a_run_that_had_none(tmp_path, log):
     # 12 steps of the momentum encoder are done.
     assert runner.model.head.step_count() == 12
     assert (runner.model.head.propagated_queue == -1).all()
+
+
+def test_run_from_weights_counts_its_own_steps(tmp_path, log_of):
+    """Else the key encoder would stand still at the end of the cosine."""
+    model = unimoco_config(
+        data_preprocessor={},
+        momentum=0.5,
+        end_momentum=0.0,
+        head=dict(label_warmup=100),
+    )
+    options = dict(hooks=[dict(type='QueueResumeHook')], model=model)
+    noise_runner(tmp_path / 'first', **options).train()
+    weights = tmp_path / 'first/epoch_1.pth'
+    stored = torch.load(weights, weights_only=False)['state_dict']
+    assert stored['encoder_k.steps'] == stored['head.steps'] == 12
+    runner = noise_runner(
+        tmp_path / 'second',
+        load_from=str(weights),
+        log_level='INFO',
+        **options,
+    )
+    runner.register_hook(_FirstStep())
+    runner.train()
+    assert runner.model.encoder_k.steps == 13
+    assert runner.model.head.steps == 12
+    text = 'has trained for 12 steps; this run counts its own'
+    assert text in log_of(tmp_path / 'second')
+    moved, query, key = runner.model.first_step
+    # Of 12 steps this is number 1, and the key encoder is the stored one.
+    share = 0.25 * (1 + math.cos(math.pi / 12))
+    torch.testing.assert_close(moved, torch.lerp(key, query, share))
+    assert torch.equal(key, stored['encoder_k.module.1.mlp.0.weight'])
+
+
+class _FirstStep(Hook):
+    """Keeps the key encoder's weights of the first step, and their sources."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 0:
+            self.before = [
+                encoder.weight.detach().clone()
+                for encoder in (
+                    runner.model.neck.mlp[0],
+                    runner.model.encoder_k.module[1].mlp[0],
+                )
+            ]
+
+    def after_train_iter(self, runner, batch_idx, *_, **__):
+        if batch_idx == 0:
+            moved = runner.model.encoder_k.module[1].mlp[0].weight
+            runner.model.first_step = moved.clone(), *self.before
 
 
 def test_propagated_labels_move_with_their_keys():

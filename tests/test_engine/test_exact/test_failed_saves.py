@@ -1,0 +1,91 @@
+"""Checkpoints that cannot be written, and what the run knows of them."""
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from noise_runs import N, Noise, noise_runner
+
+
+class _Validate(Hook):
+    """Gives the checkpoint hook a score after each epoch."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def after_train_epoch(self, runner):
+        (hook,) = (h for h in runner.hooks if hasattr(h, 'save_best'))
+        # The loop counts the epoch after its hooks.
+        runner.train_loop._epoch += 1
+        hook.after_val_epoch(runner, self.scores[runner.epoch - 1])
+        runner.train_loop._epoch -= 1
+
+
+def train(work_dir, monkeypatch, failing, epochs=4, scores=(), **options):
+    """Train; files whose names are in ``failing`` cannot be written."""
+    runner = noise_runner(
+        work_dir,
+        epochs=epochs,
+        train_dataloader=dict(
+            dataset=Noise(length=N),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=N,
+            collate_fn=dict(type='default_collate'),
+        ),
+        default_hooks=dict(
+            checkpoint=dict(type='ExactCheckpointHook', interval=1, **options)
+        ),
+        log_level='INFO',
+    )
+    save = runner.save_checkpoint
+
+    def save_or_fail(out_dir, filename, *arguments, **others):
+        if filename in failing:
+            raise OSError(f'no space for {filename}')
+        save(out_dir, filename, *arguments, **others)
+
+    monkeypatch.setattr(runner, 'save_checkpoint', save_or_fail)
+    if scores:
+        runner.register_hook(_Validate(scores))
+    runner.train()
+
+
+def test_best_that_is_not_written_is_not_the_best(
+    tmp_path, monkeypatch, log_of
+):
+    scores = [dict(score=x) for x in (10, 50, 40, 45)]
+    options = dict(scores=scores, save_best='score', rule='greater')
+    train(tmp_path, monkeypatch, ['best_score_epoch_2.pth'], **options)
+    assert [path.name for path in tmp_path.glob('best_*')] == [
+        'best_score_epoch_4.pth'
+    ]
+    hub = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    hub = hub['message_hub']['runtime_info']
+    assert hub['best_score'] == 10
+    assert hub['best_ckpt'].endswith('best_score_epoch_1.pth')
+    log = log_of(tmp_path)
+    assert 'best_score_epoch_2.pth could not be written: no space' in log
+    assert 'is saved to best_score_epoch_2.pth' not in log
+    assert 'is saved to best_score_epoch_3.pth' in log
+    assert log.count('The previous best checkpoint') == 2
+
+
+def test_one_of_two_best_is_not_written(tmp_path, monkeypatch):
+    scores = [dict(a=1, b=9), dict(a=2, b=8), dict(a=1, b=7)]
+    options = dict(scores=scores, save_best=['a', 'b'])
+    options |= dict(rule=['greater', 'less'], epochs=3)
+    train(tmp_path, monkeypatch, ['best_b_epoch_2.pth'], **options)
+    best = sorted(path.name for path in tmp_path.glob('best_*'))
+    assert best == ['best_a_epoch_2.pth', 'best_b_epoch_3.pth']
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    hub = saved['message_hub']['runtime_info']
+    assert (hub['best_score_a'], hub['best_score_b']) == (2, 9)
+
+
+def test_only_the_save_of_the_last_step_must_not_fail(tmp_path, monkeypatch):
+    """Of epochs of one step, the last but one may."""
+    train(tmp_path / 'a', monkeypatch, ['epoch_3.pth'])
+    assert (tmp_path / 'a/epoch_4.pth').is_file()
+    with pytest.raises(OSError, match='epoch_4.pth could not be written'):
+        train(tmp_path / 'b', monkeypatch, ['epoch_4.pth'])
