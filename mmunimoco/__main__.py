@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(name, prog, argv[1:]) or 0
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        more = '; --resume continues' if name == 'pretrain' else ''
+        print(f'interrupted{more}', file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         # What is wrong and what to do. An error from a process of a data

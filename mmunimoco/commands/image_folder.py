@@ -75,6 +75,9 @@ class ImageFolder:
 def find_splits(folder: Path) -> tuple[Path, Path | None]:
     """Return the folders of training and validation images.
 
+    A folder ``train`` of images alone, beside others but no ``val``, is a
+    class like those.
+
     Args:
         folder (Path): A folder of images, or one with ``train`` and perhaps
             ``val`` in it.
@@ -84,12 +87,24 @@ def find_splits(folder: Path) -> tuple[Path, Path | None]:
         FileNotFoundError: If it does not exist.
     """
     _check_folder(folder)
-    inside = {path.name.lower(): path for path in folder.iterdir()}
+    inside = _folders(folder)
     train, val = (
         next((inside[name] for name in names if name in inside), None)
         for names in (TRAIN_FOLDERS, VAL_FOLDERS)
     )
-    return (folder, None) if train is None else (train, val)
+    if train is None:
+        return folder, None
+    is_class = val is None and len(inside) > 1 and not _folders(train)
+    return (folder, None) if is_class else (train, val)
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    """The sub-folders that are not hidden, by name in lower case."""
+    return {
+        path.name.lower(): path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith('.')
+    }
 
 
 def read_folder(root: Path) -> ImageFolder:
@@ -102,12 +117,15 @@ def read_folder(root: Path) -> ImageFolder:
         root (Path): The folder.
 
     Raises:
-        ValueError: If there is no image in it.
+        ValueError: If there is no image in it, or a name cannot stand in a
+            list.
         NotADirectoryError: If it is not a folder.
         FileNotFoundError: If it does not exist.
     """
     _check_folder(root)
     names, others = _walk(root)
+    for name in names:
+        _check_name(root, name)
     side, unreadable = _decode_all(root, names)
     unreadable_names = set(unreadable)
     names = [name for name in names if name not in unreadable_names]
@@ -154,6 +172,8 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
     found: dict[int, str | None] = {}
     for line in read_label_list(path):
         name, label = _split_line(line, where)
+        if name not in where:
+            name, label = _split_line(_in_folder(line, folder.root), where)
         places = where.get(name, [])
         if len(places) != 1:
             fault = (
@@ -212,12 +232,28 @@ def _walk(root: Path) -> tuple[list[str], Counter]:
         )
         for file in files:
             suffix = Path(file).suffix.lower()
-            if suffix in EXTENSIONS and not file.startswith('.'):
+            if file.startswith('.'):
+                continue
+            if suffix in EXTENSIONS:
                 path = Path(parent, file).relative_to(root)
                 names.append(path.as_posix())
             else:
                 others[suffix or file] += 1
     return sorted(names), others
+
+
+def _check_name(root: Path, name: str) -> None:
+    """Refuse names that would be others when a list of images is read."""
+    try:
+        fits = name.encode() and name == name.strip() and '\n' not in name
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        fits = False
+    if not fits or '\r' in name:
+        raise ValueError(
+            f'the name {ascii(name)} in {root} begins with a blank, or has a '
+            'line break or bytes that are not UTF-8, which lists of images '
+            'cannot have: rename it'
+        )
 
 
 def _leads_up(parent: str, name: str) -> bool:
@@ -277,6 +313,16 @@ def _places(names: Sequence[str]) -> dict[str, list[int]]:
         for key in {name, name.rpartition('/')[2]}:
             where.setdefault(key, []).append(index)
     return where
+
+
+def _in_folder(line: str, root: Path) -> str:
+    """A line without the path of the folder that it begins with."""
+    absolute = root.absolute()
+    for path in (absolute, absolute.resolve(), root, Path(root.name)):
+        start = f'{path.as_posix()}/'
+        if line.removeprefix('./').startswith(start):
+            return line.removeprefix('./').removeprefix(start)
+    return line
 
 
 def _split_line(line: str, known: dict) -> tuple[str, str | None]:

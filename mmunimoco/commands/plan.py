@@ -157,9 +157,10 @@ def _small_size(side: float) -> int:
 
 def _dataset(images: ImageFolder, names: Path, out: Path, views: str) -> str:
     classes = f'classes={str(out / "classes.txt")!r}, '
+    root = str(images.root.absolute())  # other tools start elsewhere
     return (
         "dict(\n    type='CustomDataset', "
-        f'data_prefix={str(images.root)!r},\n    ann_file={str(names)!r},\n'
+        f'data_prefix={root!r},\n    ann_file={str(names)!r},\n'
         f'    {classes if images.classes else ""}pipeline={views})'
     )
 

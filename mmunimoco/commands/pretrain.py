@@ -104,8 +104,10 @@ def main(args: Namespace) -> None:
     cfg = Config.fromfile(config)
     cfg.work_dir = str(out)
     cfg.resume = args.resume
-    if args.resume and args.epochs is not None:
-        cfg = extend_config(cfg, args.epochs)
+    if args.resume:
+        _check_same_images(args.folder, cfg)
+        if args.epochs not in (None, cfg.train_cfg.max_epochs):
+            cfg = extend_config(cfg, args.epochs)
     runner = build_runner(cfg, verbose=False)
     runner.train()
     _report(runner, args.folder)
@@ -162,9 +164,11 @@ def _check(args: Namespace) -> None:
 
 def _write_config(args: Namespace, config: Path) -> None:
     """Look at the images, print the plan, write the config and the lists."""
-    if config.exists():
+    out = config.parents[1]
+    # A dry run leaves the inputs alone.
+    if out.exists() and any(x != config.parent for x in out.iterdir()):
         raise ValueError(
-            f'there is a run in {config.parents[1]}: continue it with '
+            f'there is a run, or something else, in {out}: continue it with '
             '--resume, or give another --out'
         )
     seed = args.seed or 0
@@ -176,12 +180,24 @@ def _write_config(args: Namespace, config: Path) -> None:
     plan = Plan.choose(train, Machine.here(), args.epochs)
     print('\n'.join(plan.lines(train, val)))
     out = config.parent
+    (out / 'val.txt').unlink(missing_ok=True)
     write_atomic(out / 'train.txt', _annotations(train))
     write_atomic(out / 'classes.txt', ''.join(f'{c}\n' for c in train.classes))
     if val is not None:
         write_atomic(out / 'val.txt', _annotations(val))
     write_atomic(config, plan.config(out, train, val, seed))
     print(f'config      {config}')
+
+
+def _check_same_images(folder: Path, cfg: Config) -> None:
+    """Refuse to go on with other images than those that are named."""
+    before = Path(cfg.get('images', {}).get('data_prefix') or folder)
+    now, _ = find_splits(folder)
+    if before.resolve() not in (now.resolve(), folder.resolve()):
+        raise ValueError(
+            f'the run in {cfg.work_dir} is of {before}, not of {now}: give '
+            'its folder, or another --out'
+        )
 
 
 def _describe(images: ImageFolder) -> None:

@@ -23,9 +23,30 @@ def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
 
     Raises:
         FileNotFoundError: If a folder does not exist.
-        ValueError: If a folder has no logged validation.
+        ValueError: If a folder has no logged validation or is named twice,
+            or runs of one name have the same seed.
     """
-    return [_record(run, report_folder) for run in runs]
+    folders: dict[Path, str] = {}
+    for run in runs:
+        place = _split(run)[1].resolve()
+        if place in folders:
+            raise ValueError(
+                f'{folders[place]} and {run} are the same work folder: name '
+                'each once'
+            )
+        folders[place] = run
+    records = [_record(run, report_folder) for run in runs]
+    seen: dict[tuple[str, int], str] = {}
+    for run, record in zip(runs, records, strict=True):
+        key = record['variant'], record['seed']
+        if record['seed'] is not None and key in seen:
+            raise ValueError(
+                f'{seen[key]} and {run} would both be {key[0]!r} with seed '
+                f'{key[1]}: name them as NAME=FOLDER, the same name for the '
+                'seeds of one method'
+            )
+        seen[key] = run
+    return records
 
 
 def _record(run: str, report_folder: Path) -> dict:
@@ -48,7 +69,7 @@ def _record(run: str, report_folder: Path) -> dict:
         group=name,
         grid={},
         label_ratio=_label_ratio(text),
-        seed=config_literal(text, 'randomness', 'seed') or 0,
+        seed=config_literal(text, 'randomness', 'seed'),
         evaluation=RUN,
         protocol=dict(type=RUN),
         metrics={name: summarise(curve) for name, curve in curves.items()},

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import fill
 
 import matplotlib as mpl
 import numpy as np
@@ -32,6 +33,7 @@ _COLORS = (
 )
 _MARKERS, _LINES = 'os^Dv<>', ('-', '--', ':')
 _MAX_CURVES, _LONG_NAME = 21, 24
+_LINE, _NAME = 110, 50  # letters: across a figure, and beside a bar
 
 
 def all_plots(
@@ -201,7 +203,10 @@ def _bars(summary: Summary) -> bytes:
         column: [n for n in summary.variants if (n, column) in summary.cells]
         for column in summary.columns
     }
-    height = 0.9 + 0.32 * max(map(len, rows.values()))
+    lines = [
+        sum(1 + len(n) // _NAME for n in names) for names in rows.values()
+    ]
+    height = 0.9 + 0.32 * max(lines)
     # Long names leave no room for bars beside another panel.
     wide = max(map(len, summary.variants)) > _LONG_NAME
     figure, panels = _panels(summary.columns, height, 1 if wide else 2)
@@ -218,7 +223,8 @@ def _bars(summary: Summary) -> bytes:
             )
             places = [place] * len(cell.values)
             axes.plot(cell.values, places, 'o', color='#222222', markersize=3)
-        axes.set_yticks(range(len(names)), names)
+        shown = [fill(name, _NAME) for name in names]
+        axes.set_yticks(range(len(names)), shown)
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         axes.set_title(column.title)
         axes.grid(axis='y', visible=False)
@@ -275,7 +281,13 @@ def _finish(figure: Figure, panels: list[Axes], legend: bool = True) -> bytes:
                 handles.append(handle)
                 labels.append(label)
     if legend and len(labels) > 1:
-        figure.legend(handles, labels, loc='outside lower center', ncols=3)
+        names = [fill(label, _LINE) for label in labels]
+        longest = max(map(len, '\n'.join(names).split('\n')))
+        figure.legend(
+            *(handles, names),
+            loc='outside lower center',
+            ncols=max(1, min(3, _LINE // (longest + 6))),
+        )
     # Not pyplot, which has global state and looks for a display.
     FigureCanvasSVG(figure)
     file = io.BytesIO()

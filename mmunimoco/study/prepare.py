@@ -39,16 +39,22 @@ def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> None:
         say(f'Preparing {target}')
         paths = (str(PACKAGE.parent), os.environ.get('PYTHONPATH'))
         path = os.pathsep.join(filter(None, paths))
-        done = subprocess.run(
-            command,
-            cwd=study.path.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='replace',
-            env=os.environ | dict(PYTHONPATH=path),
-        )
+        try:
+            done = subprocess.run(
+                command,
+                cwd=study.path.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors='replace',
+                env=os.environ | dict(PYTHONPATH=path),
+            )
+        except OSError as error:
+            raise RuntimeError(
+                f'{study.path}: the command {" ".join(command)} of prepare '
+                f'cannot be started: {error}'
+            ) from error
         if done.returncode != 0 or not target.exists():
             tail = '\n'.join(done.stdout.splitlines()[-15:])
             raise RuntimeError(

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 # Logged beside the metrics of a validation.
 _NO_METRIC = ('step', 'time', 'data_time', 'memory', 'epoch', 'iter')
 _GPU = re.compile(r'^\s*(GPU [\d,]+): (.+)$', re.MULTILINE)
@@ -136,6 +138,7 @@ def log_tail(folder: Path, count: int = 15) -> list[str]:
     with path.open('rb') as file:
         file.seek(max(0, path.stat().st_size - 20_000))
         text = file.read().decode(errors='replace')
+    text = Text.from_ansi(text).plain  # mmengine colours a terminal
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     return lines[-count:]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 from rich import table as rich_table
 from rich.console import Console
+from rich.markup import escape
 
 from mmunimoco.utils.atomic import write_atomic
 
@@ -26,6 +27,13 @@ from .tables import (
     setup_lines,
 )
 
+_LATEX = {letter: f'\\{letter}' for letter in '&%$#_{}'} | {
+    '\\': r'\textbackslash{}',
+    '^': r'\textasciicircum{}',
+    '~': r'\textasciitilde{}',
+    '<': '$<$',
+    '>': '$>$',
+}
 # What the report consists of, beside the pictures in plots/.
 FILES = ('report.html', 'report.md', 'results.csv', 'results.tex')
 
@@ -113,9 +121,11 @@ def _result_tables(summary: Summary, width: int) -> Iterable[rich_table.Table]:
     for group in groups:
         table = rich_table.Table('Variant')
         for title, _ in group:
-            table.add_column(title, justify='right', no_wrap=True)
+            table.add_column(escape(title), justify='right', no_wrap=True)
         for row in zip(
-            summary.variants, *(texts for _, texts in group), strict=True
+            map(escape, summary.variants),
+            *(texts for _, texts in group),
+            strict=True,
         ):
             table.add_row(*row)
         yield table
@@ -226,6 +236,6 @@ def _latex_row(cells: Iterable[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    for special in '\\&%$#_{}':
-        text = text.replace(special, f'\\{special}')
-    return text
+    """Text for LaTeX; a bracket at its start would belong to the last row."""
+    text = ''.join(_LATEX.get(letter, letter) for letter in text)
+    return f'{{}}{text}' if text.startswith('[') else text

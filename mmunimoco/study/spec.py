@@ -27,6 +27,7 @@ _FIELDS = {
     'title': str,
     'description': str,
 }
+_MAX_NAME = 200
 # Keys of a variant that are no overrides.
 _OF_VARIANT = ('base', 'grid', 'checkpoint', 'series')
 
@@ -101,7 +102,7 @@ def read_study(path: str | Path) -> Study:
     path = Path(path).resolve()
     if not path.is_file():
         raise FileNotFoundError(f'the study file {path} does not exist')
-    fields = Config.fromfile(str(path)).to_dict()
+    fields = _read_fields(path)
     _check_fields(path, fields)
     variants = tuple(_variants(path, fields))
     _check_names(path, variants)
@@ -112,7 +113,13 @@ def read_study(path: str | Path) -> Study:
     names = {variant.name for variant in variants}
     groups = {variant.group for variant in variants}
     for name, settings in evaluations.items():
-        unknown = set(settings.get('variants', ())) - groups - names
+        chosen = settings.get('variants', ())
+        if not isinstance(chosen, (list, tuple)):
+            raise TypeError(
+                f'{path}: evaluations.{name}.variants must be a list of names,'
+                f' got {chosen!r}'
+            )
+        unknown = set(chosen) - groups - names
         if unknown:
             raise ValueError(
                 f'{path}: evaluations.{name}.variants names '
@@ -137,6 +144,16 @@ def read_study(path: str | Path) -> Study:
         ),
         prepare=tuple(_prepare(path, fields)),
     )
+
+
+def _read_fields(path: Path) -> dict:
+    """Run the file; its faults are those of a user's Python."""
+    try:
+        return Config.fromfile(str(path)).to_dict()
+    except (SyntaxError, NameError, AttributeError, LookupError) as error:
+        raise ValueError(
+            f'{path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
 
 
 def _check_fields(path: Path, fields: Mapping) -> None:
@@ -169,6 +186,10 @@ def _seeds(path: Path, seeds: list) -> tuple[int, ...]:
 
 def _variants(path: Path, fields: Mapping) -> Iterator[Variant]:
     for group, settings in (fields.get('variants') or {'base': {}}).items():
+        if not isinstance(group, str):
+            raise TypeError(
+                f'{path}: the names of variants must be texts, got {group!r}'
+            )
         if not isinstance(settings, Mapping):
             raise TypeError(
                 f'{path}: variants.{group} must be a dict of dotted fields, '
@@ -219,6 +240,11 @@ def _short(key: str, grid: Mapping) -> str:
 def _check_names(path: Path, variants: tuple[Variant, ...]) -> None:
     slugs: dict[str, str] = {}
     for variant in variants:
+        if len(slug(variant.name).encode()) > _MAX_NAME:
+            raise ValueError(
+                f'{path}: the name of a variant is a folder, so it may have '
+                f'up to {_MAX_NAME} letters; shorten {variant.name!r}'
+            )
         other = slugs.setdefault(slug(variant.name), variant.name)
         if other != variant.name:
             raise ValueError(

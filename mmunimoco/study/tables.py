@@ -99,11 +99,13 @@ def runs_table(records: Iterable[dict]) -> Table:
             f'{name} {number(value["last"])}'
             for name, value in record['metrics'].items()
         )
-        seconds = record.get('seconds')
+        seconds, seed = record.get('seconds'), record['seed']
+        # Of a compared run that names none it is unknown.
+        shown = ('', -1) if seed is None else (str(seed), seed)
         rows.append(
             (
                 *(record['variant'], record['evaluation']),
-                *((str(record['seed']), record['seed']), record['status']),
+                *(shown, record['status']),
                 *(
                     scores,
                     (

@@ -64,8 +64,14 @@ def test_a_run_is_not_overwritten_and_resumes(run, capsys):
     assert 'epoch_2.pth' in capsys.readouterr().out
     assert main([*arguments, '--resume', '--seed', '0']) == 1
     assert 'leave out --seed' in capsys.readouterr().err
-    assert main([*arguments, '--resume', '--epochs', '2']) == 1
-    assert '2 epochs are not longer than the run' in capsys.readouterr().err
+    assert main([*arguments, '--resume', '--epochs', '2']) == 0
+    assert main([*arguments, '--resume', '--epochs', '1']) == 1
+    assert '1 epochs are not longer than the run' in capsys.readouterr().err
+    other = [arguments[0], str(images / 'class_0'), *arguments[2:]]
+    assert main([*other, '--resume']) == 1
+    assert (
+        f'is of {images}, not of {images}/class_0' in capsys.readouterr().err
+    )
     assert main([*arguments[:3], str(out / 'other'), '--resume']) == 1
     assert 'leave out --resume' in capsys.readouterr().err
 
@@ -146,8 +152,11 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
     lines = (out / 'inputs/val.txt').read_text().splitlines()
     assert lines[-1] == 'class_2/3.png 2'
     assert [p.name for p in out.iterdir()] == ['inputs']
+    # Nothing has been trained: another plan may replace it.
+    options[-1] = '4'
+    assert main(['pretrain', str(train.parent), *options]) == 0
+    assert Config.fromfile(config).randomness.seed == 4
     (val / 'class_2').rename(val / 'fox')
-    options[1] = str(tmp_path / 'out2')
     assert main(['pretrain', str(train.parent), *options]) == 1
     assert 'has classes that' in capsys.readouterr().err
 
@@ -170,6 +179,14 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
     assert found == status
     error = capsys.readouterr().err
     assert text in error and 'Traceback' not in error
+
+
+def test_a_config_serves_from_any_folder(tmp_path, monkeypatch):
+    write_image_folder(tmp_path / 'images', 2, 20)
+    monkeypatch.chdir(tmp_path)
+    assert main(['pretrain', 'images', '--out', 'out', '--dry-run']) == 0
+    cfg = Config.fromfile(tmp_path / 'out/inputs/pretrain.py')
+    assert cfg.images.data_prefix == str(tmp_path / 'images')
 
 
 def test_an_error_of_a_data_loader_is_its_last_line(monkeypatch, capsys):

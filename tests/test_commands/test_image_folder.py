@@ -109,6 +109,39 @@ def test_train_and_val_are_not_classes(tmp_path):
     assert find_splits(tmp_path / 'Train') == (tmp_path / 'Train', None)
 
 
+def test_train_may_be_a_class(tmp_path):
+    for name in ('car', 'train'):
+        (tmp_path / name).mkdir()
+    assert find_splits(tmp_path) == (tmp_path, None)
+    # Not if it has classes, or val is there.
+    (tmp_path / 'train/bus').mkdir()
+    assert find_splits(tmp_path) == (tmp_path / 'train', None)
+    (tmp_path / 'val').mkdir()
+    assert find_splits(tmp_path)[1] == tmp_path / 'val'
+
+
+@pytest.mark.parametrize(
+    'name', [' a/0.png', ' 0.png', 'a/0\n.png', os.fsdecode(b'\xff.png')]
+)
+def test_names_that_no_list_can_have_are_refused(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    Image.new('RGB', (8, 8)).save(tmp_path / 'x.png')
+    (tmp_path / 'x.png').rename(path)
+    with pytest.raises(ValueError, match='rename it'):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize('start', ['{root}', './{root.name}', '{root.name}'])
+def test_lists_may_have_the_path_of_the_folder(mixed, tmp_path, start):
+    whole = read_folder(mixed)
+    name, path = 'class_1/2.png', tmp_path / 'list.txt'
+    path.write_text(f'{start.format(root=mixed)}/{name}\n')
+    kept = keep_labels(whole, path)
+    assert kept.num_labeled == 1
+    assert kept.labels[kept.names.index(name)] == 1
+
+
 def test_a_folder_without_images_says_what_is_in_it(tmp_path):
     (tmp_path / 'a.gif').write_text('')
     (tmp_path / 'b.png').write_text('')

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 
 import numpy as np
@@ -300,6 +301,13 @@ def test_compare_runs_of_mmengine(finished, tmp_path, monkeypatch):
     assert (tmp_path / 'plots/curves.svg').is_file()
     links = re.findall(r'\[log\]\((.*?)\)', text)
     assert len(links) == 4 and all((tmp_path / x).is_file() for x in links)
+    # The same folder, or seed, twice; folders of studies have one name.
+    name, _, first = runs[0].partition('=')
+    shutil.copytree(first, tmp_path / 'copy')
+    for other in (f'other={first}', f'{name}={tmp_path / "copy"}'):
+        assert run_study(monkeypatch, 'compare', runs[0], other) == 1
+    unnamed = [folder for folder, _ in folders.values()]
+    assert run_study(monkeypatch, 'compare', *unnamed) == 1
     with pytest.raises(SystemExit):
         run_study(monkeypatch, 'compare')
     assert run_study(monkeypatch, 'compare', tmp_path / 'absent') == 1

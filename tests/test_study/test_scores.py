@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,7 @@ def test_curves_of_a_resumed_run(tmp_path):
 
 @pytest.mark.parametrize('width', [45, 80, 300])
 def test_terminal_shows_whole_names_and_scores(width):
-    scores = {'random weights': (60.0, 61.0, 62.0), 'ours': (70.0, 75.0, 71.0)}
+    scores = {'random weights': (60, 61, 62), '[ours]': (70, 75, 71)}
     found = [
         dict(record, evaluation=f'evaluation {index}')
         for index in range(5)
@@ -212,6 +213,7 @@ def test_terminal_shows_whole_names_and_scores(width):
     tables = printed.count('Variant')
     assert tables == {45: 5, 80: 2, 300: 1}[width]
     assert printed.count('random') == printed.count('weights') == tables
+    assert printed.count('[ours]') == tables
     assert printed.count(' 61.00 ± 1.00 (n=3) ') == 5
     assert printed.count(' 72.00 ± 2.65 (n=3)* ') == 5
     for index in range(5):
@@ -237,3 +239,27 @@ def test_scores_over_labels_are_drawn_beside_those_without_pretraining():
     # One validation is no curve.
     curves = plots['curves.svg'][1].decode()
     assert '<!-- knn -->' in curves and '<!-- top1 -->' not in curves
+
+
+def test_latex_is_escaped(tmp_path):
+    names = ['[a] 10 % & b_c', r'x^2 ~ \y < {z}']
+    write_report(tmp_path, 'T', records({name: (1.0,) for name in names}))
+    lines = (tmp_path / 'results.tex').read_text().splitlines()
+    assert r'{}[a] 10 \% \& b\_c & 1.00 (n=1) \\' in lines
+    escaped = r'x\textasciicircum{}2 \textasciitilde{} \textbackslash{}y $<$'
+    assert any(line.startswith(rf'{escaped} \{{z\}} & ') for line in lines)
+
+
+def test_long_names_fit_into_the_pictures():
+    """Legends of as many columns as fit, and names in several lines."""
+    long = 'a method with a name of ' + 9 * 'many words and '
+    names = [f'{long}{number}' for number in range(3)]
+    found = [
+        dict(record, label_ratio=0.1 * index, curves={}, unit='epoch')
+        for index, record in enumerate(records({n: (50,) for n in names}))
+    ]
+    plots = all_plots(summarise_records(found), found)
+    for _, svg in plots.values():
+        texts = re.findall('<!-- (.*?) -->', svg.decode(), re.S)
+        assert any('a method' in text for text in texts)
+        assert max(map(len, '\n'.join(texts).split('\n'))) <= 110

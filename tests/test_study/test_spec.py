@@ -1,14 +1,18 @@
 """Study files: what they mean, and mistakes in them."""
 
+import io
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from exact_runs import ROOT
+from rich.console import Console
 
 from mmunimoco.study.configs import count_steps
 from mmunimoco.study.plan import plan_jobs
+from mmunimoco.study.prepare import prepare
+from mmunimoco.study.progress import plan_table
 from mmunimoco.study.records import Results
 from mmunimoco.study.spec import read_study
 
@@ -258,3 +262,42 @@ def test_mistakes(tmp_path, fields, message):
     with pytest.raises((ValueError, TypeError, OSError)) as error:
         plan(tmp_path, **fields)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'fault', 'message'),
+    [
+        ('variants = {', ValueError, 'study.py cannot be read: SyntaxError'),
+        ('seeds = [one]', ValueError, 'study.py cannot be read: NameError'),
+        ('variants = {1: {}}', TypeError, 'names of variants must be texts'),
+        (f'variants = {{"{"n" * 201}": {{}}}}', ValueError, 'up to 200'),
+        (
+            'evaluations = dict(k=dict(type="knn", variants="base"))',
+            TypeError,
+            'evaluations.k.variants must be a list',
+        ),
+    ],
+)
+def test_mistakes_of_python(tmp_path, text, fault, message):
+    path = tmp_path / 'study.py'
+    path.write_text(f'base = {BASE!r}\n{text}\n')
+    with pytest.raises(fault, match=message):
+        read_study(path)
+
+
+def test_command_that_does_not_exist(tmp_path):
+    path = tmp_path / 'study.py'
+    command = "prepare = [dict(command=['no-program'], creates='x')]"
+    path.write_text(f'base = {BASE!r}\n{command}\n')
+    with pytest.raises(RuntimeError, match='no-program of prepare cannot be'):
+        prepare(read_study(path), tmp_path, print)
+
+
+def test_names_are_no_markup_in_the_terminal(tmp_path):
+    names = ['UniCon [a]', 'UniCon [/b]']
+    changes = [{'model.momentum': value} for value in (0.1, 0.2)]
+    jobs = plan(tmp_path, variants=dict(zip(names, changes, strict=True)))
+    console = Console(width=200, file=io.StringIO())
+    table, _ = plan_table(jobs, Results(tmp_path / 'none'), 1)
+    console.print(table)
+    assert all(f' {name} ' in console.file.getvalue() for name in names)

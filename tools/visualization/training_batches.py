@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -14,6 +15,7 @@ import torch
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
     from mmengine.config import Config, DictAction
+    from mmengine.logging import MMLogger
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner, set_random_seed
     from mmpretrain.registry import MODELS
@@ -124,6 +126,8 @@ def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     set_random_seed(args.seed)
+    # Building a model logs each of its tensors.
+    MMLogger.get_instance('visualization').setLevel(logging.WARNING)
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
