@@ -282,12 +282,14 @@ def _finish(figure: Figure, panels: list[Axes], legend: bool = True) -> bytes:
                 labels.append(label)
     if legend and len(labels) > 1:
         names = [fill(label, _LINE) for label in labels]
-        longest = max(map(len, '\n'.join(names).split('\n')))
+        lines = '\n'.join(names).split('\n')
+        columns = max(1, min(3, _LINE // (max(map(len, lines)) + 6)))
         figure.legend(
-            *(handles, names),
-            loc='outside lower center',
-            ncols=max(1, min(3, _LINE // (longest + 6))),
+            handles, names, loc='outside lower center', ncols=columns
         )
+        # The panels keep their height: 0.21 inch is a line.
+        height = 0.21 * max(0, len(lines) / columns - 2)
+        figure.set_figheight(figure.get_figheight() + height)
     # Not pyplot, which has global state and looks for a display.
     FigureCanvasSVG(figure)
     file = io.BytesIO()
