@@ -25,7 +25,7 @@ from mmunimoco.evaluation.features import (
     not_finite_text,
 )
 from mmunimoco.utils.atomic import write_whole
-from mmunimoco.utils.config_text import config_literal
+from mmunimoco.utils.config_text import check_types, config_literal
 from mmunimoco.utils.installed import find_weights
 from mmunimoco.utils.safe_load import read_checkpoint
 
@@ -227,4 +227,6 @@ def _config(checkpoint: str, path: str | None) -> Config:
         raise ValueError(
             f'{checkpoint} bears no config that can be read; give --config'
         )
+    content.pop('custom_imports', None)
+    check_types(content)
     return Config(content)

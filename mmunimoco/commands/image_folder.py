@@ -184,6 +184,11 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
             raise ValueError(f'--labels {path}: {name!r} {fault}')
         if places[0] in found:
             raise ValueError(f'--labels {path}: {name!r} is there twice')
+        if label == '':
+            raise ValueError(
+                f'--labels {path}: the class behind {name!r} is empty; leave '
+                'out the lines of unlabeled images'
+            )
         found[places[0]] = label
     return _relabel(folder, found, path)
 
@@ -224,7 +229,7 @@ def _check_folder(folder: Path) -> None:
 def _walk(root: Path) -> tuple[list[str], Counter]:
     """Names of images, sorted, and the number of other files."""
     names, others = [], Counter()
-    for parent, folders, files in os.walk(root, followlinks=True):
+    for parent, folders, files in os.walk(root, True, _fail, True):
         folders[:] = sorted(
             f
             for f in folders
@@ -240,6 +245,11 @@ def _walk(root: Path) -> tuple[list[str], Counter]:
             else:
                 others[suffix or file] += 1
     return sorted(names), others
+
+
+def _fail(error: OSError) -> None:
+    """A folder that cannot be read is not left out without a word."""
+    raise error
 
 
 def _check_name(root: Path, name: str) -> None:

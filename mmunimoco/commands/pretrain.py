@@ -133,7 +133,7 @@ def read_images(
     train = read_folder(train_root)
     if labels is not None:
         train = keep_labels(train, labels)
-    if len(train.classes) < 2:
+    if len(set(train.labels) - {UNLABELED}) < 2:
         return _without_classes(train), None
     if val_root is None:
         train, val = hold_out(train, share, seed)
@@ -242,9 +242,10 @@ def _note_unused(folder: Path, train: Path, val: Path | None) -> None:
 
 def _without_classes(train: ImageFolder) -> ImageFolder:
     """Forget the labels, which are all the same."""
-    if train.classes:
+    used = [train.classes[i] for i in set(train.labels) - {UNLABELED}]
+    if used:
         print(
-            f'note        one class alone ({train.classes[0]}) says nothing '
+            f'note        one class alone ({used[0]}) says nothing '
             'about images, so all count as unlabeled'
         )
     return replace(train, labels=[UNLABELED] * len(train), classes=())

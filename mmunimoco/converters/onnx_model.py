@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from mmunimoco.evaluation.features import pool
-from mmunimoco.utils.config_text import config_value
+from mmunimoco.utils.config_text import check_types, config_value
 from mmunimoco.utils.normalization import Normalization
 
 _SIZE = 224  # of the image that is traced
@@ -105,28 +105,12 @@ def to_onnx(
 
 def _build(config: dict, weights: Mapping[str, Tensor]) -> nn.Module:
     """Build a backbone without what matters in training alone."""
-    _check_types(config)
+    check_types(config)
     config = {k: v for k, v in config.items() if k != 'init_cfg'}
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         built = MODELS.build(config)
     built.load_state_dict(weights)
     return built
-
-
-def _check_types(config: Any) -> None:
-    """Refuse what a registry would import: a file may be anybody's."""
-    if isinstance(config, Mapping):
-        kind = config.get('type', '')
-        if not (kind == '' or isinstance(kind, str) and kind.isidentifier()):
-            raise ValueError(
-                f'the config in the checkpoint names {kind!r}, which is no '
-                'registered module of mmpretrain'
-            )
-        config = config.values()
-    elif not isinstance(config, list | tuple):
-        return
-    for value in config:
-        _check_types(value)
 
 
 def _check_library() -> None:

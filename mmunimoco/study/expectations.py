@@ -75,6 +75,8 @@ def check_expectations(
         for side in ('better', 'than'):
             names = entry[side]
             found[side] = [names] if isinstance(names, str) else list(names)
+            if not found[side]:
+                raise ValueError(f'{place}.{side} names no variant')
             for name in found[side]:
                 if name not in variants:
                     raise ValueError(

@@ -124,6 +124,10 @@ def plan_jobs(
         for job in jobs:
             _adopt_code(job, results, work_dir)
     _check_unique(study, jobs)
+    for job in jobs:
+        # A variant that was renamed since has its files under the old name.
+        if results.finished(job.key):
+            job.folder = work_dir / results.latest[job.key]['folder']
     return jobs
 
 
@@ -132,7 +136,8 @@ def _jobs_of(
 ) -> Iterator[Job]:
     cfg = run_config(study, variant, seed, work_dir)
     code = code_version()
-    digest = _digest(study, work_dir, cfg, variant.checkpoint)
+    more = _more_that_counts(study, cfg, variant)
+    digest = _digest(study, work_dir, cfg, variant.checkpoint, *more)
     parent = work_dir / 'runs' / slug(variant.name)
     parent /= f'seed-{seed}_{digest[:8]}-{code[:6]}'
     train = None
@@ -215,10 +220,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 def _adopt_code(job: Job, results: Results, work_dir: Path) -> None:
     """Go on with a run of other code, the last one that there is."""
-    for record in results.records:
-        if record['config_hash'] == job.config_hash:
-            job.code = record['code']
-            job.folder = work_dir / record['folder']
+    own = [r for r in results.records if r['config_hash'] == job.config_hash]
+    # A result counts, also if a later version of the code has failed.
+    done = [record for record in own if record['status'] == 'done']
+    for record in (done or own)[-1:]:
+        job.code = record['code']
+        job.folder = work_dir / record['folder']
     if not results.finished(job.key):
         start = job.folder.parent.name.rpartition('-')[0]
         found = [
@@ -250,6 +257,23 @@ def _check_unique(study: Study, jobs: list[Job]) -> None:
                 f'{study.path}: {other.title} and {job.title} are the same '
                 'run: an override, or the seed, has no effect'
             )
+
+
+def _more_that_counts(
+    study: Study, cfg: Config, variant: Variant
+) -> list[dict]:
+    """What the config does not say: processes, and the content of files."""
+    loader = cfg.get('train_dataloader') or {}
+    paths = [
+        n.get('label_list') for n in partial_labels(loader.get('dataset'))
+    ]
+    files = {
+        str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        for path in [*paths, variant.checkpoint]
+        if path and Path(path).is_file()
+    }
+    gpus = [dict(gpus=study.gpus)] if study.gpus > 1 else []
+    return [*gpus, *([files] if files else [])]
 
 
 def _digest(study: Study, work_dir: Path, cfg: Config, *more: Any) -> str:

@@ -1,6 +1,7 @@
 """Commands that a study needs before its first run, such as to write data."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -50,19 +51,31 @@ def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> None:
                 errors='replace',
                 env=os.environ | dict(PYTHONPATH=path),
             )
-        except OSError as error:
+        except BaseException as error:
+            _remove(target)  # what is half made would pass for whole
+            if not isinstance(error, OSError):
+                raise
             raise RuntimeError(
                 f'{study.path}: the command {" ".join(command)} of prepare '
                 f'cannot be started: {error}'
             ) from error
         if done.returncode != 0 or not target.exists():
             tail = '\n'.join(done.stdout.splitlines()[-15:])
+            made = 'created' if target.exists() else 'did not create'
+            _remove(target)
             raise RuntimeError(
                 f'{study.path}: the command {" ".join(command)} of prepare '
-                f'ended with exit status {done.returncode} and '
-                f'{"created" if target.exists() else "did not create"} '
-                f'{target}:\n{tail}'
+                f'ended with exit status {done.returncode} and {made} '
+                f'{target}, which is not kept:\n{tail}'
             )
+
+
+def _remove(target: Path) -> None:
+    """Remove what a command made that failed; it was not there before."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _steps(study: Study, work_dir: Path) -> Iterator[tuple[list[str], Path]]:

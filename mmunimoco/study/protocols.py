@@ -5,8 +5,9 @@ An evaluation is a dictionary in the study file. Its ``type`` is one of
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -147,10 +148,25 @@ def _of_architecture(overrides: Mapping) -> dict:
     start = 'model.backbone.'
     return {
         name: value
-        for name, value in overrides.items()
+        for item in overrides.items()
+        for name, value in _dotted(*item)
         if name.startswith(start)
         and name.split('.')[2] not in _TRAINING_OF_BACKBONE
     }
+
+
+def _dotted(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Overrides of single fields of the backbone, out of whole parts."""
+    if name in ('model', 'model.backbone') and isinstance(value, Mapping):
+        if '_delete_' in value:
+            raise ValueError(
+                f'{name} is replaced as a whole (_delete_), which evaluations '
+                'cannot follow: name its fields, such as model.backbone.depth'
+            )
+        for key, inner in value.items():
+            yield from _dotted(f'{name}.{key}', inner)
+    else:
+        yield name, value
 
 
 def tests_afterwards(cfg: Config) -> bool:
@@ -204,7 +220,7 @@ def launcher(gpus: int, slurm_args: str | None) -> tuple[list[str], list[str]]:
     """
     if slurm_args is not None:
         command = ['srun', f'--ntasks={gpus}', f'--gres=gpu:{gpus}']
-        command += ['--kill-on-bad-exit=1', *slurm_args.split()]
+        command += ['--kill-on-bad-exit=1', *shlex.split(slurm_args)]
         after = ['--launcher', 'slurm'] if gpus > 1 else []
         return [*command, sys.executable, '-u'], after
     if gpus == 1:

@@ -50,6 +50,7 @@ class Results:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        record = json.loads(data)  # the same as read from the file
         self.records.append(record)
         self.latest[record['key']] = record
 

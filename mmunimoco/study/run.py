@@ -128,6 +128,10 @@ def report_study(
         | dict(
             protocol=latest[job.key]['protocol'] | _shown(job),
             series=job.variant.series,
+            variant=job.variant.name,
+            group=job.variant.group,
+            grid=job.variant.grid,
+            evaluation=job.evaluation,
         )
         for job in jobs
         if job.key in latest

@@ -175,12 +175,16 @@ def _comparisons(
 
 def _mark(cells: dict, keys: list) -> None:
     """Mark the winner, by :data:`RULE`."""
+    keys = [key for key in keys if math.isfinite(cells[key].mean)]
     if len(keys) < 2:
         return
     sign = -1 if keys[0][1].lower_is_better else 1
     first, second = sorted(keys, key=lambda k: -sign * cells[k].mean)[:2]
     best, runner_up = cells[first], cells[second]
     if min(len(best.values), len(runner_up.values)) < MIN_SEEDS:
+        return
+    # The same number for each seed is one number, as of fixed weights.
+    if 0 in (np.ptp(best.values), np.ptp(runner_up.values)):
         return
     p_value = welch(best.values, runner_up.values)
     wins = p_value is not None and p_value < MAX_P

@@ -135,7 +135,7 @@ def read_study(path: str | Path) -> Study:
         label_seed=fields.get('label_seed', True),
         gpus=fields.get('gpus', 1),
         evaluations=evaluations,
-        published=tuple(_published(path, fields)),
+        published=tuple(_published(path, fields, evaluations)),
         expectations=tuple(
             check_expectations(
                 *(path, fields.get('expectations') or ()),
@@ -262,7 +262,9 @@ def slug(name: str) -> str:
     return text
 
 
-def _published(path: Path, fields: Mapping) -> Iterator[dict]:
+def _published(
+    path: Path, fields: Mapping, evaluations: Mapping
+) -> Iterator[dict]:
     needed = ('name', 'evaluation', 'value', 'source')
     for index, entry in enumerate(fields.get('published') or ()):
         missing = [key for key in needed if key not in entry]
@@ -270,12 +272,18 @@ def _published(path: Path, fields: Mapping) -> Iterator[dict]:
             raise ValueError(
                 f'{path}: published[{index}] lacks {", ".join(missing)}'
             )
-        if entry['evaluation'] not in (fields.get('evaluations') or {}):
+        if type(entry['value']) not in (int, float):
+            raise TypeError(
+                f'{path}: published[{index}].value must be a number, got '
+                f'{entry["value"]!r}'
+            )
+        if entry['evaluation'] not in evaluations:
             raise ValueError(
                 f'{path}: published[{index}].evaluation is '
                 f'{entry["evaluation"]!r}, which is no evaluation of the study'
             )
-        yield dict(entry)
+        metrics = evaluations[entry['evaluation']]['metrics']
+        yield dict(metric=metrics[0]) | entry
 
 
 def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:
@@ -291,5 +299,12 @@ def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:
                 f'{path}: prepare[{index}] must have command, a list of '
                 'texts, and creates, the path of what it makes; got '
                 f'{dict(entry)!r}'
+            )
+        if any('{seed}' in word for word in command) and (
+            '{seed}' not in entry['creates']
+        ):
+            raise ValueError(
+                f'{path}: prepare[{index}].command is run for each {{seed}}, '
+                'so creates must name it too'
             )
         yield dict(command=list(command), creates=entry['creates'])

@@ -1,8 +1,12 @@
 """Read values from the text of a config without executing it."""
 
 import ast
+import re
+from collections.abc import Mapping
 from typing import Any
 
+# Modules have names in capitals there; functions are not for a config.
+_SCOPE = re.compile(r'^(mmengine|mmcv|mmpretrain|mmdet|mmseg)\.(?=[A-Z])')
 _UNREADABLE = (
     *(LookupError, MemoryError, RecursionError, SyntaxError, TypeError),
     ValueError,
@@ -78,3 +82,29 @@ def _item(node: ast.AST, name: str) -> ast.AST:
         if isinstance(key, ast.Constant) and key.value == name
     ]
     return found[-1]
+
+
+def check_types(config: Any) -> None:
+    """Refuse what a registry would import: a file may be anybody's.
+
+    Args:
+        config (Any): A config, or a part of one, that a checkpoint bears.
+
+    Raises:
+        ValueError: If a ``type`` in it is not the name of a registered
+            module, with or without a scope.
+    """
+    if isinstance(config, Mapping):
+        kind = config.get('type', '')
+        # "scope.Module"; anything else with a dot is a path to import.
+        name = _SCOPE.sub('', kind) if isinstance(kind, str) else ''
+        if kind != '' and not name.isidentifier():
+            raise ValueError(
+                f'the config in the checkpoint names {kind!r}, which is no '
+                'registered module of mmpretrain'
+            )
+        config = config.values()
+    elif not isinstance(config, list | tuple):
+        return
+    for value in config:
+        check_types(value)

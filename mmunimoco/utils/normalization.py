@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .config_text import config_value
@@ -95,6 +95,27 @@ def normalization_of_config(cfg: Mapping[str, Any]) -> Normalization | None:
     return normalization_of(preprocessor) if preprocessor else None
 
 
+def for_files(
+    normalization: Normalization, dataset: Mapping[str, Any]
+) -> Normalization:
+    """That of image files for a network trained on arrays in RGB.
+
+    Args:
+        normalization (Normalization): Of the config.
+        dataset (Mapping): Its training data. If nothing in the pipeline loads
+            files, as with CIFAR, the images are RGB from the beginning.
+
+    Returns:
+        Normalization: The same network sees the same of files with it.
+    """
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    pipeline = dataset.get('pipeline') or ()
+    if not pipeline or any('Load' in str(step['type']) for step in pipeline):
+        return normalization
+    return replace(normalization, to_rgb=not normalization.to_rgb)
+
+
 def normalization_of_checkpoint(
     checkpoint: Mapping[str, Any],
 ) -> Normalization | None:
@@ -116,6 +137,9 @@ def normalization_of_checkpoint(
             return normalization_of(meta['normalization'])
         text, name = meta.get('cfg'), 'data_preprocessor'
         found = config_value(text, 'model', name) or config_value(text, name)
-        return normalization_of(found) if found else None
+        if not found:
+            return None
+        data = config_value(text, 'train_dataloader', 'dataset')
+        return for_files(normalization_of(found), data or {})
     except (AttributeError, TypeError, ValueError):
         return None  # written by another program

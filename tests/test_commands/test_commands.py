@@ -181,6 +181,34 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
     assert text in error and 'Traceback' not in error
 
 
+def test_labels_of_one_class_do_not_validate(tmp_path, capsys):
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    labels = tmp_path / 'labels.txt'
+    labels.write_text(''.join(f'class_1/{i}.png\n' for i in range(9)))
+    options = ['--labels', str(labels), '--out', str(tmp_path / 'out')]
+    assert main(['pretrain', str(images), *options, '--dry-run']) == 0
+    text = capsys.readouterr().out
+    assert 'one class alone (class_1)' in text
+    assert 'validation  none' in text
+
+
+@pytest.mark.parametrize('command', ['embed', 'eval'])
+@pytest.mark.parametrize('place', ['model', 'test_dataloader'])
+def test_a_checkpoint_executes_nothing(run, tmp_path, command, place):
+    """Its config is anybody's, and a registry would import the type."""
+    images, out = run
+    checkpoint = torch.load(out / 'epoch_2.pth', weights_only=False)
+    made = tmp_path / 'made'
+    attack = dict(type='subprocess.check_output', args=['touch', str(made)])
+    checkpoint['meta']['cfg'] += f'\n{place} = {attack!r}\n'
+    path = tmp_path / 'attack.pth'
+    torch.save(checkpoint, path)
+    rest = [str(images), '--out', str(tmp_path / 'x.npz')]
+    arguments = [command, str(path), *(rest if command == 'embed' else [])]
+    assert main(arguments) == 1
+    assert not made.exists()
+
+
 def test_a_config_serves_from_any_folder(tmp_path, monkeypatch):
     write_image_folder(tmp_path / 'images', 2, 20)
     monkeypatch.chdir(tmp_path)

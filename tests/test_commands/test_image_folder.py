@@ -142,6 +142,19 @@ def test_lists_may_have_the_path_of_the_folder(mixed, tmp_path, start):
     assert kept.labels[kept.names.index(name)] == 1
 
 
+def test_a_folder_that_cannot_be_read_is_named(mixed, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith('class_1'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(PermissionError, match='class_1'):
+        read_folder(mixed)
+
+
 def test_a_folder_without_images_says_what_is_in_it(tmp_path):
     (tmp_path / 'a.gif').write_text('')
     (tmp_path / 'b.png').write_text('')
@@ -192,6 +205,7 @@ def test_a_list_with_classes_gives_labels(mixed, tmp_path, separator):
         ('x.bmp\nclass_0/deeper/x.bmp', 'there twice'),
         ('top.JPG', "'top.JPG' is in no class folder"),
         ('x.bmp\ntop.JPG,cat', 'some have none'),
+        ('x.bmp,cat\ntop.JPG,', "class behind 'top.JPG' is empty"),
     ],
 )
 def test_lists_that_do_not_fit(mixed, tmp_path, text, fault):

@@ -263,3 +263,11 @@ def test_long_names_fit_into_the_pictures():
         texts = re.findall('<!-- (.*?) -->', svg.decode(), re.S)
         assert any('a method' in text for text in texts)
         assert max(map(len, '\n'.join(texts).split('\n'))) <= 110
+
+
+def test_what_is_no_sample_wins_nothing():
+    """Fixed weights have one score; a run that is not a number has none."""
+    fixed = dict(CLEAR, b=(80.0, 80.0, 80.0))
+    assert winners(fixed) == set()
+    lost = dict(CLEAR, d=(float('nan'), 99.0, 98.0))
+    assert winners(lost) == {'b'}

@@ -14,6 +14,7 @@ from mmunimoco.study.plan import plan_jobs
 from mmunimoco.study.prepare import prepare
 from mmunimoco.study.progress import plan_table
 from mmunimoco.study.records import Results
+from mmunimoco.study.run import report_study
 from mmunimoco.study.spec import read_study
 
 BASE = str(ROOT / 'configs/demo/unimoco_resnet18_fmnist.py')
@@ -301,3 +302,119 @@ def test_names_are_no_markup_in_the_terminal(tmp_path):
     table, _ = plan_table(jobs, Results(tmp_path / 'none'), 1)
     console.print(table)
     assert all(f' {name} ' in console.file.getvalue() for name in names)
+
+
+def test_key_follows_processes_and_the_content_of_files(tmp_path):
+    """The config names a file of labels, and not what is in it."""
+    labels = tmp_path / 'labels.txt'
+    dataset = 'train_dataloader.dataset'
+    listed = {
+        f'{dataset}.label_list': str(labels),
+        f'{dataset}.label_ratio': None,
+    }
+    keys = []
+    for text, gpus in (('a', 1), ('b', 1), ('b', 2), ('b', 2)):
+        labels.write_text(text)
+        (job,) = plan(tmp_path, variants=dict(x=listed), gpus=gpus)
+        keys.append(job.key)
+    assert len(set(keys)) == 3 and keys[2] == keys[3]
+
+
+def finished_record(job, work_dir, **changes):
+    return (
+        dict(
+            key=job.key,
+            config_hash=job.config_hash,
+            code=job.code,
+            folder=str(job.folder.relative_to(work_dir)),
+            status='done',
+            variant=job.variant.name,
+            group=job.variant.group,
+            series='',
+            grid={},
+            label_ratio=1.0,
+            seed=0,
+            evaluation=job.evaluation,
+            protocol=dict(type='pretrain'),
+            metrics={'knn/top1': dict(last=50.0, best=50.0)},
+        )
+        | changes
+    )
+
+
+def test_renamed_variant_is_the_same_run(tmp_path):
+    work_dir = tmp_path / 'work'
+    results = Results(work_dir / 'results.jsonl')
+    change = {'model.momentum': 0.5}
+    study = tmp_path / 'study.py'
+    for name in ('old', 'new'):
+        study.write_text(
+            f'base = {BASE!r}\nvariants = {dict([(name, change)])}'
+        )
+        read = read_study(study)
+        (job,) = plan_jobs(read, work_dir, results)
+        if name == 'old':
+            folder = job.folder
+            results.append(finished_record(job, work_dir))
+    assert job.folder == folder
+    console = Console(file=io.StringIO())
+    report_study(read, [job], results, work_dir, console)
+    table = (work_dir / 'results.csv').read_text()
+    assert 'new' in table and 'old' not in table
+
+
+def test_any_code_prefers_a_result(tmp_path):
+    """To a later version of the code, which has failed."""
+    work_dir = tmp_path / 'work'
+    results = Results(work_dir / 'results.jsonl')
+    study = tmp_path / 'study.py'
+    study.write_text(f'base = {BASE!r}')
+    (job,) = plan_jobs(read_study(study), work_dir, results)
+    for code, status in (('a', 'done'), ('b', 'failed')):
+        key = f'{job.config_hash}-{code}'
+        changes = dict(key=key, code=code, status=status)
+        results.append(finished_record(job, work_dir, **changes))
+    (job,) = plan_jobs(read_study(study), work_dir, results, any_code=True)
+    assert results.finished(job.key)
+
+
+def test_published_number_belongs_to_one_metric(tmp_path):
+    path = tmp_path / 'study.py'
+    text = f"base = {BASE!r}\nevaluations = dict(k=dict(type='knn', metric="
+    text += "['knn/top5', 'knn/top1']))\npublished = [dict(name='x', "
+    text += "evaluation='k', value={}, source='y')]"
+    path.write_text(text.format('82.6'))
+    assert read_study(path).published[0]['metric'] == 'knn/top5'
+    path.write_text(text.format("'82.6'"))
+    with pytest.raises(TypeError, match='value must be a number'):
+        read_study(path)
+
+
+@pytest.mark.parametrize('command', ['exit 3', 'kill -TERM $$'])
+def test_what_a_failed_command_made_is_not_kept(tmp_path, command):
+    path = tmp_path / 'study.py'
+    words = ['sh', '-c', f'mkdir made; {command}']
+    text = f'prepare = [dict(command={words!r}, creates="made")]'
+    path.write_text(f'base = {BASE!r}\n{text}\n')
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match='created .*made, which is not'):
+            prepare(read_study(path), tmp_path, print)
+        assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'model.backbone': dict(base_channels=8)},
+        {'model': dict(backbone=dict(base_channels=8))},
+    ],
+)
+def test_changes_of_whole_parts_reach_the_evaluations(tmp_path, changes):
+    evaluations = dict(linear=dict(type='linear', config=LINEAR))
+    for job in plan(
+        tmp_path, variants=dict(narrow=changes), evaluations=evaluations
+    ):
+        assert job.cfg.model.backbone.base_channels == 8
+    changes = {'model.backbone': dict(_delete_=True, type='ResNet', depth=18)}
+    with pytest.raises(ValueError, match='_delete_'):
+        plan(tmp_path, variants=dict(x=changes), evaluations=evaluations)

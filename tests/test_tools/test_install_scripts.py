@@ -48,6 +48,19 @@ def test_progress_line(progress, line, now, text):
     assert progress.describe(now) == text
 
 
+def test_progress_ends_when_it_cannot_go_on(tmp_path):
+    """A full disk, and output of a compiler in another encoding."""
+    for log, status in (('/dev/full', 1), (tmp_path / 'log', 0)):
+        done = subprocess.run(
+            [sys.executable, FOLDER / 'progress.py', 'A step', log],
+            input=b'caf\xe9\n' * 3,
+            capture_output=True,
+            timeout=60,
+        )
+        assert done.returncode == status
+    assert (tmp_path / 'log').read_text().count('caf') == 3
+
+
 def test_progress_logs_all_output(tmp_path):
     log = tmp_path / 'log'
     log.write_text('before\n')

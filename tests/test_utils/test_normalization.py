@@ -38,3 +38,20 @@ def test_read_from_checkpoints(meta):
 )
 def test_unknown_in_other_checkpoints(checkpoint):
     assert normalization_of_checkpoint(checkpoint) is None
+
+
+def test_arrays_are_rgb_and_files_bgr():
+    """Of a network that CIFAR's arrays trained, files have to be reversed."""
+    text = (
+        'data_preprocessor = dict(mean=[3, 2, 1], std=[1, 1, 1], to_rgb={})\n'
+        "train_dataloader = dict(dataset=dict(type='X', dataset=dict("
+        "pipeline=[dict(type='{}'), dict(type='PackInputs')])))"
+    )
+    for to_rgb, step, reversed_first in (
+        (False, 'IndexAsImage', True),
+        (False, 'LoadTwoCrops', False),
+        (True, 'LoadTwoCrops', True),
+    ):
+        meta = dict(cfg=text.format(to_rgb, step))
+        found = normalization_of_checkpoint(dict(meta=meta))
+        assert found.to_rgb == reversed_first

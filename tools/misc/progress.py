@@ -81,7 +81,10 @@ def draw_until(stop: threading.Event, progress: Progress) -> None:
 def main(title: str, log_path: str) -> int:
     progress = Progress(title, time.monotonic())
     stop = threading.Event()
-    drawer = threading.Thread(target=draw_until, args=(stop, progress))
+    drawer = threading.Thread(
+        target=draw_until, args=(stop, progress), daemon=True
+    )
+    sys.stdin.reconfigure(errors='replace')  # compilers print anything
     terminal = sys.stdout.isatty()
     print(f'{title} ...', end='' if terminal else '\n', flush=True)
     drawer.start()
@@ -94,8 +97,9 @@ def main(title: str, log_path: str) -> int:
                 progress.read(line, time.monotonic())
     except KeyboardInterrupt:
         code = 130
-    stop.set()
-    drawer.join()
+    finally:
+        stop.set()
+        drawer.join()
     took = clock(time.monotonic() - progress.start)
     print(f'\r\033[K{title}: {took}' if terminal else f'{title}: {took}')
     return code

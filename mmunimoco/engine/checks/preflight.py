@@ -25,6 +25,7 @@ from mmunimoco.utils.checkpoint import (
     state_dict_of,
 )
 from mmunimoco.utils.normalization import (
+    for_files,
     normalization_of_checkpoint,
     normalization_of_config,
 )
@@ -338,6 +339,9 @@ def _init_checkpoints(model: nn.Module) -> list[str]:
 def _compare_normalization(cfg: Mapping, path: str) -> tuple[int, str]:
     """Log level and text on the normalisation here and in pre-training."""
     here = normalization_of_config(cfg)
+    if here is not None:
+        loader = cfg.get('train_dataloader') or {}
+        here = for_files(here, loader.get('dataset') or {})
     there, reason = None, f'{path} is a URL'
     if '://' not in path:
         there = normalization_of_checkpoint(read_checkpoint(path))
