@@ -200,7 +200,8 @@ def _scale_of_crops(pipeline: list[dict], preprocessor: dict) -> int:
     ]
     for transform in [*pipeline, *views]:
         if transform['type'] in ('LoadTwoCrops', 'RandomResizedCrop'):
-            return transform['scale']
+            scale = transform['scale']
+            return scale if isinstance(scale, int) else min(scale)
     raise ValueError(
         'neither the validation nor the crops of the config say how image '
         'files are loaded; give --config'

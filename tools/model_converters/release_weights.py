@@ -12,7 +12,6 @@ what belongs into the metafile there.
 import argparse
 import hashlib
 import io
-import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout
@@ -97,6 +96,10 @@ def release(folder: Path, config: Path, scores: dict[str, float]) -> dict:
             read_checkpoint(str(last_checkpoint(folder)))
         ).items()
     }
+    # One for each start of a run that was interrupted.
+    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    if not logs:
+        raise FileNotFoundError(f'there is no log in {folder}')
     weights = config.parent / 'weights'
     weights.mkdir(exist_ok=True)
     part = weights / f'{config.stem}.safetensors'
@@ -107,8 +110,7 @@ def release(folder: Path, config: Path, scores: dict[str, float]) -> dict:
     target = weights / f'{config.stem}-{digest[:8]}.safetensors'
     part.rename(target)
     log = target.with_suffix('.json')
-    (scalars,) = folder.glob('*/vis_data/scalars.json')
-    shutil.copyfile(scalars, log)
+    log.write_text(''.join(path.read_text() for path in logs))
     return {
         'Name': config.stem,
         'Results': [dict(Task='Image Classification', Metrics=scores)],
