@@ -166,10 +166,10 @@ def _write_config(args: Namespace, config: Path) -> None:
     """Look at the images, print the plan, write the config and the lists."""
     out = config.parents[1]
     # A dry run leaves the inputs alone.
-    if out.exists() and any(x != config.parent for x in out.iterdir()):
+    if config.exists() and any(x != config.parent for x in out.iterdir()):
         raise ValueError(
-            f'there is a run, or something else, in {out}: continue it with '
-            '--resume, or give another --out'
+            f'there is a run in {out}: continue it with --resume, or give '
+            'another --out'
         )
     seed = args.seed or 0
     share = VAL_SHARE if args.val_share is None else args.val_share
