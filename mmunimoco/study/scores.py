@@ -13,8 +13,9 @@ MIN_SEEDS, MAX_P = 3, 0.05
 RULE = (
     'Scores are those of the last epoch, as mean ± standard deviation '
     '(n − 1) over seeds. The best variant of a comparison is marked (*) only '
-    f'if it and the runner-up have at least {MIN_SEEDS} seeds each, with scores '
-    "that vary, and Welch's t-test (two-sided, unequal variances) gives "
+    f'if it and the runner-up have at least {MIN_SEEDS} seeds each, with '
+    "scores that vary, and Welch's t-test (two-sided, unequal variances) "
+    'between the two gives '
     f'p < {MAX_P}. It is not corrected for the number of columns.'
 )
 GROUP_RULE = ' Only variants at the same point of the grid are compared.'
