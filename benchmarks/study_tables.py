@@ -24,7 +24,7 @@ DEMO_TITLES = {
     ('detection', 'coco/segm_mAP'): 'mask AP',
     ('segmentation', 'mIoU'): 'mIoU',
 }
-TITLES = {
+CIFAR10_TITLES = {
     ('kNN', 'knn/top1'): 'kNN top-1',
     ('linear', 'top1'): 'linear probe top-1',
     ('detection', 'coco/bbox_mAP'): 'box AP on scenes',
@@ -86,18 +86,21 @@ def demo_transfer_by_seed() -> str:
 
 def cifar10_cpu() -> str:
     """Shares of labels and losses on 10 000 images of CIFAR-10."""
-    return _scores(CIFAR10, TITLES)
+    return _scores(CIFAR10, CIFAR10_TITLES)
 
 
 def cifar10_cpu_differences() -> str:
     """Differences between two pre-trainings, and whether they are noise."""
     summary = summarise_records(read_records(CIFAR10))
     return markdown(
-        ['difference of', *TITLES.values()],
+        ['difference of', *CIFAR10_TITLES.values()],
         [
             [
                 f'{_title(first)} to {_title(second)}',
-                *(difference(summary, first, second, c) for c in TITLES),
+                *(
+                    difference(summary, first, second, c)
+                    for c in CIFAR10_TITLES
+                ),
             ]
             for first, second in PAIRS
         ],

@@ -27,6 +27,7 @@ from mmunimoco.evaluation.features import (
 from mmunimoco.utils.atomic import write_whole
 from mmunimoco.utils.config_text import check_types, config_literal
 from mmunimoco.utils.installed import find_weights
+from mmunimoco.utils.normalization import loads_files, pipeline_of
 from mmunimoco.utils.safe_load import read_checkpoint
 
 from .image_folder import read_folder
@@ -159,11 +160,11 @@ def _extract(model: nn.Module, files: _Files) -> np.ndarray:
 def _pipeline(cfg: Config) -> list[dict]:
     """Load, resize and crop as in validation, or as the crops in training."""
     if cfg.get('val_dataloader'):
-        pipeline = _pipeline_of(cfg.val_dataloader.dataset)
+        pipeline = pipeline_of(cfg.val_dataloader.dataset)
         # Images of datasets in one file are not loaded by the pipeline.
-        if any('Load' in transform['type'] for transform in pipeline):
+        if loads_files(pipeline):
             return pipeline
-    pipeline = _pipeline_of(cfg.train_dataloader.dataset)
+    pipeline = pipeline_of(cfg.train_dataloader.dataset)
     preprocessor = cfg.get('data_preprocessor') or {}
     scale = _scale_of_crops(pipeline, preprocessor)
     # As usual for photographs; small images are not cut.
@@ -173,20 +174,13 @@ def _pipeline(cfg: Config) -> list[dict]:
         dict(type='ResizeEdge', scale=edge, edge='short'),
         dict(type='CenterCrop', crop_size=scale),
     ]
-    loads = any('Load' in transform['type'] for transform in pipeline)
-    if not loads and not preprocessor.get('to_rgb'):
+    if not loads_files(pipeline) and not preprocessor.get('to_rgb'):
         # Trained on arrays in RGB, as CIFAR's; files are read as BGR.
         transforms += [
             dict(type='NumpyToPIL', to_rgb=True),
             dict(type='PILToNumpy'),
         ]
     return [*transforms, dict(type='PackInputs')]
-
-
-def _pipeline_of(dataset: dict) -> list[dict]:
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset.get('pipeline', [])
 
 
 def _scale_of_crops(pipeline: list[dict], preprocessor: dict) -> int:

@@ -229,7 +229,9 @@ def _check_folder(folder: Path) -> None:
 def _walk(root: Path) -> tuple[list[str], Counter]:
     """Names of images, sorted, and the number of other files."""
     names, others = [], Counter()
-    for parent, folders, files in os.walk(root, True, _fail, True):
+    for parent, folders, files in os.walk(
+        root, onerror=_fail, followlinks=True
+    ):
         folders[:] = sorted(
             f
             for f in folders

@@ -164,9 +164,9 @@ def _check(args: Namespace) -> None:
 
 def _write_config(args: Namespace, config: Path) -> None:
     """Look at the images, print the plan, write the config and the lists."""
-    out = config.parents[1]
-    # A dry run leaves the inputs alone.
-    if config.exists() and any(x != config.parent for x in out.iterdir()):
+    inputs, out = config.parent, config.parents[1]
+    # A dry run leaves nothing but the inputs.
+    if config.exists() and any(path != inputs for path in out.iterdir()):
         raise ValueError(
             f'there is a run in {out}: continue it with --resume, or give '
             'another --out'
@@ -179,13 +179,13 @@ def _write_config(args: Namespace, config: Path) -> None:
         _describe_left_out(val)
     plan = Plan.choose(train, Machine.here(), args.epochs)
     print('\n'.join(plan.lines(train, val)))
-    out = config.parent
-    (out / 'val.txt').unlink(missing_ok=True)
-    write_atomic(out / 'train.txt', _annotations(train))
-    write_atomic(out / 'classes.txt', ''.join(f'{c}\n' for c in train.classes))
+    (inputs / 'val.txt').unlink(missing_ok=True)
+    write_atomic(inputs / 'train.txt', _annotations(train))
+    classes = ''.join(f'{name}\n' for name in train.classes)
+    write_atomic(inputs / 'classes.txt', classes)
     if val is not None:
-        write_atomic(out / 'val.txt', _annotations(val))
-    write_atomic(config, plan.config(out, train, val, seed))
+        write_atomic(inputs / 'val.txt', _annotations(val))
+    write_atomic(config, plan.config(inputs, train, val, seed))
     print(f'config      {config}')
 
 
@@ -193,7 +193,7 @@ def _check_same_images(folder: Path, cfg: Config) -> None:
     """Refuse to go on with other images than those that are named."""
     before = Path(cfg.get('images', {}).get('data_prefix') or folder)
     now, _ = find_splits(folder)
-    if before.resolve() not in (now.resolve(), folder.resolve()):
+    if before.resolve() != now.resolve():
         raise ValueError(
             f'the run in {cfg.work_dir} is of {before}, not of {now}: give '
             'its folder, or another --out'

@@ -145,7 +145,7 @@ class UniMoCo(BaseSelfSupervisor):
     def counts_steps(self) -> bool:
         """Whether an option still changes with the number of steps."""
         momentum, head = self.encoder_k, self.head
-        return (
+        return bool(
             momentum.end_momentum is not None
             or momentum.steps < momentum.momentum_warmup
             or (hasattr(head, 'steps') and head.steps < head.steps_to_start)

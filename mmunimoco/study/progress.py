@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -112,8 +111,7 @@ def plan_table(
         cost = cost_of(same, results, gpus)
         states = Counter(job_state(job, results) for job in same)
         table.add_row(
-            *(escape(variant), escape(evaluation)),
-            ', '.join(str(job.seed) for job in same),
+            *(variant, evaluation, ', '.join(str(job.seed) for job in same)),
             ', '.join(f'{count} {state}' for state, count in states.items()),
             _steps_text(same, gpus),
             duration(cost.seconds) if cost.seconds else '',

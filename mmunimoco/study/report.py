@@ -8,7 +8,6 @@ from pathlib import Path
 from PIL import Image
 from rich import table as rich_table
 from rich.console import Console
-from rich.markup import escape
 
 from mmunimoco.utils.atomic import write_atomic
 
@@ -94,7 +93,7 @@ def print_report(
     """Print the results, the expectations and the path of the page."""
     summary = summarise_records(records)
     for table in _result_tables(summary, console.width):
-        console.print(table)
+        console.print(table, markup=False)
     lines = [str(outcome) for outcome in judge(summary, expectations)]
     lines.append(f'Report: {page} (also {", ".join(FILES[1:])})')
     for line in lines:
@@ -121,11 +120,9 @@ def _result_tables(summary: Summary, width: int) -> Iterable[rich_table.Table]:
     for group in groups:
         table = rich_table.Table('Variant')
         for title, _ in group:
-            table.add_column(escape(title), justify='right', no_wrap=True)
+            table.add_column(title, justify='right', no_wrap=True)
         for row in zip(
-            map(escape, summary.variants),
-            *(texts for _, texts in group),
-            strict=True,
+            summary.variants, *(texts for _, texts in group), strict=True
         ):
             table.add_row(*row)
         yield table

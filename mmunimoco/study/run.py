@@ -109,7 +109,7 @@ def print_plan(
 ) -> None:
     """Print what is to do, and what it costs."""
     table, cost = plan_table(jobs, results, study.gpus)
-    console.print(table)
+    console.print(table, markup=False)
     console.print(cost, highlight=False)
 
 

@@ -1,7 +1,7 @@
 """Mean, standard deviation and channel order of the images of a config."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,12 +108,24 @@ def for_files(
     Returns:
         Normalization: The same network sees the same of files with it.
     """
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset['dataset']
-    pipeline = dataset.get('pipeline') or ()
-    if not pipeline or any('Load' in str(step['type']) for step in pipeline):
+    pipeline = pipeline_of(dataset)
+    if not pipeline or loads_files(pipeline):
         return normalization
     return replace(normalization, to_rgb=not normalization.to_rgb)
+
+
+def pipeline_of(dataset: Mapping[str, Any]) -> list[dict]:
+    """The pipeline of a dataset's config, or of the one that it wraps."""
+    while 'pipeline' not in dataset and isinstance(
+        dataset.get('dataset'), Mapping
+    ):
+        dataset = dataset['dataset']
+    return dataset.get('pipeline') or []
+
+
+def loads_files(pipeline: Sequence[Mapping]) -> bool:
+    """Whether a pipeline loads images; else the dataset has them."""
+    return any('Load' in str(transform['type']) for transform in pipeline)
 
 
 def normalization_of_checkpoint(

@@ -12,9 +12,8 @@ from rich.console import Console
 from mmunimoco.study.configs import count_steps
 from mmunimoco.study.plan import plan_jobs
 from mmunimoco.study.prepare import prepare
-from mmunimoco.study.progress import plan_table
 from mmunimoco.study.records import Results
-from mmunimoco.study.run import report_study
+from mmunimoco.study.run import print_plan, report_study
 from mmunimoco.study.spec import read_study
 
 BASE = str(ROOT / 'configs/demo/unimoco_resnet18_fmnist.py')
@@ -299,8 +298,8 @@ def test_names_are_no_markup_in_the_terminal(tmp_path):
     changes = [{'model.momentum': value} for value in (0.1, 0.2)]
     jobs = plan(tmp_path, variants=dict(zip(names, changes, strict=True)))
     console = Console(width=200, file=io.StringIO())
-    table, _ = plan_table(jobs, Results(tmp_path / 'none'), 1)
-    console.print(table)
+    study = read_study(tmp_path / 'study.py')
+    print_plan(jobs, Results(tmp_path / 'none'), study, console)
     assert all(f' {name} ' in console.file.getvalue() for name in names)
 
 

@@ -1,7 +1,7 @@
 """Fit the queues of a checkpoint to the head that loads them."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from mmengine.hooks import Hook
@@ -53,7 +53,8 @@ class QueueResumeHook(Hook):
         # Built for training only; a test counts nothing.
         loop = getattr(runner, '_train_loop', None)
         if isinstance(loop, BaseLoop) and not runner._resume:
-            _count_anew(states, head)
+            # EMAHook takes its weights from these, too.
+            _count_anew(states[0], head)
         changes = {_fit_state(state, head): None for state in states}
         for change in filter(None, changes):
             print_log(
@@ -63,32 +64,26 @@ class QueueResumeHook(Hook):
             )
 
 
-def _count_anew(states: Iterable[dict[str, Tensor]], head: nn.Module) -> None:
+def _count_anew(state: dict[str, Tensor], head: nn.Module) -> None:
     """Set the counts of steps to those of a run that begins, in place."""
-    for state in states:
-        model = _prefix(state)
-        name = f'{model}encoder_k.steps'
-        if name not in state:
-            continue
-        if state[name] > 1:
-            print_log(
-                f'The checkpoint has trained for {int(state[name])} steps; '
-                'this run counts its own from 0.',
-                logger='current',
-            )
-        # At 0 the first update would copy the query encoder.
-        state[name] = state[name].clamp(max=1)
-        if hasattr(head, 'steps'):
-            state[f'{model}head.steps'] = torch.zeros_like(state[name])
-
-
-def _prefix(state: Mapping[str, Tensor]) -> str:
-    return 'module.' * ('module.head.queue' in state)
+    steps = state.get('encoder_k.steps')
+    if steps is None:
+        return
+    if steps > 1:
+        print_log(
+            f'The checkpoint has trained for {int(steps)} steps; this run '
+            'counts its own from 0.',
+            logger='current',
+        )
+    # At 0 the first update would copy the query encoder.
+    state['encoder_k.steps'] = steps.clamp(max=1)
+    if hasattr(head, 'steps'):
+        state['head.steps'] = torch.zeros_like(steps)
 
 
 def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
     """Fit the queues of a state in place; describe what was changed."""
-    model = _prefix(state)
+    model = 'module.' * ('module.head.queue' in state)
     prefix = f'{model}head.'
     if f'{prefix}queue' not in state:
         return ''
