@@ -20,7 +20,7 @@
 # --wheels installs the wheels in DIR beside that Python first, without network.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 out='' minutes='' device='' quick=() wheels='' transfer='' mmcv=''
 while [ $# -gt 0 ]; do
     case $1 in

@@ -17,7 +17,7 @@
 #                   work_dirs/demo_quick, in the current folder)
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 install_options=()
 for argument in "$@"; do
     case $argument in

@@ -2,7 +2,7 @@
 # Install mmunimoco and its dependencies; --help lists the options.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 REQUIREMENTS=$ROOT/requirements
 # Cost of compiling mmcv's ops for the CPU.
 CORE_MINUTES=32

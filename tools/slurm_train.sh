@@ -20,7 +20,7 @@ WORK_DIR=$4
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}
 CPUS_PER_TASK=${CPUS_PER_TASK:-5}
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TOOLS=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 RESOURCES=(
     -p "$1"
     --job-name="$2"
@@ -31,6 +31,12 @@ RESOURCES=(
     --signal="TERM@${GRACE:-120}"
 )
 
+# quote WORDS: for any shell; printf %q writes what only bash reads.
+quote() {
+    local quote="'\\''"
+    printf "'%s' " "${@//\'/$quote}"
+}
+
 if [ "${BATCH:-0}" = 1 ]; then
     # The job runs this file by its path: Slurm would run a copy of it.
     BATCH=0
@@ -39,7 +45,7 @@ if [ "${BATCH:-0}" = 1 ]; then
     # shellcheck disable=SC2086
     exec sbatch "${RESOURCES[@]}" --requeue --open-mode=append \
         ${SBATCH_ARGS:-} \
-        --wrap "exec bash $(printf '%q ' "$TOOLS/slurm_train.sh" "$@")"
+        --wrap "exec bash $(quote "$TOOLS/slurm_train.sh" "$@")"
 fi
 
 # start [train.py arguments]: set STATUS to the exit status of the run.

@@ -8,7 +8,7 @@
 # the tests marked slow, which run once a week.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 stack=onedl
 install_options=(--dev)
 marked=()

@@ -17,6 +17,7 @@ from mmunimoco.datasets.decoding import (
     min_reduction,
     read_header,
 )
+from mmunimoco.datasets.folder_report import UNLABELED_FOLDERS
 from mmunimoco.datasets.image_checks import BrokenImageError
 from mmunimoco.datasets.label_lists import read_label_list
 from mmunimoco.utils.versions import count_cores
@@ -27,7 +28,6 @@ EXTENSIONS += ('.tiff', '.webp')
 # Sub-folders that mean a role, not a class.
 TRAIN_FOLDERS = ('train', 'training')
 VAL_FOLDERS = ('val', 'valid', 'validation', 'test')
-UNLABELED_FOLDERS = ('unlabeled', 'unlabelled')
 # Images that are decoded to find damaged ones: all of a folder up to this
 # size, else every n-th.
 _MAX_DECODED = 20_000

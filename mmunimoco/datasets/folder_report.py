@@ -13,6 +13,9 @@ _OTHER_IMAGES = {'.avif', '.heic', '.heif', '.jxl', '.dng', '.cr2', '.nef'}
 # Folders of a whole data set, which are no classes.
 _SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'images'}
 
+# Of images without labels; classes for mmpretrain, but not for our commands.
+UNLABELED_FOLDERS = ('unlabeled', 'unlabelled')
+
 
 def describe_folder(leaf: Any) -> str | None:
     """Say what looks wrong in the folder of a ``CustomDataset``.
@@ -110,6 +113,13 @@ def _doubts_of_classes(leaf: Any) -> list[str]:
             f'The only class is {names[0]!r}, so labels say nothing: for '
             'images without labels set with_label=False, otherwise set '
             'data_prefix to the folder of the class folders.'
+        ]
+    unlabeled = [x for x in names if x.lower() in UNLABELED_FOLDERS]
+    if unlabeled:
+        return [
+            f'The folder {unlabeled[0]} counts as a class: move it out of '
+            f'{leaf.img_prefix} and add it as a dataset of its own, with '
+            'with_label=False (docs/own_data.md).'
         ]
     wrong = [x for x in names if x.startswith('.') or x.lower() in _SPLITS]
     if wrong:

@@ -19,6 +19,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
 from .annotations import SampleTable, find_leaves, read_samples
+from .folder_report import UNLABELED_FOLDERS
 from .label_selection import sample_keys, select_by_ratio
 
 _MAX_SHOWN = 3  # names in an error message
@@ -248,8 +249,22 @@ def write_label_list(
         file.writelines(f'{name}\n' for name in names)
 
 
+class _ClassFolders(CustomDataset):
+    """As mmpretrain's, but images in ``unlabeled/`` have no label."""
+
+    def _find_samples(self) -> list[tuple[str, int]]:
+        samples = super()._find_samples()
+        folders = self._metainfo['classes']
+        classes = [x for x in folders if x.lower() not in UNLABELED_FOLDERS]
+        self._metainfo['classes'] = tuple(classes)
+        ids = [classes.index(x) if x in classes else -1 for x in folders]
+        return [(path, ids[folder]) for path, folder in samples]
+
+
 def dataset_from_folder(folder: str) -> CustomDataset:
     """Build the dataset of a folder with one sub-folder per class.
+
+    Images in a sub-folder ``unlabeled`` are labeled -1.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -263,7 +278,7 @@ def dataset_from_folder(folder: str) -> CustomDataset:
             f'{folder!r} has no sub-folders; one per class is needed'
         )
     try:
-        return CustomDataset(data_prefix=folder)
+        return _ClassFolders(data_prefix=folder)
     except RuntimeError as error:  # mmpretrain: no images found
         raise ValueError(str(error)) from error
 

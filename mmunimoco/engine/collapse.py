@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
@@ -19,7 +19,9 @@ from .logs import is_logged
 BASELINE = 'knn_before_training'  # in the message hub
 # Points of kNN; with 2 000 test images a standard deviation is one.
 _CLEAR_GAIN = 3.0
-_SPREAD = "model.head.loss.own_key_weight='balanced' spreads them sooner."
+_SPREAD = (
+    " model.head.loss.own_key_weight='balanced' spreads the features sooner."
+)
 
 
 @HOOKS.register_module()
@@ -166,6 +168,7 @@ class CollapseHook(Hook):
             metrics,
             hub.get_info(BASELINE) or {},
             first,
+            _SPREAD if _is_unweighted(head.loss_module) else '',
         )
         print_log(text, logger='current', level=level)
 
@@ -177,6 +180,7 @@ def verdict(
     metrics: dict[str, float],
     baseline: dict[str, float],
     first: dict[str, float],
+    remedy: str = _SPREAD,
 ) -> tuple[int, str]:
     """Judge a run since its last validation.
 
@@ -187,6 +191,7 @@ def verdict(
         metrics (dict[str, float]): Of kNN now.
         baseline (dict[str, float]): Of kNN before training; may be empty.
         first (dict[str, float]): Of kNN at the first validation.
+        remedy (str): What to try if features lie close together.
 
     Returns:
         tuple[int, str]: Level of logging, and text.
@@ -209,13 +214,13 @@ def verdict(
         if start is not None and metrics[shared[0]] - start >= _CLEAR_GAIN:
             return logging.INFO, (
                 f'Learning, with features that lie close together ({facts}). '
-                'With labels this lasts until classes are told apart. '
-                + _SPREAD
+                'With labels this lasts until classes are told apart.'
+                f'{remedy}'
             )
         return logging.WARNING, (
             'STUCK: the loss is hardly lower than for features that are all '
             f'the same ({facts}). With labels this can last for the first '
-            f'epochs. {_SPREAD} If it goes on without labels, try '
+            f'epochs.{remedy} If it goes on without labels, try '
             'model.momentum=0.01, a smaller model.head.queue_len (well below '
             'the number of images), a smaller model.head.temperature, a '
             'lower learning rate, and look at the augmented images.'
@@ -229,6 +234,12 @@ def verdict(
             'the classes, and the learning rate.'
         )
     return logging.INFO, f'Learning ({facts}).'
+
+
+def _is_unweighted(loss: nn.Module) -> bool:
+    """Whether own and other positives count the same."""
+    has_others = getattr(loss, 'uses_labels', False)
+    return has_others and getattr(loss, 'own_key_weight', None) == 1
 
 
 def _as_text(metrics: dict[str, float]) -> str:

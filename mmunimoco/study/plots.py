@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .protocols import PRETRAIN
 from .scores import Column, Summary
+from .spec import short_field
 
 STYLE = {
     'font.size': 10.5,
@@ -149,12 +150,12 @@ def _over_labels(summary: Summary, variants: dict[str, dict]) -> bytes:
 
 
 def _series(record: dict) -> str:
-    rest = {
-        key.rpartition('.')[2]: value
-        for key, value in record['grid'].items()
+    grid = record['grid']
+    parts = [
+        f'{short_field(key, grid)}={value}'
+        for key, value in grid.items()
         if not key.endswith('label_ratio')
-    }
-    parts = [f'{key}={value}' for key, value in rest.items()]
+    ]
     return ', '.join([record.get('series') or record['group'], *parts])
 
 

@@ -143,7 +143,7 @@ class Pool:
             return
         try:
             lock = lock_folder(job.folder)
-        except RuntimeError as error:  # a killed study's run, still saving
+        except BlockingIOError as error:  # a killed study's run, still saving
             self.display.note(f'{job.title} waits: {error}')
             return
         if lock is not None:

@@ -155,8 +155,11 @@ def _markdown(
         blocks.append(f'## {table.title}')
         if table.note:
             blocks.append(table.note)
-        rows = [table.header, ['---'] * len(table.header)]
-        rows += [[_markdown_cell(cell) for cell in row] for row in table.rows]
+        header, *rows = (
+            [_markdown_cell(cell) for cell in row]
+            for row in (table.header, *table.rows)
+        )
+        rows = [header, ['---'] * len(header), *rows]
         blocks.append('\n'.join(f'| {" | ".join(row)} |' for row in rows))
         if table.name == 'results':
             blocks += [

@@ -55,7 +55,8 @@ def run_study(
 
     Raises:
         ValueError: If the study is inconsistent.
-        RuntimeError: If another process runs it, or its ``prepare`` fails.
+        BlockingIOError: If another process runs it.
+        RuntimeError: If its ``prepare`` fails.
     """
     with lock_folder(work_dir) or nullcontext():
         if fresh:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .protocols import PRETRAIN
+from .records import summarise
 
 MIN_SEEDS, MAX_P = 3, 0.05
 RULE = (
@@ -105,7 +106,7 @@ def summarise_records(records: Sequence[dict]) -> Summary:
     for column in columns:
         for name in variants:
             own = [
-                record['metrics'][column.metric]
+                _last_and_best(record, column)
                 for record in done
                 if record['variant'] == name
                 and record['evaluation'] == column.evaluation
@@ -156,6 +157,14 @@ def _columns(done: Iterable[dict]) -> Iterable[Column]:
                 bool(protocol.get('lower_is_better')),
                 float(protocol.get('scale', 1.0)),
             )
+
+
+def _last_and_best(record: dict, column: Column) -> dict:
+    """Scores of a run; which is the best is what the column says today."""
+    curve = record.get('curves', {}).get(column.metric)
+    if curve:
+        return summarise(curve, column.lower_is_better)
+    return record['metrics'][column.metric]
 
 
 def _compared_by_point(variants: dict[str, dict]) -> bool:

@@ -207,7 +207,9 @@ def _variants(path: Path, fields: Mapping) -> Iterator[Variant]:
         if checkpoint is not None:  # not trained
             grid, checkpoint = {}, resolve(path, checkpoint)
         for point in _points(path, grid):
-            values = ', '.join(f'{_short(k, grid)}={point[k]}' for k in point)
+            values = ', '.join(
+                f'{short_field(k, grid)}={point[k]}' for k in point
+            )
             yield Variant(
                 name=f'{group}, {values}' if point else group,
                 group=group,
@@ -230,8 +232,8 @@ def _points(path: Path, grid: Mapping) -> Iterator[dict]:
         yield dict(zip(grid, values, strict=True))
 
 
-def _short(key: str, grid: Mapping) -> str:
-    """Last part of a dotted field; the whole of it if that is ambiguous."""
+def short_field(key: str, grid: Mapping) -> str:
+    """Last part of a field of a grid; the whole if that is ambiguous."""
     last = key.rpartition('.')[2]
     same = [other for other in grid if other.rpartition('.')[2] == last]
     return last if len(same) == 1 else key

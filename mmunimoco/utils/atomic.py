@@ -14,9 +14,11 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     Once this returns, the file survives a power failure too.
 
     Args:
-        path (Path): The file; its folder is created if needed.
+        path (Path): The file; its folder is created if needed. A symbolic
+            link stays, and the file that it names is written.
         write (Callable[[Path], Any]): Writes the content to a given path.
     """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, so on the same file system: the rename is atomic.
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')

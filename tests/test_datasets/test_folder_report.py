@@ -54,6 +54,11 @@ def test_folders_that_are_no_classes(describe, folder):
     assert f'The folders {folder} count as classes' in text
 
 
+def test_unlabeled_is_no_class(describe):
+    text = describe('cat/1.jpg', 'dog/2.jpg', 'Unlabeled/3.jpg')
+    assert 'The folder Unlabeled counts as a class: move it out' in text
+
+
 def test_nothing_to_say(describe, tmp_path):
     assert describe('a/1.jpg', 'b/2.jpg', 'b/notes.txt', '.hidden.jpg') is None
     (tmp_path / 'list.txt').write_text('a/1.jpg 0\n')

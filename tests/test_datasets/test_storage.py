@@ -118,6 +118,28 @@ def test_lmdb_equals_the_folder(folder, tmp_path, capsys):
     assert code == 1 and 'no sub-folders' in text
 
 
+def test_lmdb_of_partly_labeled_images_in_a_new_folder(
+    folder, tmp_path, capsys
+):
+    pytest.importorskip('lmdb')
+    expected = read(
+        CustomDataset(data_prefix=str(folder), pipeline=pipeline())
+    )
+    (folder / 'Unlabeled').mkdir()  # before the classes, in order
+    source = next(folder.rglob('*.png'))
+    shutil.copy(source, folder / 'Unlabeled/new.png')
+    out = tmp_path / 'fast/disk/train.lmdb'
+    code, text = run_tool(
+        *(capsys, 'make_lmdb.py', '--folder', folder, '--out', out)
+    )
+    assert code == 0, text
+    storage = dict(backend='lmdb', db_path=str(out), subdir=False)
+    dataset = CustomDataset(
+        data_prefix='', ann_file=f'{out}.txt', pipeline=pipeline(**storage)
+    )
+    assert read(dataset) == expected | {'new.png': -1}
+
+
 def test_lmdb_rejects_names_it_cannot_look_up(folder, tmp_path):
     pytest.importorskip('lmdb')
     write_lmdb = load_tool('make_lmdb.py')['write_lmdb']

@@ -107,19 +107,17 @@ def test_verdicts(loss, knn, level, message):
     assert re.match(message, text)
 
 
-@pytest.mark.parametrize(
-    ('scores', 'message'),
-    [
-        ([30.0], 'STUCK'),
-        ([30.0, 40.0, 32.9], 'STUCK'),
-        ([30.0, 33.1], 'Learning, with features that lie close together'),
-    ],
-)
-def test_validations_are_compared_with_the_first(scores, message, log):
-    """As mmengine keeps them, also in checkpoints."""
-    hub = MessageHub.get_instance(f'scores {scores}')
+def verdict_of(loss, scores, log):
+    """After validations, as mmengine keeps them, also in checkpoints."""
+    hub = MessageHub.get_instance(f'scores {scores} {loss}')
     head = MODELS.build(
-        dict(type='UniMoCoHead', feat_dim=4, queue_len=6, num_classes=2)
+        dict(
+            type='UniMoCoHead',
+            feat_dim=4,
+            queue_len=6,
+            num_classes=2,
+            loss=loss,
+        )
     )
     hub.update_scalar('train/loss', head.collapsed_loss().item())
     for score in scores:
@@ -129,7 +127,32 @@ def test_validations_are_compared_with_the_first(scores, message, log):
         iter=1, model=SimpleNamespace(head=head), message_hub=hub
     )
     CollapseHook().after_val_epoch(runner, {'knn/top1': scores[-1]})
-    assert log.messages[-1].startswith(message)
+    return log.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ('scores', 'message'),
+    [
+        ([30.0], 'STUCK'),
+        ([30.0, 40.0, 32.9], 'STUCK'),
+        ([30.0, 33.1], 'Learning, with features that lie close together'),
+    ],
+)
+def test_validations_are_compared_with_the_first(scores, message, log):
+    assert verdict_of(None, scores, log).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'helps'),
+    [
+        (dict(type='UniConLoss'), True),
+        (dict(type='UniConLoss', own_key_weight='balanced'), False),
+        (dict(type='InfoNCELoss'), False),
+    ],
+)
+@pytest.mark.parametrize('scores', [[30.0], [30.0, 33.1]])
+def test_the_weight_is_named_where_it_can_help(loss, helps, scores, log):
+    assert ('own_key_weight' in verdict_of(loss, scores, log)) == helps
 
 
 def test_stuck_run_says_so_and_measures_a_baseline(tmp_path):

@@ -266,7 +266,7 @@ def test_slurm_and_sigterm(tmp_path, monkeypatch, capsys):
     wait_for(log.exists, process)
     # Another command for the same study is refused.
     assert run_study(monkeypatch, study, '--work-dir', tmp_path / 'work') == 1
-    assert 'choose another --work-dir' in capsys.readouterr().out
+    assert 'choose another work folder' in capsys.readouterr().out
     process.terminate()
     process.join(60)
     assert process.exitcode == 130

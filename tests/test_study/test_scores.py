@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_ind
 
+from mmunimoco.study import plots
 from mmunimoco.study.expectations import judge
 from mmunimoco.study.plots import all_plots
 from mmunimoco.study.records import Results, read_curves
@@ -239,6 +240,48 @@ def test_scores_over_labels_are_drawn_beside_those_without_pretraining():
     # One validation is no curve.
     curves = plots['curves.svg'][1].decode()
     assert '<!-- knn -->' in curves and '<!-- top1 -->' not in curves
+
+
+def test_points_of_the_grid_keep_their_own_line():
+    """Fields whose last parts are equal, and titles with a bar."""
+    grid = {
+        f'a, k={k}, q={q}, r={ratio}': {
+            'model.head.momentum': k,
+            'model.momentum': q,
+            'labels.label_ratio': ratio,
+        }
+        for k, q in ((1, 2), (2, 1))
+        for ratio in (0.0, 1.0)
+    }
+    found = records({name: (1.0, 2.0) for name in grid}, grid=grid)
+    for record in found:
+        record['label_ratio'] = record['grid']['labels.label_ratio']
+        record['series'] = 'a'
+    names = set(map(plots._series, found))
+    assert names == {
+        'a, model.head.momentum=1, model.momentum=2',
+        'a, model.head.momentum=2, model.momentum=1',
+    }
+
+
+def test_titles_with_a_bar_are_one_column(tmp_path):
+    found = records(dict(a=(1.0, 2.0)))
+    for record in found:
+        record['evaluation'] = 'knn | k 20'
+    write_report(tmp_path, 'Title', found)
+    lines = (tmp_path / 'report.md').read_text().splitlines()
+    (header,) = [line for line in lines if 'knn' in line and 'Var' in line][:1]
+    assert re.split(r'(?<!\\)\|', header)[1:-1] == [
+        ' Variant ',
+        ' knn \\| k 20: top1 ',
+    ]
+
+
+def test_the_best_epoch_is_what_the_file_says_today():
+    found = records(dict(a=(3.0,)), lower_is_better=True)
+    found[0]['curves'] = dict(top1=[[1, 2.0], [2, 9.0], [3, 3.0]])
+    (cell,) = summarise_records(found).cells.values()
+    assert cell.values == (3.0,) and cell.best == (2.0,)
 
 
 def test_latex_is_escaped(tmp_path):

@@ -1,6 +1,7 @@
 """dist_train.sh, dist_test.sh and slurm_train.sh with fake commands."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -21,9 +22,9 @@ def run(tmp_path, monkeypatch):
     (tmp_path / 'c.py').touch()
     monkeypatch.chdir(tmp_path)
 
-    def run(script, arguments, fails=False, **environment):
+    def run(script, arguments, fails=False, tools=TOOLS, **environment):
         done = subprocess.run(
-            ['bash', TOOLS / script, *arguments.split()],
+            ['bash', tools / script, *arguments.split()],
             env={
                 **os.environ,
                 'PATH': f'{folder}:{os.environ["PATH"]}',
@@ -95,5 +96,36 @@ def test_slurm_resumes_after_preemption(run, tmp_path):
     assert 'scontrol requeue 7\n' in output and '--resume' not in output
     output = run('slurm_train.sh', arguments, BATCH='1', GRACE='60')
     assert '--signal=TERM@60 --requeue --open-mode=append --wrap' in output
-    wrapped = f'exec bash {TOOLS}/slurm_train.sh queue name c.py work'
-    assert wrapped in output
+    wrapped = output.partition('--wrap ')[2]
+    assert shlex.split(wrapped) == [
+        *('exec', 'bash', f'{TOOLS}/slurm_train.sh'),
+        *('queue', 'name', 'c.py', 'work'),
+    ]
+
+
+def test_batch_job_keeps_words_for_any_shell(run, tmp_path):
+    """Slurm gives it to /bin/sh; in the C locale %q writes $'...'."""
+    word = 'it\'s_"$HOME"_\u00e9\\n'
+    output = run(
+        'slurm_train.sh',
+        f'queue name c.py work {word}',
+        BATCH='1',
+        LC_ALL='C',
+    )
+    wrapped = output.partition('--wrap exec bash ')[2].strip()
+    shell = ['sh', '-c', f'printf "%s\n" {wrapped}']
+    said = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == word
+
+
+def test_cdpath_leads_nowhere(run, tmp_path, monkeypatch):
+    """A user's CDPATH makes cd print, and go to folders of the same name."""
+    (tmp_path / 'other/tools/misc').mkdir(parents=True)
+    monkeypatch.chdir(TOOLS.parent)
+    config = tmp_path / 'c.py'
+    output = run(
+        *('dist_train.sh', f'{config} 2'),
+        tools=Path('tools'),
+        CDPATH=str(tmp_path / 'other'),
+    )
+    assert f' {TOOLS}/train.py {config} ' in output

@@ -1,6 +1,7 @@
 """The command line that writes label lists."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_from_folder(tool, tmp_path, capsys):
     by_list = PartialLabels(dataset, label_list=str(out)).get_gt_labels()
     by_ratio = PartialLabels(dataset, label_ratio=0.5).get_gt_labels()
     assert (by_list == by_ratio).all() and (by_list >= 0).sum() == 9
+    # A folder of unlabeled images is no class.
+    shutil.copytree(folder / 'class_1', folder / 'Unlabeled')
+    args[-1] = str(tmp_path / 'more.txt')
+    assert tool.main(args) == 0
+    assert '9 of 24 images' in capsys.readouterr().out
+    assert not any('Unlabeled' in name for name in read_label_list(args[-1]))
 
 
 def test_does_not_overwrite(tool, config, tmp_path, capsys):

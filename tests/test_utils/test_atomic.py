@@ -12,6 +12,16 @@ def test_failed_write_keeps_the_old_file(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    link = tmp_path / 'out.json'
+    link.symlink_to(tmp_path / 'disk/real.json')
+    for text in ('new', 'newer'):
+        write_atomic(link, text)
+        assert link.is_symlink() and link.read_text() == text
+    assert [x.name for x in (tmp_path / 'disk').iterdir()] == ['real.json']
+
+
 def test_failed_rename_leaves_no_file(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt

@@ -4,7 +4,7 @@
 # CPU in one process.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ROOT=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 HOST=$1    # mmdet or mmseg
 STARTER=$2 # dist or slurm
 TASK=$3    # train or test
@@ -28,7 +28,8 @@ if [ "$CHECKPOINT" = none ]; then
         fail 2 "cannot test 'none': pass a fine-tuned checkpoint"
 elif [[ $CHECKPOINT != *://* ]]; then
     [ -f "$CHECKPOINT" ] || fail 1 "checkpoint $CHECKPOINT does not exist"
-    CHECKPOINT=$(cd "$(dirname "$CHECKPOINT")" && pwd)/$(basename "$CHECKPOINT")
+    FOLDER=$(CDPATH='' cd "$(dirname "$CHECKPOINT")" && pwd)
+    CHECKPOINT=$FOLDER/$(basename "$CHECKPOINT")
 fi
 # Found without importing it, which takes seconds.
 TOOLS=$(python -c "

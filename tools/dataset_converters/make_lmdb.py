@@ -45,7 +45,7 @@ def write_lmdb(
     if it exists, the LMDB file is complete.
 
     Args:
-        out: The file to write.
+        out: The file to write; its folder is created if needed.
         root: Folder of the images.
         samples: Path relative to ``root`` and class of each image.
 
@@ -62,6 +62,7 @@ def write_lmdb(
 
     if os.path.exists(out):
         raise FileExistsError(f'{out} exists; remove it first')
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     lines = []
     environment = lmdb.open(
         out, subdir=False, map_size=MAP_SIZE, lock=False, readahead=False

@@ -2,7 +2,7 @@
 # Called by tools/dist_train.sh and tools/dist_test.sh.
 set -euo pipefail
 
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOOLS=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TASK=$1 # train or test
 shift
 

@@ -140,7 +140,7 @@ class PreflightHook(Hook):
 
         Raises:
             ValueError: If nothing reads a field that resembles another.
-            RuntimeError: If another run is training there.
+            BlockingIOError: If another run is training there.
             FileExistsError: If the run is new and the folder is not.
         """
         check_merged_fields(runner.cfg)

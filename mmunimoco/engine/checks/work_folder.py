@@ -32,7 +32,7 @@ def lock_folder(folder: Path) -> IO | None:
         the file system has no locks.
 
     Raises:
-        RuntimeError: If another run holds the lock.
+        BlockingIOError: If another run holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / LOCK).open('a+', encoding='utf-8')
@@ -45,9 +45,9 @@ def lock_folder(folder: Path) -> IO | None:
     except (BlockingIOError, PermissionError):
         file.seek(0)
         owner = file.read().strip() or 'another process'
-        raise RuntimeError(
+        raise BlockingIOError(
             f'{owner} is training in {folder}. Wait for it, stop it, or '
-            'choose another --work-dir.'
+            'choose another work folder.'
         ) from None
     except OSError as error:
         print_log(

@@ -26,7 +26,7 @@ def test_a_folder_belongs_to_a_run_until_it_dies(tmp_path):
     try:
         assert receiver.recv() == 'locked'
         message = rf'Process {other.pid} on .* is training in {tmp_path}'
-        with pytest.raises(RuntimeError, match=message):
+        with pytest.raises(BlockingIOError, match=message):
             noise_runner(tmp_path, hooks=PREFLIGHT).train()
         assert not list(tmp_path.glob('*.pth'))
     finally:
