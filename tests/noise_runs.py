@@ -32,7 +32,9 @@ class Noise(Dataset):
         return dict(inputs=views, data_samples=sample.set_gt_label(index % 3))
 
 
-def noise_runner(work_dir, poisoned=(), hooks=(), epochs=1, **changes):
+def noise_runner(
+    work_dir, poisoned=(), hooks=(), epochs=1, classes=None, **changes
+):
     """Build a runner: 12 steps an epoch of 4 images each, in order.
 
     Args:
@@ -40,14 +42,17 @@ def noise_runner(work_dir, poisoned=(), hooks=(), epochs=1, **changes):
         poisoned: Indices of images that are NaN.
         hooks: Configs of custom hooks.
         epochs (int): Number of epochs.
+        classes: Names of the three classes.
         **changes: Other arguments of the runner.
     """
     torch.manual_seed(0)
+    dataset = Noise(poisoned)
+    dataset.metainfo = dict(classes=classes) if classes else {}
     settings = dict(
         model=unimoco_config(data_preprocessor=dict()),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=Noise(poisoned),
+            dataset=dataset,
             sampler=dict(type='DefaultSampler', shuffle=False),
             batch_size=N,
             num_workers=0,

@@ -93,11 +93,14 @@ def leaves_of(dataset: Any) -> list:
 
 def children_of(dataset: Any) -> list:
     """Return the datasets directly below a wrapper, [] for others."""
-    if getattr(dataset, 'datasets', None) is not None:
+    # mmengine's num_batch_per_epoch wraps in an object that has all attributes
+    # of what is in it.
+    inner = getattr(dataset, '__dict__', {}).get('_dataset')
+    if inner is None and getattr(dataset, 'datasets', None) is not None:
         return list(dataset.datasets)
-    # The second is that of mmengine's num_batch_per_epoch.
-    inner = (getattr(dataset, name, None) for name in ('dataset', '_dataset'))
-    return [each for each in inner if each is not None][:1]
+    if inner is None:
+        inner = getattr(dataset, 'dataset', None)
+    return [] if inner is None else [inner]
 
 
 def replace_leaves(dataset: Any, replacements: dict[int, BaseDataset]) -> Any:

@@ -9,6 +9,7 @@ from mmpretrain.registry import DATASETS
 
 from mmunimoco.utils.config_errors import part_of_config
 
+from .annotations import children_of
 from .image_checks import ADVICE, BrokenImageError
 from .pipelines import check_loaders
 from .wrapper import DatasetWrapper
@@ -162,10 +163,7 @@ def skip_limit(dataset: Any) -> int:
     """Return the largest ``max_broken`` in a tree of wrappers, 0 if none."""
     if isinstance(dataset, SkipBrokenImages):
         return dataset.max_broken
-    children = getattr(dataset, 'datasets', None) or [
-        getattr(dataset, 'dataset', None)
-    ]
-    return max((skip_limit(x) for x in children if x is not None), default=0)
+    return max(map(skip_limit, children_of(dataset)), default=0)
 
 
 def _data_samples(data_batch: Any) -> Iterator[Any]:

@@ -1,10 +1,13 @@
 """Say whether pre-training learns, and warn when it does not."""
 
 import logging
+import math
 from typing import Any
 
+import numpy as np
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
+from .checks.memory import part
 from .exact.process_state import preserved_random_state
 from .knn_loop import KNNValLoop
 from .logs import is_logged
@@ -40,7 +44,8 @@ class CollapseHook(Hook):
       measured before training); or
     - has features that are no better, by kNN, than before training.
 
-    The latter two are warnings that name what to try.
+    The latter two are warnings that name what to try. Steps in which the queue
+    still held random keys, which are easy to tell apart, do not count.
 
     The log value ``feature_std`` is the standard deviation of each feature
     over the queue, averaged over the C features, times sqrt(C): about 1 for
@@ -148,12 +153,19 @@ class CollapseHook(Hook):
         if steps < 1 or not isinstance(head, UniMoCoHead):
             return
         hub = runner.message_hub
+        random = _steps_to_fill(head, runner) - (runner.iter - steps)
+        steps -= max(random, 0)
+        if steps < 1:
+            print_log(
+                'No verdict yet: the queue still holds random keys.', 'current'
+            )
+            return
         means = {
-            name: hub.get_scalar(f'train/{name}').mean(steps)
+            name: _mean_of_finite(hub.get_scalar(f'train/{name}'), steps)
             for name in ('loss', 'positive_similarity', 'negative_similarity')
             if f'train/{name}' in hub.log_scalars
         }
-        if 'loss' not in means:
+        if not math.isfinite(means.get('loss', math.nan)):
             return
         metrics = metrics or {}
         first = {
@@ -234,6 +246,24 @@ def verdict(
             'the classes, and the learning rate.'
         )
     return logging.INFO, f'Learning ({facts}).'
+
+
+def _steps_to_fill(head: UniMoCoHead, runner: Runner) -> int:
+    """Steps after which no key is left that the queue began with."""
+    # A loader of indices says nothing of the batch.
+    batch_size = part(runner.cfg, 'train_dataloader').get('batch_size')
+    if not batch_size:  # a batch sampler decides
+        return 0
+    return math.ceil(head.queue_len / (batch_size * get_world_size()))
+
+
+def _mean_of_finite(history: HistoryBuffer, steps: int) -> float:
+    """Mean over the last steps but those that were skipped."""
+    values, counts = (part[-steps:] for part in history.data)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return math.nan
+    return float(values[finite].sum() / counts[finite].sum())
 
 
 def _is_unweighted(loss: nn.Module) -> bool:

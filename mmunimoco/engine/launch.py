@@ -83,10 +83,7 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     """
     if args.amp and get_device() == 'cpu':
         raise ValueError(
-            '--amp needs a GPU, and none is available. Leave it out; or, to '
-            'compute in bfloat16 on a CPU, use --cfg-options '
-            'optim_wrapper.type=AmpOptimWrapper optim_wrapper.dtype=bfloat16 '
-            'optim_wrapper.loss_scale=1.0'
+            '--amp needs a GPU, and none is available. Leave it out'
         )
     if args.auto_scale_lr and 'auto_scale_lr' not in cfg:
         raise ValueError(

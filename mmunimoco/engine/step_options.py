@@ -1,6 +1,6 @@
 """Options that make a training step faster or smaller, all off by default."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from inspect import signature
@@ -19,6 +19,7 @@ from mmpretrain.registry import (
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
 from torch.utils.checkpoint import checkpoint
 
 from mmunimoco.models import UniMoCoHead
@@ -265,8 +266,9 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Build the fastest optimizer and wrapper that the device has.
 
     mmengine's default constructor with ``fused=True`` for the optimizer, if
-    the installed torch has it fused (SGD since 2.3, Adam and AdamW since 2.0)
-    and the model is on a GPU; ``fused`` in the config takes precedence.
+    the installed torch has it fused (SGD since 2.3, without dampening; Adam
+    and AdamW since 2.0) and the model is on a GPU; ``fused`` in the config
+    takes precedence.
     ``AmpOptimWrapper`` becomes ``OptimWrapper`` if its ``dtype`` is
     'float32', or if the model is on a CPU, where mmengine has no mixed
     precision. Each fallback is logged. Results change by rounding.
@@ -275,14 +277,18 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build optimizer and wrapper for a model on its device."""
         if 'fused' not in self.optimizer_cfg:
-            reason = _why_not_fused(self.optimizer_cfg['type'], model)
+            reason = _why_not_fused(self.optimizer_cfg, model)
             if reason is None:
                 self.optimizer_cfg = {**self.optimizer_cfg, 'fused': True}
             else:
                 print_log(f'The optimizer is not fused: {reason}', 'current')
         if self.optim_wrapper_cfg.get('type') == 'AmpOptimWrapper':
             self._drop_unusable_amp(model)
-        return super().__call__(model)
+        wrapper = super().__call__(model)
+        optimizer = wrapper.optimizer
+        if isinstance(optimizer, SGD) and optimizer.defaults.get('fused'):
+            optimizer.register_step_pre_hook(_begin_momentum_at_zero)
+        return wrapper
 
     def _drop_unusable_amp(self, model: nn.Module) -> None:
         dtype = self.optim_wrapper_cfg.get('dtype')
@@ -297,12 +303,32 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         } | dict(type='OptimWrapper')
 
 
-def _why_not_fused(kind: str | type, model: nn.Module) -> str | None:
+def _why_not_fused(cfg: Mapping, model: nn.Module) -> str | None:
     """Return why an optimizer cannot be fused, or None if it can."""
+    kind = cfg['type']
+    if cfg.get('dampening'):
+        return 'a first step that is skipped would spoil its momentum'
     optimizer = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
     if 'fused' not in signature(optimizer).parameters:
         return f'torch {torch.__version__} has no fused {optimizer.__name__}'
     return None if _is_on_gpu(model) else 'the model is on a CPU'
+
+
+def _begin_momentum_at_zero(optimizer: SGD, *_: Any) -> None:
+    """Make the missing momentum buffers of fused SGD.
+
+    torch makes them from memory that the first step is to fill, and keeps
+    what was there if a gradient is not finite and the step is skipped.
+    Without dampening the first step is the same with zeros.
+    """
+    for group in optimizer.param_groups:
+        if not group['momentum'] or group['dampening']:
+            continue
+        for parameter in group['params']:
+            state = optimizer.state[parameter]
+            missing = state.get('momentum_buffer') is None
+            if parameter.grad is not None and missing:
+                state['momentum_buffer'] = torch.zeros_like(parameter.grad)
 
 
 def _is_on_gpu(model: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from image_folders import write_image_folder
 from mmengine.runner import Runner
+from mmengine.runner.runner import _SlicedDataset
 from mmpretrain.registry import DATASETS
 from toy_dataset import Toy, toy
 
@@ -201,6 +202,8 @@ def test_composes_with_other_wrappers():
     assert 'max_broken=4' in repr(outside)
     assert skip_limit(inside) == skip_limit(RepeatLabeled(outside, 2)) == 4
     assert skip_limit(dataset) == 0
+    # Of num_batch_per_epoch.
+    assert skip_limit(_SlicedDataset(inside, 3)) == 4
 
 
 @pytest.mark.parametrize(

@@ -307,8 +307,8 @@ def test_fused_optimizer(monkeypatch):
     """As if the model were on a GPU; torch has it fused on CPUs as well."""
     why_not = step_options._why_not_fused
     # torch 2.1 has no fused SGD; Rprop is fused in no release.
-    assert 'on a CPU' in why_not('Adam', nn.Linear(2, 2))
-    assert 'no fused Rprop' in why_not('Rprop', nn.Linear(2, 2))
+    assert 'on a CPU' in why_not(dict(type='Adam'), nn.Linear(2, 2))
+    assert 'no fused Rprop' in why_not(dict(type='Rprop'), nn.Linear(2, 2))
     plain = build_wrapper(nn.Linear(2, 2), type='SGD', **SGD)
     assert not plain.optimizer.defaults.get('fused')
 
@@ -333,6 +333,49 @@ def test_fused_optimizer(monkeypatch):
         torch.testing.assert_close(value, expected)
     given = build_wrapper(nn.Linear(2, 2), type='SGD', fused=False, **SGD)
     assert given.optimizer.defaults['fused'] is False
+
+
+@pytest.mark.parametrize('skipped', [0, 1])
+def test_a_skipped_step_leaves_nothing_in_fused_sgd(monkeypatch, skipped):
+    """Torch takes its first momentum from memory that is not written."""
+    model = nn.Linear(8, 8)
+    monkeypatch.setattr(step_options, '_is_on_gpu', lambda _: True)
+    try:
+        wrapper = build_wrapper(model, type='SGD', **SGD)
+    except RuntimeError:
+        pytest.skip('this torch has no fused SGD on CPUs')
+    other = deepcopy(model)
+    expected = torch.optim.SGD(other.parameters(), **SGD)
+    # Whatever memory held before.
+    monkeypatch.setattr(
+        torch, 'empty_like', lambda x, **_: torch.full_like(x, 1e30)
+    )
+    for step in range(3):
+        x = torch.rand(5, 8)
+        for network, optimizer in (
+            (model, wrapper.optimizer),
+            (other, expected),
+        ):
+            optimizer.zero_grad()
+            network(x).square().sum().backward()
+        if step < skipped:  # as GradientGuard and GradScaler do
+            wrapper.optimizer.grad_scale = None
+            wrapper.optimizer.found_inf = torch.ones(())
+        else:
+            expected.step()
+        wrapper.optimizer.step()
+        wrapper.optimizer.found_inf = torch.zeros(())
+    for value, wanted in zip(
+        model.parameters(), other.parameters(), strict=True
+    ):
+        torch.testing.assert_close(value, wanted)
+
+
+def test_sgd_with_dampening_is_not_fused(monkeypatch):
+    monkeypatch.setattr(step_options, '_is_on_gpu', lambda _: True)
+    options = dict(type='SGD', lr=0.1, momentum=0.9, dampening=0.1)
+    wrapper = build_wrapper(nn.Linear(2, 2), **options)
+    assert not wrapper.optimizer.defaults['fused']
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])

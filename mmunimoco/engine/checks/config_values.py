@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmunimoco.models.split_batch_norm import SplitBatchNorm
@@ -119,27 +120,39 @@ def check_accumulation(cfg: Mapping, scaled_by: Mapping) -> Advice | None:
 def check_batch_norm(
     cfg: Mapping, model: nn.Module, processes: int
 ) -> Advice | None:
-    """Plain batch norm on one process tells which key belongs to a query."""
-    if processes > 1 or not isinstance(model, UniMoCo):
+    """Statistics of a whole batch tell which key belongs to a query."""
+    if not isinstance(model, UniMoCo):
         return None
-    backbone = model.backbone
-    plain = any(
-        isinstance(module, _BatchNorm)
-        and not isinstance(module, SplitBatchNorm)
-        for module in backbone.modules()
-    )
-    if not plain or getattr(backbone, 'norm_eval', False):
+    shared = 'queries and keys of a batch share statistics that reveal which '
+    shared += 'key belongs to a query'
+    if processes > 1:
+        if not (cfg.get('sync_bn') or _has_norm(model, SyncBatchNorm)):
+            return None
+        return Advice(
+            'batch norm',
+            f'batch norm is synchronised over the processes, so {shared}',
+            'use BN, whose keys are shuffled, and remove sync_bn',
+        )
+    names = [x for x in ('backbone', 'neck') if _has_norm(getattr(model, x))]
+    if not names:
         return None
     batch_size = part(cfg, 'train_dataloader').get('batch_size') or 64
     splits = max(2, min(8, batch_size // 8))
-    norm = 'model.backbone.norm_cfg'
+    norm = f'model.{names[0]}.norm_cfg'
     return Advice(
         'batch norm',
-        'model.backbone has plain batch norm and there is one process, so '
-        'queries and keys of a batch share statistics that reveal which key '
-        'belongs to a query',
+        f'model.{" and model.".join(names)} has plain batch norm and there is '
+        f'one process, so {shared}',
         f'set {norm}.type=SplitBatchNorm {norm}.num_splits={splits} (at least '
         'two images a split), or train on several GPUs',
+    )
+
+
+def _has_norm(part: nn.Module, kind: type = _BatchNorm) -> bool:
+    """Whether a part has a batch norm that is not split, and trains it."""
+    return not getattr(part, 'norm_eval', False) and any(
+        isinstance(module, kind) and not isinstance(module, SplitBatchNorm)
+        for module in part.modules()
     )
 
 

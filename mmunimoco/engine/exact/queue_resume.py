@@ -1,7 +1,7 @@
 """Fit the queues of a checkpoint to the head that loads them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -30,7 +30,8 @@ class QueueResumeHook(Hook):
 
     A run that only starts from weights (``load_from``) counts its steps anew:
     schedules of the momentum, and warm-ups, begin at their beginning. The key
-    encoder of the checkpoint is kept.
+    encoder of the checkpoint is kept, and so are the labels of its keys if the
+    data sets name the same classes in the same order; else they are dropped.
     """
 
     priority = 'HIGHEST'
@@ -55,6 +56,11 @@ class QueueResumeHook(Hook):
         if isinstance(loop, BaseLoop) and not runner._resume:
             # EMAHook takes its weights from these, too.
             _count_anew(states[0], head)
+            _drop_labels(
+                states,
+                (checkpoint.get('meta') or {}).get('dataset_meta'),
+                getattr(loop.dataloader.dataset, 'metainfo', None),
+            )
         changes = {_fit_state(state, head): None for state in states}
         for change in filter(None, changes):
             print_log(
@@ -79,6 +85,37 @@ def _count_anew(state: dict[str, Tensor], head: nn.Module) -> None:
     state['encoder_k.steps'] = steps.clamp(max=1)
     if hasattr(head, 'steps'):
         state['head.steps'] = torch.zeros_like(steps)
+
+
+def _drop_labels(
+    states: list[dict], before: Mapping | None, now: Mapping | None
+) -> None:
+    """Make the keys unlabeled, if their class ids may mean other classes."""
+    old, new = ((meta or {}).get('classes') for meta in (before, now))
+    if old is not None and new is not None and list(old) == list(new):
+        return
+    dropped = False
+    for state in states:
+        for name in _QUEUES[1:]:
+            for key in (f'head.{name}', f'module.head.{name}'):
+                if key not in state:
+                    continue
+                dropped |= bool(_is_labeled(state[key]).any())
+                state[key] = _unknown(state[key], len(state[key]))
+    if dropped:
+        print_log(
+            'The labels of its keys are not kept: the checkpoint is of the '
+            f'classes {_shown(old)}, this run is of {_shown(new)}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _shown(classes: Sequence[str] | None) -> str:
+    if classes is None:
+        return '(no names)'
+    text = ', '.join(map(str, classes[:4]))
+    return f'({text}{", ..." if len(classes) > 4 else ""})'
 
 
 def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:

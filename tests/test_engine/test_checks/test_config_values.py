@@ -209,6 +209,24 @@ def test_plain_batch_norm_on_one_process():
         None
     )
     assert check_batch_norm(cfg, nn.BatchNorm2d(2), 1) is None
+    plain.neck.mlp.append(nn.BatchNorm1d(8))
+    advice = check_batch_norm(cfg, plain, 1)
+    assert 'model.backbone and model.neck has plain' in advice.text
+    mixed = model(split)
+    mixed.neck.mlp.append(nn.BatchNorm1d(8))
+    assert 'model.neck.norm_cfg' in check_batch_norm(cfg, mixed, 1).fix
+
+
+def test_synchronised_batch_norm():
+    """Shuffling the keys does not change statistics of all processes."""
+    plain = model(dict(type='BN'))
+    assert check_batch_norm({}, plain, 2) is None
+    for cfg, network in (
+        (dict(sync_bn='torch'), plain),
+        ({}, model(dict(type='SyncBN'))),
+    ):
+        advice = check_batch_norm(cfg, network, 2)
+        assert 'synchronised' in advice.text and 'use BN' in advice.fix
 
 
 def test_memory_of_knn():

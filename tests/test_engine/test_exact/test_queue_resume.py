@@ -151,6 +151,7 @@ class _FirstStep(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if batch_idx == 0:
+            self.labels = runner.model.head.label_queue.clone()
             self.before = [
                 encoder.weight.detach().clone()
                 for encoder in (
@@ -163,6 +164,36 @@ class _FirstStep(Hook):
         if batch_idx == 0:
             moved = runner.model.encoder_k.module[1].mlp[0].weight
             runner.model.first_step = moved.clone(), *self.before
+
+
+@pytest.mark.parametrize(
+    ('classes', 'kept'),
+    [(('a', 'b', 'c'), True), (('b', 'a', 'c'), False), (None, False)],
+)
+@pytest.mark.parametrize('averaged', [False, True])
+def test_weights_bring_labels_of_the_same_classes(
+    tmp_path, log_of, classes, kept, averaged
+):
+    hooks = [dict(type='QueueResumeHook')]
+    hooks += [dict(type='EMAHook')] * averaged
+    noise_runner(
+        tmp_path / 'first', hooks=hooks, classes=('a', 'b', 'c')
+    ).train()
+    runner = noise_runner(
+        tmp_path / 'second',
+        hooks=hooks,
+        classes=classes,
+        load_from=str(tmp_path / 'first/epoch_1.pth'),
+        log_level='INFO',
+    )
+    first = _FirstStep()
+    runner.register_hook(first)
+    runner.train()
+    assert bool((first.labels >= 0).any()) == kept
+    dropped = 'The labels of its keys are not kept' in log_of(
+        tmp_path / 'second'
+    )
+    assert dropped != kept
 
 
 def test_propagated_labels_move_with_their_keys():
