@@ -31,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = f'mmunimoco {name}'
     try:
         return _run(name, prog, argv[1:]) or 0
-    except KeyboardInterrupt:
-        more = '; --resume continues' if name == 'pretrain' else ''
-        print(f'interrupted{more}', file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print('; '.join(('interrupted', *error.args)), file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
         # What is wrong and what to do. An error from a process of a data

@@ -5,6 +5,7 @@ machine, trains for one real step and writes one checkpoint, in a folder that
 is removed afterwards.
 """
 
+import errno
 import os.path as osp
 import random
 from collections.abc import Callable
@@ -43,14 +44,17 @@ from mmunimoco.setup_step import (
     train_one_step,
 )
 from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.config_errors import named_field, part_of_config
 from mmunimoco.utils.versions import collect_versions
 
 SAMPLES = 16  # loaded, besides the first and the last
 _DATA = (
     'set train_dataloader.dataset (in most configs by data_root) to the '
-    'location of the images; docs/own_data.md shows the layouts'
+    'location of the images, or correct their list; docs/own_data.md shows '
+    'layouts and lists'
 )
 _DISK = 'set work_dir to a folder with space to which you may write'
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What to change if a check fails, unless its error says so.
 _FIXES = {
     'config': 'correct the config',
@@ -146,7 +150,8 @@ class _Report:
             except SetupError as error:
                 finding = Finding(name, False, str(error), error.fix)
             except Exception as error:  # whatever the config leads to
-                fix = _FIXES.get(name, '')
+                full = getattr(error, 'errno', None) in _DISK_ERRORS
+                fix = _DISK if full else _FIXES.get(name, '')
                 finding = Finding(name, False, _one_line(error), fix)
         self.findings.append(finding)
         return value
@@ -194,8 +199,9 @@ def _load_config(
 
 
 def _build_dataset(cfg: Config) -> tuple[str, Any]:
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    dataset.full_init()
+    with named_field('train_dataloader'), part_of_config('dataset'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        dataset.full_init()
     count, batch = len(dataset), cfg.train_dataloader.batch_size
     if count == 0:
         raise ValueError('there are no images')

@@ -30,7 +30,8 @@ from mmunimoco.utils.installed import find_weights
 from mmunimoco.utils.normalization import loads_files, pipeline_of
 from mmunimoco.utils.safe_load import read_checkpoint
 
-from .image_folder import read_folder
+from .image_folder import is_split, read_folder
+from .plan import read_lists_of
 
 OWN_MODELS = 'mmunimoco://'
 CHECKPOINT = 'checkpoint of a pre-training run, or mmunimoco://<config>'
@@ -63,6 +64,7 @@ def evaluate(args: Namespace) -> None:
     if args.checkpoint.startswith(OWN_MODELS):
         folder = Path('work_dirs') / args.checkpoint.removeprefix(OWN_MODELS)
     cfg.work_dir = str(folder / 'eval')
+    read_lists_of(cfg, folder)
     knn = build_runner(cfg.copy(), verbose=False).test()
     probe = probe_checkpoint(cfg, args.checkpoint)
     print()
@@ -89,8 +91,8 @@ def embed(args: Namespace) -> None:
 
     The file has ``features`` (N, D) float32, pooled and not normalised,
     ``names`` (N,), paths from the folder, ``labels`` (N,) int64 by
-    sub-folder, -1 for none, and ``classes``. Files that are no images are
-    left out, with a line that counts them.
+    sub-folder (below ``train`` and ``val``), -1 for none, and ``classes``.
+    Files that are no images are left out, with a line that counts them.
 
     Raises:
         ValueError: If there is no image, or the output file is unsuitable.
@@ -100,7 +102,7 @@ def embed(args: Namespace) -> None:
         raise ValueError(f'--out must end with .npz, got {args.out}')
     if args.out.exists() and not args.force:
         raise ValueError(f'{args.out} exists; --force overwrites it')
-    images = read_folder(args.folder)
+    images = read_folder(args.folder, is_split(args.folder))
     if images.unreadable:
         print(
             f'left out: {len(images.unreadable)} unreadable images, such as '

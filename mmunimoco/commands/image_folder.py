@@ -98,6 +98,11 @@ def find_splits(folder: Path) -> tuple[Path, Path | None]:
     return (folder, None) if is_class else (train, val)
 
 
+def is_split(folder: Path) -> bool:
+    """Whether the classes are in ``train`` and perhaps ``val``."""
+    return find_splits(folder)[0] != folder
+
+
 def _folders(folder: Path) -> dict[str, Path]:
     """The sub-folders that are not hidden, by name in lower case."""
     return {
@@ -107,7 +112,7 @@ def _folders(folder: Path) -> dict[str, Path]:
     }
 
 
-def read_folder(root: Path) -> ImageFolder:
+def read_folder(root: Path, split: bool = False) -> ImageFolder:
     """List the images of a folder, and leave out those that do not decode.
 
     The first sub-folder in a path is the class of the image. Images beside
@@ -115,6 +120,8 @@ def read_folder(root: Path) -> ImageFolder:
 
     Args:
         root (Path): The folder.
+        split (bool): Whether classes are sub-folders of ``train``, ``val``
+            and the like in it. Defaults to False.
 
     Raises:
         ValueError: If there is no image in it, or a name cannot stand in a
@@ -136,7 +143,7 @@ def read_folder(root: Path) -> ImageFolder:
             + (f'; other files: {kinds}' if kinds else '')
             + (f'; {len(unreadable)} unreadable ones' if unreadable else '')
         )
-    owners = [_class_of(name) for name in names]
+    owners = [_class_of(name, split) for name in names]
     classes = tuple(sorted({name for name in owners if name is not None}))
     ids = {name: i for i, name in enumerate(classes)} | {None: UNLABELED}
     return ImageFolder(
@@ -158,7 +165,7 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
         path (Path): Text file with one image a line. Either a name alone, and
             only these images keep the label that their folder gives; or a
             name and its class, separated by a comma, tab or blank, and these
-            are all labels there are.
+            are all labels there are; -1 is no class but means unlabeled.
 
     Returns:
         ImageFolder: With other labels.
@@ -170,7 +177,7 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
     """
     where = _places(folder.names)
     found: dict[int, str | None] = {}
-    for line in read_label_list(path):
+    for line in _read_lines(path):
         name, label = _split_line(line, where)
         if name not in where:
             name, label = _split_line(_in_folder(line, folder.root), where)
@@ -179,7 +186,8 @@ def keep_labels(folder: ImageFolder, path: Path) -> ImageFolder:
             fault = (
                 'is in several folders; give its path'
                 if places
-                else (f'is no image in {folder.root}')
+                else f'is no image in {folder.root}; a line is a name, or a '
+                'name and a class behind a comma, tab or blank'
             )
             raise ValueError(f'--labels {path}: {name!r} {fault}')
         if places[0] in found:
@@ -217,6 +225,14 @@ def hold_out(
     taken.sort()
     rest = np.setdiff1d(np.arange(len(folder)), taken).tolist()
     return folder.subset(rest), folder.subset(taken)
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return read_label_list(path)
+    except ValueError as error:  # it names the setting of a config
+        text = str(error).partition(';')[0].replace('label_list', '--labels')
+        raise ValueError(text) from error
 
 
 def _check_folder(folder: Path) -> None:
@@ -311,11 +327,15 @@ def _shorter_side(path: Path) -> int | None:
     return min(header.size if header is not None else image.shape[:2])
 
 
-def _class_of(name: str) -> str | None:
-    first, slash, _ = name.partition('/')
-    if not slash or first.lower() in UNLABELED_FOLDERS:
+def _class_of(name: str, split: bool) -> str | None:
+    *folders, _ = name.split('/')
+    if split and folders:
+        role = folders.pop(0).lower()
+        if role not in TRAIN_FOLDERS + VAL_FOLDERS:
+            return None
+    if not folders or folders[0].lower() in UNLABELED_FOLDERS:
         return None
-    return first
+    return folders[0]
 
 
 def _places(names: Sequence[str]) -> dict[str, list[int]]:
@@ -368,7 +388,8 @@ def _relabel(
         raise ValueError(
             f'--labels {path}: some lines have a class and some have none'
         )
-    classes = tuple(sorted(given))
+    classes = tuple(sorted(given - {str(UNLABELED)}))
     for index, label in found.items():
-        labels[index] = classes.index(label)
+        if label in classes:
+            labels[index] = classes.index(label)
     return replace(folder, labels=labels, classes=classes)

@@ -1,16 +1,23 @@
 """Choose settings for a folder of images, and write them as a config."""
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mmunimoco.utils.installed import configs_dir
 from mmunimoco.utils.versions import count_cores
 
 from .image_folder import ImageFolder
 
+# In the output folder: the config, and the lists of images that it names.
+# Not beside the checkpoints, where mmengine writes the merged config.
+CONFIG = 'inputs/pretrain.py'
+_LISTS = tuple(f'inputs/{name}.txt' for name in ('train', 'val', 'classes'))
 MIN_IMAGES = 32
 SMALL = 'own_data/unimoco_resnet18_small-images.py'
 PHOTOS = 'unimoco/unimoco_resnet50_1xb256-coslr-200e_in1k.py'
@@ -148,6 +155,36 @@ class Plan:
             bank=_dataset(train, out / 'train.txt', out, 'whole'),
             whole=_whole(self),
         )
+
+
+def read_lists_of(cfg: Config, out: Path) -> None:
+    """Let a config read the lists of images in an output folder.
+
+    It names them by the path that the folder had when the run began. The
+    folder may have been moved since, and another be in its place.
+
+    Args:
+        cfg (Config): Written by ``mmunimoco pretrain``; others stay as they
+            are.
+        out (Path): The output folder.
+    """
+    for node in _dicts(cfg._cfg_dict):
+        for key in ('ann_file', 'classes'):
+            named = node.get(key)
+            if not isinstance(named, str) or not named.endswith(_LISTS):
+                continue
+            path = (out / Path(*Path(named).parts[-2:])).absolute()
+            if path.is_file():
+                node[key] = str(path)
+
+
+def _dicts(node: Any) -> Iterator[dict]:
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    if not isinstance(node, str | bytes) and isinstance(node, Iterable):
+        for value in node:
+            yield from _dicts(value)
 
 
 def _small_size(side: float) -> int:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmunimoco.engine.collapse import BASELINE
+from mmunimoco.engine.exact.checkpoint_files import LAST
 from mmunimoco.engine.launch import build_runner
 from mmunimoco.engine.schedules import extend_config
 from mmunimoco.utils.atomic import write_atomic
@@ -23,11 +24,8 @@ from .image_folder import (
     keep_labels,
     read_folder,
 )
-from .plan import Machine, Plan
+from .plan import CONFIG, Machine, Plan, read_lists_of
 
-# In the output folder: the config, and the lists of images that it names.
-# Not beside the checkpoints, where mmengine writes the merged config.
-CONFIG = 'inputs/pretrain.py'
 VAL_SHARE = 0.1
 
 
@@ -104,12 +102,16 @@ def main(args: Namespace) -> None:
     cfg = Config.fromfile(config)
     cfg.work_dir = str(out)
     cfg.resume = args.resume
+    read_lists_of(cfg, out)
     if args.resume:
         _check_same_images(args.folder, cfg)
         if args.epochs not in (None, cfg.train_cfg.max_epochs):
             cfg = extend_config(cfg, args.epochs)
     runner = build_runner(cfg, verbose=False)
-    runner.train()
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_continue(Path(out))) from None
     _report(runner, args.folder)
 
 
@@ -274,6 +276,14 @@ def _same_classes(val: ImageFolder, train: ImageFolder) -> ImageFolder:
 def _annotations(images: ImageFolder) -> str:
     pairs = zip(images.names, images.labels, strict=True)
     return ''.join(f'{name} {label}\n' for name, label in pairs)
+
+
+def _how_to_continue(out: Path) -> str:
+    last = out / LAST
+    if not last.is_file():
+        return 'no checkpoint was written yet, --resume begins anew'
+    name = Path(last.read_text().strip()).name
+    return f'--resume continues from {name}'
 
 
 def _report(runner: Runner, folder: Path) -> None:

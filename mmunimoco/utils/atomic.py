@@ -17,13 +17,19 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         path (Path): The file; its folder is created if needed. A symbolic
             link stays, and the file that it names is written.
         write (Callable[[Path], Any]): Writes the content to a given path.
+
+    Raises:
+        OSError: If that fails.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, so on the same file system: the rename is atomic.
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
-        write(part)
+        try:
+            write(part)
+        except RuntimeError as error:  # torch's, of a full disk too
+            raise OSError(f'{path} cannot be written: {error}') from error
         with open(part, 'rb+') as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -1,9 +1,12 @@
 """Name the field of the config in which an error arose."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from traceback import walk_tb
 
+from mmengine.fileio import list_from_file
 from mmengine.registry import Registry
 
 # Raised for a wrong setting, by mmengine's registries among others. Each
@@ -58,7 +61,8 @@ def named_field(field: str) -> Iterator[None]:
             if hasattr(error, 'add_note'):
                 error.add_note(f'while using {place} of the config')
             raise
-        raise kind(f'{place}: {_text_of(error)}') from error
+        text = _fault_of_list(error) or _text_of(error)
+        raise kind(f'{place}: {text}') from error
 
 
 def check_type(field: str, config: Mapping, registry: Registry) -> None:
@@ -109,6 +113,26 @@ def _noted_field(error: BaseException | None) -> str | None:
         if hasattr(error, _MARK):
             return getattr(error, _MARK)
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _fault_of_list(error: Exception) -> str | None:
+    """Which line of a list of images an error is about, None if of none."""
+    if not isinstance(error, ValueError):
+        return None
+    for frame, _ in walk_tb(error.__traceback__):
+        path = getattr(frame.f_locals.get('self'), 'ann_file', None)
+        if frame.f_code.co_name != 'load_data_list' or not path:
+            continue
+        if not str(path).endswith('.txt'):
+            return f'{path}: {_text_of(error)}'
+        for number, line in enumerate(list_from_file(path), 1):
+            name, _, label = line.strip().rpartition(' ')
+            if not name or not re.fullmatch(r'-?\d+', label):
+                return (
+                    f'{path}, line {number}: {line!r} is not a name, a blank '
+                    'and the number of a class (-1 for unlabeled)'
+                )
     return None
 
 

@@ -1,5 +1,6 @@
 """The command line: real runs on small folders."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmunimoco.__main__ import main
 from mmunimoco.datasets.image_checks import BrokenImageError
+from mmunimoco.engine import ExactCheckpointHook
 
 
 @pytest.fixture(scope='module')
@@ -215,6 +217,51 @@ def test_a_config_serves_from_any_folder(tmp_path, monkeypatch):
     assert main(['pretrain', 'images', '--out', 'out', '--dry-run']) == 0
     cfg = Config.fromfile(tmp_path / 'out/inputs/pretrain.py')
     assert cfg.images.data_prefix == str(tmp_path / 'images')
+
+
+def test_a_run_that_was_moved_keeps_its_lists(tmp_path, capsys):
+    """Another run may have taken the place that its config names."""
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    out, moved = tmp_path / 'out', tmp_path / 'moved'
+    arguments = ['pretrain', str(images), '--out']
+    assert main([*arguments, str(out), '--epochs', '1']) == 0
+    out.rename(moved)
+    assert main([*arguments, str(out), '--seed', '1', '--dry-run']) == 0
+    assert (out / 'inputs/val.txt').read_text() != (
+        moved / 'inputs/val.txt'
+    ).read_text()
+    assert main(['eval', str(moved / 'epoch_1.pth')]) == 0
+    shutil.rmtree(out)
+    assert main([*arguments, str(moved), '--resume', '--epochs', '2']) == 0
+    cfg = Config.fromfile(moved / 'pretrain.py')
+    named = cfg.val_dataloader.dataset.ann_file
+    assert named == str(moved / 'inputs/val.txt')
+    capsys.readouterr()
+    (evaluated,) = (moved / 'eval').rglob('config.py')
+    cfg = Config.fromfile(evaluated)
+    named = [cfg.test_dataloader.dataset, cfg.test_cfg.bank_dataloader.dataset]
+    assert [Path(x.ann_file).parents[1] for x in named] == [moved, moved]
+
+
+@pytest.mark.parametrize(
+    ('saved', 'text'),
+    [(False, 'begins anew'), (True, '--resume continues from epoch_1.pth')],
+)
+def test_an_interrupted_run_says_what_is_left(
+    tmp_path, capsys, monkeypatch, saved, text
+):
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    options = ['--out', str(tmp_path / 'out'), '--epochs', '1']
+    save = ExactCheckpointHook.after_train_epoch
+
+    def interrupt(hook, runner):
+        if saved:
+            save(hook, runner)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExactCheckpointHook, 'after_train_epoch', interrupt)
+    assert main(['pretrain', str(images), *options]) == 130
+    assert text in capsys.readouterr().err
 
 
 def test_an_error_of_a_data_loader_is_its_last_line(monkeypatch, capsys):

@@ -9,6 +9,7 @@ from PIL import Image
 from mmunimoco.commands.image_folder import (
     find_splits,
     hold_out,
+    is_split,
     keep_labels,
     read_folder,
 )
@@ -198,9 +199,9 @@ def test_a_list_with_classes_gives_labels(mixed, tmp_path, separator):
 @pytest.mark.parametrize(
     ('text', 'fault'),
     [
-        ('', 'names no image'),
+        ('', 'names no image$'),
         ('x.bmp\nx.bmp', 'more than once'),
-        ('nothing.png', "'nothing.png' is no image"),
+        ('nothing.png', "'nothing.png' is no image .* a name and a class"),
         ('0.png', "'0.png' is in several folders"),
         ('x.bmp\nclass_0/deeper/x.bmp', 'there twice'),
         ('top.JPG', "'top.JPG' is in no class folder"),
@@ -213,6 +214,33 @@ def test_lists_that_do_not_fit(mixed, tmp_path, text, fault):
     path.write_text(text)
     with pytest.raises(ValueError, match=fault):
         keep_labels(read_folder(mixed), path)
+
+
+def test_minus_one_in_a_list_is_no_class(mixed, tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_text('top.JPG 1\nx.bmp -1\nclass_1/0.png 0\n')
+    found = keep_labels(read_folder(mixed), path)
+    kept = labels_of(found)
+    assert found.classes == ('0', '1') and found.num_labeled == 2
+    assert kept['top.JPG'] == 1 and kept['class_0/deeper/x.bmp'] == -1
+
+
+def test_classes_below_train_and_val(tmp_path):
+    root = tmp_path / 'all'
+    write_image_folder(root / 'Train', classes=2, per_class=1)
+    write_image_folder(root / 'val/unlabeled', classes=1, per_class=1)
+    write_image_folder(root / 'val', classes=1, per_class=1)
+    write_image_folder(root / 'more', classes=1, per_class=1)
+    assert is_split(root) and not is_split(root / 'Train')
+    found = read_folder(root, split=True)
+    assert found.classes == ('class_0', 'class_1')
+    assert labels_of(found) == {
+        'Train/class_0/0.png': 0,
+        'Train/class_1/0.png': 1,
+        'val/class_0/0.png': 0,
+        'val/unlabeled/class_0/0.png': -1,
+        'more/class_0/0.png': -1,
+    }
 
 
 def test_held_out_images_are_a_share_of_each_class(tmp_path):

@@ -1,5 +1,6 @@
 """tools/misc/verify_setup.py on real files, correct ones and others."""
 
+import errno
 import runpy
 import sys
 from pathlib import Path
@@ -229,6 +230,29 @@ def test_missing_data(config, tmp_path):
         'disk',
     ]
     assert found['model'].ok
+
+
+def test_disk_that_is_full(config, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(setup_check, 'build', fail)
+    found = check(config)
+    assert 'No space' in found['model'].text
+    assert 'a folder with space' in found['model'].fix
+
+
+@pytest.mark.parametrize(
+    'line', ['', 'class_0/1.png', 'class_0/1.png,0', 'class_0/1.png cat']
+)
+def test_wrong_line_of_a_list(config, tmp_path, line):
+    path = tmp_path / 'list.txt'
+    path.write_text(f'class_0/0.png 0\n{line}\nclass_1/0.png 1\n')
+    prefix = 'train_dataloader.dataset.dataset.ann_file'
+    found = check(config, {prefix: str(path)})
+    assert problems(found) == ['data']
+    assert f'{path}, line 2: {line!r} is not' in found['data'].text
+    assert 'or correct their list' in found['data'].fix
 
 
 def test_broken_file(config, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.atomic import write_atomic, write_whole
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):
@@ -20,6 +20,18 @@ def test_a_link_stays_a_link(tmp_path):
         write_atomic(link, text)
         assert link.is_symlink() and link.read_text() == text
     assert [x.name for x in (tmp_path / 'disk').iterdir()] == ['real.json']
+
+
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
+    """Torch calls it a RuntimeError."""
+
+    def write(path):
+        path.write_text('half')
+        raise RuntimeError('unexpected pos 64 vs 0')
+
+    with pytest.raises(OSError, match=r'x\.pth cannot be written: unexp'):
+        write_whole(tmp_path / 'x.pth', write)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_rename_leaves_no_file(tmp_path, monkeypatch):

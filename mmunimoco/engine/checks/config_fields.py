@@ -10,7 +10,16 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmengine.runner import Runner
-from mmpretrain.registry import DATASETS, HOOKS, LOOPS, MODELS, TRANSFORMS
+from mmpretrain.registry import (
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    TRANSFORMS,
+    VISUALIZERS,
+)
 from torch.utils.data import DataLoader
 
 from mmunimoco.utils.config_errors import closest
@@ -48,6 +57,23 @@ _REGISTRIES = {
     'val_cfg': LOOPS,
     'test_cfg': LOOPS,
 }
+# Parts that are not built, and what mmengine reads of them.
+_PLAIN = {
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+}
+# Parts that are built, and what is read before that.
+_BUILT = {
+    'optim_wrapper': (
+        OPTIM_WRAPPERS,
+        {'constructor', 'optimizer', 'paramwise_cfg'},
+    ),
+    'optim_wrapper.optimizer': (OPTIMIZERS, set()),
+    'visualizer': (VISUALIZERS, set()),
+}
+_DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger')
+_DEFAULT_HOOKS += ('param_scheduler', 'checkpoint', 'visualization')
 # Read by mmengine before the class is built.
 _OWN = {'type', '_scope_', '_delete_', 'priority', 'by_epoch'}
 
@@ -78,6 +104,12 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
             raise ValueError(
                 f'--cfg-options {name}: the config has no field {first!r}'
                 f'{_suggest(cfg, name)}'
+            )
+        copies = _copies(cfg, first)
+        if copies:
+            raise ValueError(
+                f'--cfg-options {name}: {first} is a variable, whose value is '
+                f'already in {" and ".join(copies[:3])}; change these'
             )
     for name in cfg:
         alike = get_close_matches(name, _FIELDS - _TTA, 1, _SIMILAR)
@@ -163,12 +195,50 @@ def _check_file(cfg: Config) -> None:
     if '_base_' not in assigned:
         return
     for name in sorted(assigned - read - _FIELDS):
+        for base in _bases(tree, Path(cfg.filename).parent):
+            copies = _copies(base, name)
+            if copies and base[name] != cfg.get(name):
+                raise ValueError(
+                    f'{cfg.filename}: {name} is a variable of its base, whose '
+                    f'value is already in {" and ".join(copies[:3])}; change '
+                    'these'
+                )
         found = _find(cfg, name)
         if found and all(value != cfg.get(name) for _, value in found):
             raise ValueError(
                 f'{cfg.filename}: {name} at the top level has no effect, '
                 f'nothing reads it{_suggest(cfg, name)}'
             )
+
+
+def _bases(tree: ast.Module, folder: Path) -> Iterator[Config]:
+    """The configs that a file inherits from, if they are files."""
+    for node in tree.body:
+        target = getattr(node, 'targets', [None])[0]
+        if getattr(target, 'id', None) != '_base_':
+            continue
+        try:
+            names = ast.literal_eval(node.value)
+        except ValueError:  # not written out
+            return
+        for name in [names] if isinstance(names, str) else names:
+            if (folder / name).is_file():
+                yield Config.fromfile(folder / name)
+
+
+def _copies(cfg: Config, name: str) -> list[str]:
+    """Fields that were given the value of a variable of the config."""
+    value = cfg.get(name)
+    if name in _FIELDS or value in (None, '', [], {}):
+        return []
+    is_telling = isinstance(value, str | list | tuple | Mapping)
+    return [
+        path
+        for path, other in _walk('', cfg.to_dict())
+        if path.partition('.')[0] in _FIELDS
+        and other == value
+        and (is_telling or path.endswith(f'.{name}'))
+    ]
 
 
 def check_arguments(cfg: Config) -> None:
@@ -191,10 +261,33 @@ def check_arguments(cfg: Config) -> None:
             continue
         if path in _LOADERS or names[-1] == 'bank_dataloader':
             _refuse(path, node, 'a data loader', _LOADER)
+        elif path in _PLAIN:
+            for name in node.keys() - _PLAIN[path]:
+                raise ValueError(
+                    f'{path}.{name}: nothing reads it'
+                    f'{closest(name, _PLAIN[path])}'
+                )
+        elif names[0] == 'default_hooks' and len(names) == 2:
+            _check_default_hook(names[1], node)
+        elif path in _BUILT and 'type' in node:
+            registry, more = _BUILT[path]
+            known = _arguments(node['type'], registry)
+            if known is not None:
+                _refuse(path, node, str(node['type']), known | more)
         elif names[-1] in _REGISTRIES and 'type' in node:
             known = _arguments(node['type'], _REGISTRIES[names[-1]])
             if known is not None:
                 _refuse(path, node, str(node['type']), known)
+
+
+def _check_default_hook(name: str, node: Mapping) -> None:
+    if 'type' not in node:
+        raise ValueError(
+            f'default_hooks.{name} has no type{closest(name, _DEFAULT_HOOKS)}'
+        )
+    known = _arguments(node['type'], HOOKS)
+    if known is not None:
+        _refuse(f'default_hooks.{name}', node, str(node['type']), known)
 
 
 def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:

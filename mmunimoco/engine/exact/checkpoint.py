@@ -4,6 +4,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmpretrain.registry import HOOKS
 
 from mmunimoco.utils.atomic import remove_parts, write_atomic
 from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.config_errors import closest
 from mmunimoco.utils.safe_load import check_content
 
 from .checkpoint_files import ATOMIC, LAST, find_readable
@@ -60,11 +62,21 @@ class ExactCheckpointHook(CheckpointHook):
             ``by_epoch``, ``max_keep_ckpts``, ``save_best``, ``rule``...
 
     Raises:
-        ValueError: If ``max_failed_saves`` is negative.
+        ValueError: If ``max_failed_saves`` is negative, or nothing takes an
+            argument.
     """
 
     def __init__(self, max_failed_saves: int = 3, **options: Any) -> None:
         super().__init__(**options)
+        # What it does not know it gives to save_checkpoint, at the first save.
+        unknown = self.args.keys() - {'meta'}
+        if unknown:
+            known = signature(CheckpointHook.__init__).parameters
+            raise ValueError(
+                f'ExactCheckpointHook takes no argument {min(unknown)!r}'
+                f'{closest(min(unknown), known.keys())}; change '
+                'default_hooks.checkpoint'
+            )
         if max_failed_saves < 0:
             raise ValueError(
                 'ExactCheckpointHook.max_failed_saves must be 0 or more, got '
@@ -233,14 +245,17 @@ class ExactCheckpointHook(CheckpointHook):
 
     def _report(self, path: str, fault: str, is_last: bool) -> None:
         self._failed += 1
-        text = (
-            f'The checkpoint {path} could not be written: {fault}. '
-            f'The last one is still {self.last_ckpt}.'
+        last = self.last_ckpt
+        text = f'The checkpoint {path} could not be written: {fault}. '
+        text += (
+            f'The last one is still {last}.' if last else 'There is none yet.'
         )
         if is_last or self._failed > self.max_failed_saves:
+            again = (
+                'continue from there with --resume' if last else 'begin anew'
+            )
             raise OSError(
-                f'{text} Free some space, or repair the folder, and continue '
-                'from there with --resume'
+                f'{text} Free some space, or repair the folder, and {again}'
             )
         print_log(
             f'{text} Training continues; it stops after '

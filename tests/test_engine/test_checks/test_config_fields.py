@@ -66,6 +66,28 @@ def test_a_name_in_a_file_without_effect(write, line, message):
         check_fields(write(line), {})
 
 
+BASE = """
+views = [dict(type='LoadTwoCrops', scale=32), dict(type='PackInputs')]
+folder = 'data/mine'
+train_dataloader = dict(dataset=dict(
+    type='CustomDataset', data_root=folder, pipeline=views))
+"""
+
+
+@pytest.mark.parametrize('name', ['views', 'folder'])
+def test_a_variable_whose_value_was_read_already(tmp_path, name):
+    (tmp_path / 'base.py').write_text(BASE)
+    where = 'already in train_dataloader.dataset.'
+    with pytest.raises(ValueError, match=f'{name} is a variable, .*{where}'):
+        check_fields(
+            Config.fromfile(tmp_path / 'base.py'), {name: 'data/other'}
+        )
+    child = tmp_path / 'child.py'
+    child.write_text(f"_base_ = 'base.py'\n{name} = 'data/other'")
+    with pytest.raises(ValueError, match=f'{name} is a variable of .*{where}'):
+        check_fields(Config.fromfile(child), {})
+
+
 @pytest.mark.parametrize(
     'lines',
     [
@@ -105,6 +127,14 @@ def test_fields_that_were_added_by_another_script(write):
         ('train_dataloader.dataset.dataset.ratio', 'PartialLabels takes no'),
         ('val_cfg.neighbours', 'val_cfg: KNNValLoop .* It takes bank_chunk'),
         ('custom_hooks.3.treshold', 'custom_hooks.3: .* mean threshold'),
+        ('default_hooks.logger.intervall', 'default_hooks.logger: .*interval'),
+        ('default_hooks.chekpoint.interval', 'no type; did you mean check'),
+        ('auto_scale_lr.enabled', 'auto_scale_lr.enabled: .*mean enable'),
+        ('env_cfg.cudnn_benchmrk', 'did you mean cudnn_benchmark'),
+        ('randomness.sed', 'did you mean seed'),
+        ('optim_wrapper.clip_gard', 'did you mean clip_grad'),
+        ('optim_wrapper.optimizer.weight_decy', 'mean weight_decay'),
+        ('visualizer.vis_backend', 'did you mean vis_backends'),
     ],
 )
 def test_arguments_that_nothing_takes(name, message, tmp_path):

@@ -5,6 +5,8 @@ import torch
 from mmengine.hooks import Hook
 from noise_runs import N, Noise, noise_runner
 
+from mmunimoco.engine import ExactCheckpointHook
+
 
 class _Validate(Hook):
     """Gives the checkpoint hook a score after each epoch."""
@@ -87,5 +89,13 @@ def test_only_the_save_of_the_last_step_must_not_fail(tmp_path, monkeypatch):
     """Of epochs of one step, the last but one may."""
     train(tmp_path / 'a', monkeypatch, ['epoch_3.pth'])
     assert (tmp_path / 'a/epoch_4.pth').is_file()
-    with pytest.raises(OSError, match='epoch_4.pth could not be written'):
+    with pytest.raises(OSError, match=r'epoch_4.pth could not .*--resume'):
         train(tmp_path / 'b', monkeypatch, ['epoch_4.pth'])
+    with pytest.raises(OSError, match=r'There is none yet.*begin anew'):
+        train(tmp_path / 'c', monkeypatch, ['epoch_1.pth'], epochs=1)
+
+
+@pytest.mark.parametrize('name', ['max_keep_ckpt', 'intervall'])
+def test_arguments_are_not_first_read_at_the_first_save(name):
+    with pytest.raises(ValueError, match=f'{name}.*did you mean '):
+        ExactCheckpointHook(**{name: 3})
