@@ -287,7 +287,7 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         wrapper = super().__call__(model)
         optimizer = wrapper.optimizer
         if isinstance(optimizer, SGD) and optimizer.defaults.get('fused'):
-            optimizer.register_step_pre_hook(_begin_momentum_at_zero)
+            optimizer.register_step_pre_hook(_MomentumFromZero())
         return wrapper
 
     def _drop_unusable_amp(self, model: nn.Module) -> None:
@@ -314,21 +314,35 @@ def _why_not_fused(cfg: Mapping, model: nn.Module) -> str | None:
     return None if _is_on_gpu(model) else 'the model is on a CPU'
 
 
-def _begin_momentum_at_zero(optimizer: SGD, *_: Any) -> None:
-    """Make the missing momentum buffers of fused SGD.
+class _MomentumFromZero:
+    """Makes the momentum buffers of fused SGD before its first step.
 
     torch makes them from memory that the first step is to fill, and keeps
     what was there if a gradient is not finite and the step is skipped.
     Without dampening the first step is the same with zeros.
     """
-    for group in optimizer.param_groups:
-        if not group['momentum'] or group['dampening']:
-            continue
-        for parameter in group['params']:
+
+    def __init__(self) -> None:
+        self._is_done = False
+
+    def __call__(self, optimizer: SGD, *_: Any) -> None:
+        if self._is_done:  # spares the host a look at each parameter
+            return
+        parameters = [
+            parameter
+            for group in optimizer.param_groups
+            if group['momentum'] and not group['dampening']
+            for parameter in group['params']
+        ]
+        for parameter in parameters:
             state = optimizer.state[parameter]
             missing = state.get('momentum_buffer') is None
             if parameter.grad is not None and missing:
                 state['momentum_buffer'] = torch.zeros_like(parameter.grad)
+        self._is_done = all(
+            optimizer.state[x].get('momentum_buffer') is not None
+            for x in parameters
+        )
 
 
 def _is_on_gpu(model: nn.Module) -> bool:
