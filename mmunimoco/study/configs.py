@@ -73,13 +73,42 @@ def label_ratio(cfg: Mapping) -> float | None:
 
 def partial_labels(node: Any) -> Iterator[dict]:
     """Configs of ``PartialLabels`` in that of a dataset."""
+    return _of_type(node, 'PartialLabels')
+
+
+def named_files(cfg: Mapping, trains: bool) -> Iterator[str]:
+    """Paths of the lists of labels and of the weights that a run reads.
+
+    Helper variables of a config file are no part of the run, so only fields
+    that the runner reads are searched.
+
+    Args:
+        cfg (Mapping): Resolved config.
+        trains (bool): Whether it trains; a test reads its own data alone.
+
+    Yields:
+        str: A path or URL, as the config has it.
+    """
+    found = []
+    for stage in ('train', 'val', 'test') if trains else ('test',):
+        data = [cfg.get(f'{stage}_dataloader'), cfg.get(f'{stage}_cfg')]
+        found += [node.get('label_list') for node in partial_labels(data)]
+    if trains:
+        weights = _of_type(cfg.get('model'), 'Pretrained')
+        found += [node.get('checkpoint') for node in weights]
+        found.append(cfg.get('load_from'))
+    yield from filter(None, found)
+
+
+def _of_type(node: Any, name: str) -> Iterator[dict]:
+    """All dicts in a config whose type ends with this name."""
     if isinstance(node, Mapping):
-        if str(node.get('type')).endswith('PartialLabels'):
+        if str(node.get('type')).endswith(name):
             yield node
         node = list(node.values())
     if isinstance(node, (list, tuple)):
         for item in node:
-            yield from partial_labels(item)
+            yield from _of_type(item, name)
 
 
 def count_steps(cfg: Config, gpus: int) -> int | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,6 +19,7 @@ from .configs import (
     apply_overrides,
     count_steps,
     load_config,
+    named_files,
     partial_labels,
 )
 from .prepare import fill
@@ -116,6 +117,7 @@ def plan_jobs(
     Raises:
         ValueError: If a config lacks what an override or a protocol needs.
     """
+    _content.cache_clear()  # a file may have been edited since
     jobs: list[Job] = []
     for variant in study.variants:
         for seed in study.seeds:
@@ -136,7 +138,9 @@ def _jobs_of(
 ) -> Iterator[Job]:
     cfg = run_config(study, variant, seed, work_dir)
     code = code_version()
-    more = _more_that_counts(study, cfg, variant)
+    files = _contents([*named_files(cfg, True), variant.checkpoint])
+    more = [dict(gpus=study.gpus)] if study.gpus > 1 else []
+    more += [files] if files else []
     digest = _digest(study, work_dir, cfg, variant.checkpoint, *more)
     parent = work_dir / 'runs' / slug(variant.name)
     parent /= f'seed-{seed}_{digest[:8]}-{code[:6]}'
@@ -165,7 +169,10 @@ def _jobs_of(
         # How numbers are shown does not change them.
         shown = ('metrics', 'variants', 'lower_is_better', 'scale')
         protocol = {k: v for k, v in settings.items() if k not in shown}
-        own_digest = _digest(study, work_dir, own, protocol, digest)
+        # What the pre-training reads too is in its digest.
+        new = _contents({*_own_files(own, settings)} - files.keys())
+        more = [protocol, digest, *([new] if new else [])]
+        own_digest = _digest(study, work_dir, own, *more)
         yield Job(
             *(variant, seed, name, settings, own),
             *(parent / f'{slug(name)}_{own_digest[:8]}', own_digest, code),
@@ -259,21 +266,27 @@ def _check_unique(study: Study, jobs: list[Job]) -> None:
             )
 
 
-def _more_that_counts(
-    study: Study, cfg: Config, variant: Variant
-) -> list[dict]:
-    """What the config does not say: processes, and the content of files."""
-    loader = cfg.get('train_dataloader') or {}
-    paths = [
-        n.get('label_list') for n in partial_labels(loader.get('dataset'))
-    ]
-    files = {
-        str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        for path in [*paths, variant.checkpoint]
-        if path and Path(path).is_file()
+def _own_files(cfg: Config, settings: dict) -> Iterator[str]:
+    """Files that an evaluation reads, beside the weights it evaluates."""
+    content, trains = cfg.to_dict(), PROTOCOLS[settings['type']].trains
+    if trains:
+        del content['model']['backbone']['init_cfg']
+    return named_files(content, trains)
+
+
+def _contents(paths: Iterable[str | None]) -> dict[str, str]:
+    """Path -> hash of the content, of those that are files here."""
+    return {
+        path: _content(path)
+        for path in filter(None, paths)
+        if Path(path).expanduser().is_file()
     }
-    gpus = [dict(gpus=study.gpus)] if study.gpus > 1 else []
-    return [*gpus, *([files] if files else [])]
+
+
+@cache
+def _content(path: str) -> str:
+    data = Path(path).expanduser().read_bytes()
+    return hashlib.sha256(data).hexdigest()
 
 
 def _digest(study: Study, work_dir: Path, cfg: Config, *more: Any) -> str:

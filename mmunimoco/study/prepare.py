@@ -23,7 +23,7 @@ def fill(value: Any, work_dir: Path, seed: int) -> Any:
     return value
 
 
-def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> None:
+def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> bool:
     """Run the commands whose file or folder does not exist yet.
 
     Args:
@@ -31,9 +31,13 @@ def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> None:
         work_dir (Path): Its work folder.
         say (Callable[[str], None]): Called with a line for each command.
 
+    Returns:
+        bool: Whether a command was run.
+
     Raises:
         RuntimeError: If a command fails, or does not create what it should.
     """
+    made = False
     for command, target in _steps(study, work_dir):
         if target.exists():
             continue
@@ -68,6 +72,8 @@ def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> None:
                 f'ended with exit status {done.returncode} and {made} '
                 f'{target}, which is not kept:\n{tail}'
             )
+        made = True
+    return made
 
 
 def _remove(target: Path) -> None:

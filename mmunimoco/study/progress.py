@@ -61,7 +61,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line, above the bars."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, text)
 
     def note(self, text: str) -> None:
         """Print a line once."""
@@ -93,6 +93,11 @@ class Display:
     def refresh(self) -> None:
         """Draw the bars."""
         self._bars.refresh()
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def plan_table(

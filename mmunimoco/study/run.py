@@ -4,6 +4,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +16,7 @@ from mmunimoco.utils.versions import describe_environment
 from .plan import Job, plan_jobs
 from .pool import Options, Pool
 from .prepare import prepare
-from .progress import Display, plan_table
+from .progress import Display, plan_table, say
 from .records import Results
 from .report import FILES, print_report, write_report
 from .spec import Study
@@ -66,8 +67,10 @@ def run_study(
         failed: list[Job] = []
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
+            if prepare(study, work_dir, partial(say, console)):
+                # What is in the files that it has made counts.
+                jobs = plan_jobs(study, work_dir, results, any_code)
             with Display(console, jobs, results, study.gpus) as display:
-                prepare(study, work_dir, display.say)
                 print_plan(jobs, results, study, console)
                 failed = Pool(
                     *(jobs, results, options or Options(gpus=study.gpus)),

@@ -341,6 +341,25 @@ def test_prepared_once_for_each_seed(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count('Preparing') == 2
 
 
+def test_prepared_list_of_labels_counts_from_the_first_run_on(
+    tmp_path, monkeypatch
+):
+    """The key has its content, which is not there when the study starts."""
+    dataset = 'train_dataloader.dataset.dataset'
+    changes = f"{{'{dataset}.label_list': '{{work_dir}}/0', "
+    changes += f"'{dataset}.label_ratio': None}}"
+    random = f"random=dict({changes}, checkpoint='none')"
+    code = 'import sys; open(sys.argv[1], "w").write("a.png")'
+    text = study_text(random, seeds=(0,)) + PREPARE.format(code=code)
+    command = (write_study(tmp_path, text), '--work-dir', tmp_path / 'work')
+    for _ in range(2):
+        assert run_study(monkeypatch, *command) == 0
+        assert len(records_of(tmp_path / 'work')) == 1
+    (tmp_path / 'work/0').write_text('b.png')
+    assert run_study(monkeypatch, *command) == 0
+    assert len(records_of(tmp_path / 'work')) == 2
+
+
 def test_fresh_removes_results_and_nothing_else(tmp_path, monkeypatch):
     text = study_text(RANDOM, more='evaluations = {}\npublished = []\n')
     study = write_study(tmp_path, text)

@@ -319,6 +319,83 @@ def test_key_follows_processes_and_the_content_of_files(tmp_path):
     assert len(set(keys)) == 3 and keys[2] == keys[3]
 
 
+FEW = """
+_base_ = {base!r}
+train_dataloader = dict(dataset=dict(
+    _delete_=True, type='LabeledSubset', dataset=dict(
+        type='PartialLabels', label_ratio=0.1, seed=0,
+        dataset={{{{_base_.train_dataloader.dataset}}}})))
+"""
+
+
+@pytest.fixture
+def few(tmp_path):
+    """A config that fine-tunes on 10 % of the labels, those of seed 0."""
+    path = tmp_path / 'few.py'
+    path.write_text(FEW.format(base=LINEAR))
+    return str(path)
+
+
+def test_key_follows_the_files_of_an_evaluation(tmp_path, few):
+    """Those of the pre-training are in its own key, which is a part."""
+    labels, weights = tmp_path / 'labels.txt', tmp_path / 'weights.pth'
+    dataset = 'train_dataloader.dataset.dataset'
+    files = {f'{dataset}.label_list': str(labels), 'load_from': str(weights)}
+    files[f'{dataset}.label_ratio'] = None
+    evaluations = dict(
+        knn=KNN,
+        few=dict(type='finetune', config=few, overrides=files),
+    )
+    keys = []
+    for listed, trained in (('a', 'a'), ('b', 'a'), ('b', 'b')):
+        labels.write_text(listed)
+        weights.write_text(trained)
+        jobs = plan(tmp_path, evaluations=evaluations)
+        keys.append([job.key for job in jobs])
+    same = [len(set(column)) for column in zip(*keys, strict=True)]
+    assert same == [1, 1, 3]  # pre-training, kNN, few labels
+    without = plan(tmp_path, evaluations=dict(knn=KNN))
+    assert [job.key for job in without] == keys[0][:2]
+
+
+@pytest.mark.parametrize(
+    'field', ['load_from', 'model.backbone.init_cfg.checkpoint']
+)
+def test_key_follows_the_weights_that_a_training_starts_from(tmp_path, field):
+    weights = tmp_path / 'weights.pth'
+    base = tmp_path / 'base.py'
+    init = "model = dict(backbone=dict(init_cfg=dict(type='Pretrained')))"
+    base.write_text(f'_base_ = {BASE!r}\n{init}\n')
+    keys = []
+    for text in ('a', 'b'):
+        weights.write_text(text)
+        changes = {field: str(weights)}
+        jobs = plan(
+            *(tmp_path,),
+            **dict(base=str(base), variants=dict(x=changes)),
+            evaluations=dict(knn=KNN),
+        )
+        keys.append([job.key for job in jobs])
+    assert not set(keys[0]) & set(keys[1])
+
+
+def test_weights_that_are_replaced_do_not_count(tmp_path):
+    """Nor do those of a field of a file that no run reads."""
+    path = tmp_path / 'linear.py'
+    weights = tmp_path / 'weights.pth'
+    init = f"init = dict(type='Pretrained', checkpoint={str(weights)!r}, "
+    init += "prefix='backbone.')\nmodel = dict(backbone=dict(init_cfg=init))"
+    path.write_text(f'_base_ = {LINEAR!r}\n{init}\n')
+    keys = []
+    for text in ('a', 'b'):
+        weights.write_text(text)
+        linear = dict(type='linear', config=str(path))
+        _, job = plan(tmp_path, evaluations=dict(linear=linear))
+        assert job.cfg.model.backbone.init_cfg.checkpoint == str(weights)
+        keys.append(job.key)
+    assert keys[0] == keys[1]
+
+
 def finished_record(job, work_dir, **changes):
     return (
         dict(
