@@ -164,7 +164,9 @@ def _jobs_of(
                 'asks for: leave that out of variants= of the evaluation'
             )
         filled = fill(settings, work_dir, seed)
-        own = evaluation_config(filled, cfg, variant.overrides, seed)
+        own = evaluation_config(
+            *(filled, cfg, variant.overrides, seed, study.label_seed)
+        )
         _check_config(study, f'evaluations.{name}', own)
         # How numbers are shown does not change them.
         shown = ('metrics', 'variants', 'lower_is_better', 'scale')

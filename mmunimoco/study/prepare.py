@@ -12,7 +12,13 @@ from .spec import Study
 
 
 def fill(value: Any, work_dir: Path, seed: int) -> Any:
-    """Fill ``{work_dir}`` and ``{seed}`` in all texts of a value."""
+    """Fill ``{work_dir}`` and ``{seed}`` in all texts of a value.
+
+    A text that is nothing but ``{seed}`` becomes an integer, as seeds of
+    configs have to be.
+    """
+    if value == '{seed}':
+        return seed
     if isinstance(value, str):
         value = value.replace('{work_dir}', str(work_dir))
         return value.replace('{seed}', str(seed))
@@ -89,8 +95,10 @@ def _steps(study: Study, work_dir: Path) -> Iterator[tuple[list[str], Path]]:
     for entry in study.prepare:
         steps = {}
         for seed in study.seeds:
-            command = fill(entry['command'], work_dir, seed)
-            target = fill(entry['creates'], work_dir, seed)
+            command = [
+                str(fill(word, work_dir, seed)) for word in entry['command']
+            ]
+            target = str(fill(entry['creates'], work_dir, seed))
             steps[study.path.parent / target] = command
         for target, command in steps.items():
             yield command, target

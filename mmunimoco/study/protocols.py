@@ -18,7 +18,7 @@ from mmengine.config import Config
 
 from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 
-from .configs import apply_overrides, load_config, resolve
+from .configs import apply_overrides, load_config, partial_labels, resolve
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Name of the runs that are evaluated.
@@ -99,7 +99,11 @@ def check_evaluation(path: Path, name: str, settings: dict) -> dict:
 
 
 def evaluation_config(
-    settings: Mapping, run_config: Config, overrides: Mapping, seed: int
+    settings: Mapping,
+    run_config: Config,
+    overrides: Mapping,
+    seed: int,
+    label_seed: bool,
 ) -> Config:
     """The config of an evaluation, without the checkpoint.
 
@@ -109,6 +113,8 @@ def evaluation_config(
         overrides (Mapping): Those of the variant. What changes its backbone
             changes that of the evaluation too.
         seed (int): Seed of the run.
+        label_seed (bool): Whether it also chooses the labeled images, where
+            the evaluation does not say which.
     """
     if 'config' in settings:
         cfg = load_config(settings['config'])
@@ -130,7 +136,10 @@ def evaluation_config(
         if 'layer' in settings:
             options['model.backbone.out_indices'] = (settings['layer'],)
         cfg.merge_from_dict(options)
-    apply_overrides(cfg, settings.get('overrides') or {})
+    before, own = deepcopy(cfg), settings.get('overrides') or {}
+    apply_overrides(cfg, own)
+    if label_seed:
+        _seed_labels(cfg, before, settings['type'], own, seed)
     if PROTOCOLS[settings['type']].trains:
         init = cfg.model.backbone.get('init_cfg')
         kind = init.get('type') if isinstance(init, dict) else None
@@ -141,6 +150,32 @@ def evaluation_config(
                 f'prefix="backbone.", checkpoint=""), got {init!r}'
             )
     return cfg
+
+
+def _seed_labels(
+    cfg: Config, before: Config, kind: str, overrides: Mapping, seed: int
+) -> None:
+    """Let the seed choose the labels to learn from, unless overrides do.
+
+    Where all images are labeled, or none, nothing is chosen.
+    """
+    # A seed that is still None afterwards is not overridden.
+    for node in _learned_from(before, kind):
+        node['seed'] = None
+    apply_overrides(before, overrides)
+    for node, tried in zip(
+        _learned_from(cfg, kind), _learned_from(before, kind), strict=True
+    ):
+        chosen = node.get('label_ratio') not in (None, 0, 1)
+        if chosen and tried.get('seed') is None:
+            node['seed'] = seed
+
+
+def _learned_from(cfg: Config, kind: str) -> Iterator[dict]:
+    """``PartialLabels`` in the data that an evaluation learns from."""
+    if PROTOCOLS[kind].trains:
+        return partial_labels(cfg.get('train_dataloader'))
+    return partial_labels((cfg.get('test_cfg') or {}).get('bank_dataloader'))
 
 
 def _of_architecture(overrides: Mapping) -> dict:

@@ -293,6 +293,14 @@ def test_command_that_does_not_exist(tmp_path):
         prepare(read_study(path), tmp_path, print)
 
 
+def test_seed_alone_is_a_word_of_a_command(tmp_path):
+    path = tmp_path / 'study.py'
+    command = "prepare = [dict(command=['touch', '{seed}'], creates='{seed}')]"
+    path.write_text(f'base = {BASE!r}\nseeds = [3]\n{command}\n')
+    assert prepare(read_study(path), tmp_path, print)
+    assert (tmp_path / '3').is_file()
+
+
 def test_names_are_no_markup_in_the_terminal(tmp_path):
     names = ['UniCon [a]', 'UniCon [/b]']
     changes = [{'model.momentum': value} for value in (0.1, 0.2)]
@@ -394,6 +402,63 @@ def test_weights_that_are_replaced_do_not_count(tmp_path):
         assert job.cfg.model.backbone.init_cfg.checkpoint == str(weights)
         keys.append(job.key)
     assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize(
+    ('fields', 'overrides', 'expected'),
+    [
+        ({}, {}, [0, 7]),
+        ({}, {'dataset.dataset.label_ratio': 0.2}, [0, 7]),
+        ({}, {'dataset.dataset.seed': 3}, [3, 3]),
+        ({}, {'dataset': dict(dataset=dict(seed=0))}, [0, 0]),
+        (dict(label_seed=False), {}, [0, 0]),
+        (
+            dict(label_seed=False),
+            {'dataset.dataset.seed': '{seed}'},
+            [0, 7],
+        ),
+        # Nothing is chosen: not another run.
+        ({}, {'dataset.dataset.label_ratio': 1.0}, [0, 0]),
+    ],
+)
+def test_seed_of_labels_in_evaluations(
+    tmp_path, few, fields, overrides, expected
+):
+    """Else few labels are others than those of pre-training."""
+    own = {f'train_dataloader.{k}': v for k, v in overrides.items()}
+    jobs = plan(
+        *(tmp_path,),
+        **dict(seeds=[0, 7], **fields),
+        evaluations=dict(
+            few=dict(type='finetune', config=few, overrides=own),
+            knn=dict(KNN, config=BASE),  # has labels that it does not read
+        ),
+    )
+    found = [
+        job.cfg.train_dataloader.dataset.dataset.seed
+        for job in jobs
+        if job.evaluation == 'few'
+    ]
+    assert found == expected and set(map(type, found)) == {int}
+    unread = {
+        job.cfg.train_dataloader.dataset.seed
+        for job in jobs
+        if job.evaluation == 'knn'
+    }
+    assert unread == {0}
+
+
+def test_seed_of_labels_in_a_bank(tmp_path):
+    base = tmp_path / 'bank.py'
+    bank = 'test_cfg = dict(bank_dataloader=dict(dataset=dict(_delete_=True, '
+    bank += "type='PartialLabels', label_ratio=0.1, "
+    bank += 'dataset={{_base_.test_cfg.bank_dataloader.dataset}})))'
+    base.write_text(f'_base_ = {BASE!r}\n{bank}\n')
+    _, knn = plan(
+        *(tmp_path,),
+        **dict(base=str(base), seeds=[7], evaluations=dict(knn=KNN)),
+    )
+    assert knn.cfg.test_cfg.bank_dataloader.dataset.seed == 7
 
 
 def finished_record(job, work_dir, **changes):
