@@ -24,6 +24,7 @@ STYLE = {
     'grid.color': '#E5E5E5',
     'axes.axisbelow': True,
     'legend.frameon': False,
+    'text.parse_math': False,  # '$' in a name is a dollar
     'svg.fonttype': 'path',  # the same on machines without the font
     'svg.hashsalt': 'mmunimoco',  # the same bytes from the same numbers
 }

@@ -308,6 +308,35 @@ def test_long_names_fit_into_the_pictures():
         assert max(map(len, '\n'.join(texts).split('\n'))) <= 110
 
 
+@pytest.mark.parametrize(
+    ('name', 'evaluation', 'metric'),
+    [('x$5_$10', 'knn', 'a'), ('x', '$5_$', 'a'), ('x', 'knn', '$5_$')],
+)
+def test_dollars_are_no_mathematics(name, evaluation, metric):
+    """In legends, ticks and titles; as such these cannot be drawn."""
+    found = [
+        dict(
+            record,
+            label_ratio=0.1 * index,
+            series=record['variant'],
+            evaluation=evaluation,
+            metrics={metric: record['metrics']['top1']},
+            protocol=dict(metrics=[metric]),
+            curves={metric: [[0, 1.0], [1, 2.0]]},
+            loss=[[0, 1.0]],
+            unit='epoch',
+        )
+        for index, record in enumerate(records({name: (50,), 'y': (51,)}))
+    ]
+    plots = all_plots(summarise_records(found), found)
+    assert len(plots) == 4
+    for file, (_, svg) in plots.items():
+        texts = re.findall('<!-- (.*?) -->', svg.decode())
+        titles = {'curves.svg': metric, 'loss.svg': 'loss'}
+        title = titles.get(file, f'{evaluation}: {metric}')
+        assert {name, 'y', title} <= set(texts)
+
+
 def test_what_is_no_sample_wins_nothing():
     """Fixed weights have one score; a run that is not a number has none."""
     fixed = dict(CLEAR, b=(80.0, 80.0, 80.0))
