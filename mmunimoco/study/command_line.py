@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from rich.console import Console
 
-from .compare import records_of
+from .compare import direction_text, records_of
 from .plan import plan_jobs
 from .pool import Options
 from .records import Results
@@ -95,11 +95,21 @@ def _compare(arguments: Sequence[str], console: Console) -> int:
         default=Path('work_dirs/compare'),
         help='folder of the report (default: %(default)s)',
     )
+    parser.add_argument(
+        '--lower-is-better',
+        nargs='+',
+        default=[],
+        metavar='METRIC',
+        help='logged metrics that are errors; of all others the higher value '
+        'is taken as the better one',
+    )
     args = parser.parse_args(list(arguments[1:]))
     folder = args.work_dir.resolve()
-    records = records_of(args.runs, folder)
+    lower = list(dict.fromkeys(args.lower_is_better))
+    records = records_of(args.runs, folder, lower)
     title = f'Comparison of {len(records)} runs'
-    page = write_report(folder, title, records)
+    text = direction_text(lower)
+    page = write_report(folder, title, records, description=text)
     print_report(console, page, records)
     return 0
 

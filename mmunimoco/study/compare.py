@@ -12,7 +12,11 @@ from .records import read_curves, read_loss, summarise
 RUN = 'run'
 
 
-def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
+def records_of(
+    runs: Sequence[str],
+    report_folder: Path,
+    lower_is_better: Sequence[str] = (),
+) -> list[dict]:
     """Records of runs that no study has made.
 
     Args:
@@ -20,11 +24,14 @@ def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
             ``NAME=FOLDER``. Runs of the same name are seeds of one variant;
             without a name it is that of the folder.
         report_folder (Path): Links are relative to it.
+        lower_is_better (Sequence[str]): Metrics of which the lower value is
+            the better one, such as errors. Defaults to none.
 
     Raises:
         FileNotFoundError: If a folder does not exist.
         ValueError: If a folder has no logged validation or is named twice,
-            or runs of one name have the same seed.
+            runs of one name have the same seed, or no run logs a metric of
+            ``lower_is_better``.
     """
     folders: dict[Path, str] = {}
     for run in runs:
@@ -35,7 +42,14 @@ def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
                 'each once'
             )
         folders[place] = run
-    records = [_record(run, report_folder) for run in runs]
+    records = [_record(run, report_folder, lower_is_better) for run in runs]
+    logged = {name for record in records for name in record['metrics']}
+    unknown = sorted(set(lower_is_better) - logged)
+    if unknown:
+        raise ValueError(
+            f'--lower-is-better: no run logs {", ".join(unknown)}; they log '
+            f'{", ".join(sorted(logged))}'
+        )
     seen: dict[tuple[str, int], str] = {}
     for run, record in zip(runs, records, strict=True):
         key = record['variant'], record['seed']
@@ -49,7 +63,22 @@ def records_of(runs: Sequence[str], report_folder: Path) -> list[dict]:
     return records
 
 
-def _record(run: str, report_folder: Path) -> dict:
+def direction_text(lower_is_better: Sequence[str]) -> str:
+    """What the page says on which values are the better ones."""
+    if not lower_is_better:
+        return (
+            'Of every metric the higher value is taken as the better one; '
+            'name others by --lower-is-better.'
+        )
+    return (
+        f'Of {", ".join(lower_is_better)} the lower value is the better one, '
+        'of all other metrics the higher one.'
+    )
+
+
+def _record(
+    run: str, report_folder: Path, lower_is_better: Sequence[str]
+) -> dict:
     name, folder = _split(run)
     if not folder.is_dir():
         raise FileNotFoundError(f'the work folder {folder} does not exist')
@@ -71,8 +100,11 @@ def _record(run: str, report_folder: Path) -> dict:
         label_ratio=_label_ratio(text),
         seed=config_literal(text, 'randomness', 'seed'),
         evaluation=RUN,
-        protocol=dict(type=RUN),
-        metrics={name: summarise(curve) for name, curve in curves.items()},
+        protocol=dict(type=RUN, lower_is_better=list(lower_is_better)),
+        metrics={
+            name: summarise(curve, name in lower_is_better)
+            for name, curve in curves.items()
+        },
         curves=curves,
         loss=read_loss(folder),
         unit='epoch' if by_epoch else 'iteration',

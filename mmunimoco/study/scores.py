@@ -150,11 +150,13 @@ def _columns(done: Iterable[dict]) -> Iterable[Column]:
     evaluated = [r for r in done if r['evaluation'] != PRETRAIN]
     for record in evaluated or done:
         protocol = record['protocol']
+        lower = protocol.get('lower_is_better')
         for metric in protocol.get('metrics') or record['metrics']:
             yield Column(
                 record['evaluation'],
                 metric,
-                bool(protocol.get('lower_is_better')),
+                # Of a comparison of any runs: the names of these metrics.
+                metric in lower if isinstance(lower, list) else bool(lower),
                 float(protocol.get('scale', 1.0)),
             )
 

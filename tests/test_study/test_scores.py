@@ -12,6 +12,7 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from mmunimoco.study import plots
+from mmunimoco.study.command_line import main
 from mmunimoco.study.expectations import judge
 from mmunimoco.study.plots import all_plots
 from mmunimoco.study.records import Results, read_curves
@@ -87,6 +88,52 @@ def test_winner_only_beyond_the_noise(scores, expected):
 
 def test_lower_is_better():
     assert winners(CLEAR, lower_is_better=True) == {'c'}
+
+
+def test_errors_of_any_runs(tmp_path, capsys):
+    """The winner and the best epoch are those of the lower values."""
+    runs = []
+    for name, start in (('good', 1.0), ('bad', 2.0)):
+        for seed in range(3):
+            folder = tmp_path / f'{name}{seed}'
+            log = folder / 'now/vis_data/scalars.json'
+            log.parent.mkdir(parents=True)
+            (log.parent / 'config.py').write_text(
+                f'randomness = dict(seed={seed})'
+            )
+            values = (start - 0.5, start + 0.01 * seed)
+            lines = [
+                json.dumps(dict(mae=value, top1=value, step=step))
+                for step, value in enumerate(values, 1)
+            ]
+            log.write_text('\n'.join(lines))
+            runs.append(f'{name}={folder}')
+    command = ['compare', *runs, '--work-dir', str(tmp_path / 'out')]
+    found = []
+    for more in ([], ['--lower-is-better', 'mae']):
+        assert main([*command, *more]) == 0
+        with (tmp_path / 'out/results.csv').open() as file:
+            rows = list(csv.DictReader(file))
+        wins = {r['metric']: r['variant'] for r in rows if r['wins'] == 'True'}
+        best = {
+            r['metric']: float(r['best_mean'])
+            for r in rows
+            if r['variant'] == 'good'
+        }
+        found.append((wins, best))
+    assert found[0] == (
+        dict(mae='bad', top1='bad'),
+        dict(mae=pytest.approx(1.01), top1=pytest.approx(1.01)),
+    )
+    assert found[1] == (
+        dict(mae='good', top1='bad'),
+        dict(mae=0.5, top1=pytest.approx(1.01)),
+    )
+    page = (tmp_path / 'out/report.html').read_text()
+    assert 'Of mae the lower value is the better one' in page
+    capsys.readouterr()
+    assert main([*command, '--lower-is-better', 'mea']) == 1
+    assert 'no run logs mea; they log mae, top1' in capsys.readouterr().out
 
 
 def test_variants_are_compared_at_the_same_point_of_the_grid():
