@@ -4,9 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .fields import NAME_OR_NAMES, NUMBER, TEXT, check_entry
 from .scores import Column, Summary, number
 
-_NEEDED, _OPTIONAL = ('evaluation', 'better', 'than'), ('metric', 'by')
+_NEEDED = ('evaluation', 'better', 'than')
+_KINDS = dict(
+    evaluation=TEXT,
+    better=NAME_OR_NAMES,
+    than=NAME_OR_NAMES,
+    metric=TEXT,
+    by=NUMBER,
+)
 OUTCOMES = {True: 'holds', False: 'does not hold', None: 'not known yet'}
 
 
@@ -51,13 +59,7 @@ def check_expectations(
     """
     for index, entry in enumerate(entries):
         place = f'{path}: expectations[{index}]'
-        missing = [key for key in _NEEDED if key not in entry]
-        unknown = [key for key in entry if key not in _NEEDED + _OPTIONAL]
-        if missing or unknown:
-            raise ValueError(
-                f'{place} takes {", ".join(_NEEDED)}, and if needed '
-                f'{", ".join(_OPTIONAL)}; got {", ".join(entry)}'
-            )
+        check_entry(place, entry, _KINDS, needed=_NEEDED)
         protocol = evaluations.get(entry['evaluation'])
         if protocol is None:
             raise ValueError(
@@ -75,8 +77,6 @@ def check_expectations(
         for side in ('better', 'than'):
             names = entry[side]
             found[side] = [names] if isinstance(names, str) else list(names)
-            if not found[side]:
-                raise ValueError(f'{place}.{side} names no variant')
             for name in found[side]:
                 if name not in variants:
                     raise ValueError(

@@ -19,6 +19,20 @@ from mmengine.config import Config
 from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 
 from .configs import apply_overrides, load_config, partial_labels, resolve
+from .fields import (
+    COUNT,
+    COUNTS,
+    FLAG,
+    INDEX,
+    NAME_OR_NAMES,
+    NAMES,
+    NOT_NEGATIVE,
+    OVERRIDES,
+    POSITIVE,
+    TEXT,
+    Kind,
+    check_entry,
+)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Name of the runs that are evaluated.
@@ -31,60 +45,70 @@ class Protocol:
     """What a type of evaluation takes.
 
     Attributes:
-        options: Its own fields in the study file.
+        options: Its own fields in the study file, and their kind.
         metric: Name of the metric that is reported by default.
         trains: Whether it trains, from the config that it names.
     """
 
-    options: tuple[str, ...]
+    options: dict[str, Kind]
     metric: str | None
     trains: bool
 
 
 PROTOCOLS = {
-    'knn': Protocol(('k', 'temperature', 'layer'), 'knn/top1', False),
-    'cached_linear': Protocol(('l2', 'max_iter'), 'top1', False),
-    'linear': Protocol((), 'accuracy/top1', True),
-    'finetune': Protocol((), 'accuracy/top1', True),
+    'knn': Protocol(
+        dict(k=COUNTS, temperature=POSITIVE, layer=INDEX), 'knn/top1', False
+    ),
+    'cached_linear': Protocol(
+        dict(l2=NOT_NEGATIVE, max_iter=COUNT), 'top1', False
+    ),
+    'linear': Protocol({}, 'accuracy/top1', True),
+    'finetune': Protocol({}, 'accuracy/top1', True),
     # Any config of mmdet or mmseg; its metric must be named.
-    'transfer': Protocol((), None, True),
+    'transfer': Protocol({}, None, True),
 }
 _TRAINING_OF_BACKBONE = ('frozen_stages', 'init_cfg', 'norm_eval')
-_SHARED = (
-    *('type', 'config', 'overrides', 'metric', 'variants'),
-    *('lower_is_better', 'scale'),
+_SHARED = dict(
+    type=TEXT,
+    config=TEXT,
+    overrides=OVERRIDES,
+    metric=NAME_OR_NAMES,
+    variants=NAMES,
+    lower_is_better=FLAG,
+    scale=POSITIVE,
 )
 
 
-def check_evaluation(path: Path, name: str, settings: dict) -> dict:
+def check_evaluation(path: Path, name: Any, settings: Any) -> dict:
     """Check an evaluation and complete it.
 
     Args:
         path (Path): The study file.
-        name (str): Name of the evaluation.
-        settings (dict): Its fields.
+        name (Any): Name of the evaluation.
+        settings (Any): Its fields.
 
     Returns:
         dict: With ``metrics``, a list, and ``config`` as an absolute path.
 
     Raises:
-        ValueError: If the type is unknown, or a field unknown or missing.
+        ValueError: If the type is unknown, or a field unknown, missing or
+            not of its kind.
         FileNotFoundError: If its config does not exist.
     """
     place = f'{path}: evaluations.{name}'
-    protocol = PROTOCOLS.get(settings.get('type'))
+    if not isinstance(name, str) or not isinstance(settings, Mapping):
+        raise ValueError(
+            f'{place} must be a dict, and its name a text; got {settings!r}'
+        )
+    kind = settings.get('type')
+    protocol = PROTOCOLS.get(kind) if isinstance(kind, str) else None
     if protocol is None or name == PRETRAIN:
         raise ValueError(
             f'{place} needs a name other than "pretrain" and a type among '
-            f'{", ".join(PROTOCOLS)}, got {settings.get("type")!r}'
+            f'{", ".join(PROTOCOLS)}, got {kind!r}'
         )
-    unknown = set(settings) - set(_SHARED) - set(protocol.options)
-    if unknown:
-        raise ValueError(
-            f'{place}: {settings["type"]} does not take '
-            f'{", ".join(sorted(unknown))}, but '
-            f'{", ".join((*_SHARED, *protocol.options))}'
-        )
+    check_entry(place, settings, _SHARED | protocol.options)
+    settings = dict(settings)
     if protocol.trains and 'config' not in settings:
         raise ValueError(f'{place}: config is missing, what to train')
     metric = settings.pop('metric', protocol.metric)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from .configs import resolve
 from .expectations import check_expectations
+from .fields import COUNT, NOT_NEGATIVE, NUMBER, TEXT, check_entry
 from .protocols import check_evaluation
 
 _FIELDS = {
@@ -27,6 +28,9 @@ _FIELDS = {
     'title': str,
     'description': str,
 }
+_NEEDED = ('name', 'evaluation', 'value', 'source')
+_PUBLISHED = dict.fromkeys(('name', 'evaluation', 'source', 'metric'), TEXT)
+_PUBLISHED |= dict(value=NUMBER, std=NOT_NEGATIVE, n=COUNT)
 _MAX_NAME = 200
 # Keys of a variant that are no overrides.
 _OF_VARIANT = ('base', 'grid', 'checkpoint', 'series')
@@ -107,19 +111,13 @@ def read_study(path: str | Path) -> Study:
     variants = tuple(_variants(path, fields))
     _check_names(path, variants)
     evaluations = {
-        name: check_evaluation(path, name, dict(settings))
+        name: check_evaluation(path, name, settings)
         for name, settings in (fields.get('evaluations') or {}).items()
     }
     names = {variant.name for variant in variants}
     groups = {variant.group for variant in variants}
     for name, settings in evaluations.items():
-        chosen = settings.get('variants', ())
-        if not isinstance(chosen, (list, tuple)):
-            raise TypeError(
-                f'{path}: evaluations.{name}.variants must be a list of names,'
-                f' got {chosen!r}'
-            )
-        unknown = set(chosen) - groups - names
+        unknown = set(settings.get('variants', ())) - groups - names
         if unknown:
             raise ValueError(
                 f'{path}: evaluations.{name}.variants names '
@@ -267,29 +265,30 @@ def slug(name: str) -> str:
 def _published(
     path: Path, fields: Mapping, evaluations: Mapping
 ) -> Iterator[dict]:
-    needed = ('name', 'evaluation', 'value', 'source')
     for index, entry in enumerate(fields.get('published') or ()):
-        missing = [key for key in needed if key not in entry]
-        if missing:
-            raise ValueError(
-                f'{path}: published[{index}] lacks {", ".join(missing)}'
-            )
-        if type(entry['value']) not in (int, float):
-            raise TypeError(
-                f'{path}: published[{index}].value must be a number, got '
-                f'{entry["value"]!r}'
-            )
+        place = f'{path}: published[{index}]'
+        check_entry(place, entry, _PUBLISHED, needed=_NEEDED)
         if entry['evaluation'] not in evaluations:
             raise ValueError(
-                f'{path}: published[{index}].evaluation is '
-                f'{entry["evaluation"]!r}, which is no evaluation of the study'
+                f'{place}.evaluation is {entry["evaluation"]!r}, which is no '
+                'evaluation of the study'
             )
         metrics = evaluations[entry['evaluation']]['metrics']
-        yield dict(metric=metrics[0]) | entry
+        found = dict(metric=metrics[0]) | entry
+        if found['metric'] not in metrics:
+            raise ValueError(
+                f'{place}.metric is {found["metric"]!r}; '
+                f'{entry["evaluation"]} reports {", ".join(metrics)}'
+            )
+        yield found
 
 
 def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:
     for index, entry in enumerate(fields.get('prepare') or ()):
+        if not isinstance(entry, Mapping):
+            raise ValueError(
+                f'{path}: prepare[{index}] must be a dict, got {entry!r}'
+            )
         command = entry.get('command')
         words = isinstance(command, (list, tuple)) and command
         if (

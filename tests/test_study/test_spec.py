@@ -230,8 +230,8 @@ NO_MORE = dict(evaluation='x', better='base', than='base')
         ),
         (dict(evaluations=dict(x=dict(KNN, config=LINEAR))), 'no kNN test'),
         (dict(published=[dict(name='a')]), 'lacks evaluation, value, source'),
-        (dict(expectations=[dict(better='base')]), 'got better'),
-        (dict(expectations=[dict(NO_MORE, bye=3)]), 'if needed metric, by'),
+        (dict(expectations=[dict(better='base')]), 'lacks evaluation, than'),
+        (dict(expectations=[dict(NO_MORE, bye=3)]), 'does not take bye'),
         (dict(expectations=[NO_MORE]), "'x', which is no evaluation"),
         (
             dict(
@@ -264,16 +264,76 @@ def test_mistakes(tmp_path, fields, message):
     assert message in str(error.value)
 
 
+NUMBER = dict(name='a', evaluation='x', value=1.0, source='b')
+PROBE = dict(type='cached_linear')
+
+
+@pytest.mark.parametrize(
+    ('place', 'entry', 'message'),
+    [
+        ('evaluations', 3, ' must be a dict'),
+        ('evaluations', dict(type=['knn']), ' needs a name other than'),
+        ('evaluations', dict(KNN, scale='a'), '.scale must be a number above'),
+        ('evaluations', dict(KNN, scale=0), '.scale must be a number above'),
+        ('evaluations', dict(KNN, k='5'), '.k must be an integer from 1'),
+        ('evaluations', dict(KNN, k=[5, 0]), '.k must be an integer from 1'),
+        ('evaluations', dict(KNN, k=[]), '.k must be an integer from 1'),
+        ('evaluations', dict(KNN, k=True), '.k must be an integer from 1'),
+        ('evaluations', dict(KNN, temperature=0), '.temperature must be a'),
+        ('evaluations', dict(KNN, layer=(3,)), '.layer must be an integer'),
+        ('evaluations', dict(KNN, layer=-1), '.layer must be an integer'),
+        ('evaluations', dict(KNN, metric=[]), '.metric must be a name or'),
+        ('evaluations', dict(KNN, metric=3), '.metric must be a name or'),
+        ('evaluations', dict(KNN, config=3), '.config must be a text'),
+        ('evaluations', dict(KNN, overrides=[1]), '.overrides must be a dict'),
+        ('evaluations', dict(KNN, lower_is_better='no'), 'must be True or F'),
+        ('evaluations', dict(KNN, variants=[['a']]), 'be a list of names'),
+        ('evaluations', dict(PROBE, l2='no'), '.l2 must be a number from 0'),
+        ('evaluations', dict(PROBE, max_iter=0.5), '.max_iter must be an in'),
+        ('published', 3, ' must be a dict'),
+        ('published', dict(NUMBER, metrics='top1'), ' does not take metrics'),
+        ('published', dict(NUMBER, metric='top1'), ".metric is 'top1'; x rep"),
+        ('published', dict(NUMBER, value='82.6'), '.value must be a number'),
+        ('published', dict(NUMBER, value=float('nan')), 'be a number, got n'),
+        ('published', dict(NUMBER, std='0.3'), '.std must be a number from 0'),
+        ('published', dict(NUMBER, n=2.5), '.n must be an integer from 1 on'),
+        ('published', dict(NUMBER, source=None), '.source must be a text'),
+        ('published', dict(NUMBER, evaluation=[]), '.evaluation must be a t'),
+        ('prepare', 'make', ' must be a dict'),
+        ('expectations', 'better', ' must be a dict'),
+        ('expectations', dict(NO_MORE, by='5'), '.by must be a number'),
+        ('expectations', dict(NO_MORE, better=[]), '.better must be a name'),
+    ],
+)
+def test_fields_that_do_not_fit(tmp_path, place, entry, message):
+    """In one line, which names file and field."""
+    fields = {place: [entry]}
+    if place == 'evaluations':
+        fields = {place: dict(x=entry)}
+    elif place == 'published':
+        fields['evaluations'] = dict(x=KNN)
+    text = ''.join(f'{name} = {value!r}\n' for name, value in fields.items())
+    path = tmp_path / 'study.py'
+    path.write_text(f'base = {BASE!r}\nnan = float("nan")\n{text}')
+    with pytest.raises(ValueError) as error:
+        read_study(path)
+    index = '.x' if place == 'evaluations' else '[0]'
+    said = str(error.value)
+    assert said.startswith(f'{path}: {place}{index}')
+    assert message in said and '\n' not in said
+
+
 @pytest.mark.parametrize(
     ('text', 'fault', 'message'),
     [
         ('variants = {', ValueError, 'study.py cannot be read: SyntaxError'),
         ('seeds = [one]', ValueError, 'study.py cannot be read: NameError'),
+        ('evaluations = {1: {}}', ValueError, 'evaluations.1 must be a dict'),
         ('variants = {1: {}}', TypeError, 'names of variants must be texts'),
         (f'variants = {{"{"n" * 201}": {{}}}}', ValueError, 'up to 200'),
         (
             'evaluations = dict(k=dict(type="knn", variants="base"))',
-            TypeError,
+            ValueError,
             'evaluations.k.variants must be a list',
         ),
     ],
@@ -527,7 +587,8 @@ def test_published_number_belongs_to_one_metric(tmp_path):
     path.write_text(text.format('82.6'))
     assert read_study(path).published[0]['metric'] == 'knn/top5'
     path.write_text(text.format("'82.6'"))
-    with pytest.raises(TypeError, match='value must be a number'):
+    path.write_text(text.format("1.0, metric='top1'"))
+    with pytest.raises(ValueError, match='k reports knn/top5, knn/top1'):
         read_study(path)
 
 
