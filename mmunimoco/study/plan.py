@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
 from mmunimoco.engine.checks.config_fields import check_arguments
+from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
 
 from .configs import (
     apply_overrides,
@@ -22,7 +23,7 @@ from .configs import (
     named_files,
     partial_labels,
 )
-from .prepare import fill
+from .prepare import fill, is_prepared
 from .protocols import (
     PACKAGE,
     PRETRAIN,
@@ -116,6 +117,8 @@ def plan_jobs(
 
     Raises:
         ValueError: If a config lacks what an override or a protocol needs.
+        FileNotFoundError: If a list of labels, or weights to start from, do
+            not exist and nothing prepares them.
     """
     _content.cache_clear()  # a file may have been edited since
     jobs: list[Job] = []
@@ -138,7 +141,10 @@ def _jobs_of(
 ) -> Iterator[Job]:
     cfg = run_config(study, variant, seed, work_dir)
     code = code_version()
-    files = _contents([*named_files(cfg, True), variant.checkpoint])
+    read = [*named_files(cfg, True)]
+    if variant.checkpoint is None:
+        _check_files(study, work_dir, f'variants.{variant.group}', read)
+    files = _contents([*read, variant.checkpoint])
     more = [dict(gpus=study.gpus)] if study.gpus > 1 else []
     more += [files] if files else []
     digest = _digest(study, work_dir, cfg, variant.checkpoint, *more)
@@ -171,8 +177,10 @@ def _jobs_of(
         # How numbers are shown does not change them.
         shown = ('metrics', 'variants', 'lower_is_better', 'scale')
         protocol = {k: v for k, v in settings.items() if k not in shown}
+        read = {*_own_files(own, settings)}
+        _check_files(study, work_dir, f'evaluations.{name}', read)
         # What the pre-training reads too is in its digest.
-        new = _contents({*_own_files(own, settings)} - files.keys())
+        new = _contents(read - files.keys())
         more = [protocol, digest, *([new] if new else [])]
         own_digest = _digest(study, work_dir, own, *more)
         yield Job(
@@ -255,6 +263,22 @@ def _check_config(study: Study, place: str, cfg: Config) -> None:
         check_arguments(cfg)
     except ValueError as error:
         raise ValueError(f'{study.path}: {place}: {error}') from None
+
+
+def _check_files(
+    study: Study, work_dir: Path, place: str, paths: Iterable[str]
+) -> None:
+    """Refuse files that a run would miss, and whose content its key lacks."""
+    for name in paths:
+        path = Path(name).expanduser()
+        elsewhere = name == NO_CHECKPOINT or '://' in name
+        if elsewhere or path.is_file() or is_prepared(study, work_dir, path):
+            continue
+        raise FileNotFoundError(
+            f'{study.path}: {place} reads {name}, but {path.absolute()} does '
+            'not exist (paths in configs and in overrides are relative to '
+            'the current folder, not to the study file)'
+        )
 
 
 def _check_unique(study: Study, jobs: list[Job]) -> None:

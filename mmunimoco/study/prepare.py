@@ -82,6 +82,13 @@ def prepare(study: Study, work_dir: Path, say: Callable[[str], None]) -> bool:
     return made
 
 
+def is_prepared(study: Study, work_dir: Path, path: Path) -> bool:
+    """Whether a file is what a command makes, or lies in it."""
+    place = path.resolve()
+    targets = {target.resolve() for _, target in _steps(study, work_dir)}
+    return not targets.isdisjoint([place, *place.parents])
+
+
 def _remove(target: Path) -> None:
     """Remove what a command made that failed; it was not there before."""
     if target.is_dir() and not target.is_symlink():

@@ -465,6 +465,71 @@ def test_weights_that_are_replaced_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize(
+    'field', ['label_list', 'load_from', 'model.backbone.init_cfg.checkpoint']
+)
+@pytest.mark.parametrize('place', ['variants', 'evaluations'])
+def test_files_beside_the_study_are_not_meant(
+    tmp_path, few, monkeypatch, place, field
+):
+    """Paths of overrides are those of the runs: of the current folder."""
+    if place == 'evaluations' and 'init_cfg' in field:
+        field = 'model.head.init_cfg.checkpoint'
+    base = tmp_path / 'base.py'
+    init = "dict(init_cfg=dict(type='Pretrained', checkpoint='none'))"
+    base.write_text(f'_base_ = {BASE!r}\nmodel = dict(backbone={init})\n')
+    path = tmp_path / 'few.py'
+    path.write_text(f'{path.read_text()}\nmodel = dict(head={init})')
+    (tmp_path / 'a.txt').touch()
+    folder = tmp_path / 'current'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def planned(name, **fields):
+        depth = 2 if place == 'evaluations' else 1
+        dataset = f'train_dataloader{".dataset" * depth}'
+        changes = {field: name}
+        if field == 'label_list':
+            changes = {f'{dataset}.{field}': name}
+            changes[f'{dataset}.label_ratio'] = None
+        tuned = dict(type='finetune', config=few)
+        if place == 'evaluations':
+            tuned['overrides'] = changes
+        variant = changes if place == 'variants' else {}
+        return plan(
+            *(tmp_path,),
+            **dict(base=str(base), variants=dict(x=variant)),
+            **dict(evaluations=dict(few=tuned), **fields),
+        )
+
+    with pytest.raises(FileNotFoundError) as error:
+        planned('a.txt')
+    named = 'few' if place == 'evaluations' else 'x'
+    said = str(error.value)
+    assert f'study.py: {place}.{named} reads a.txt, but {folder}/a.' in said
+    assert planned('{{ fileDirname }}/a.txt')
+    assert planned('https://a.b/a.txt')
+    assert planned(
+        '{work_dir}/made/a.txt',
+        prepare=[dict(command=['make'], creates='{work_dir}/made')],
+    )
+    (folder / 'a.txt').touch()
+    assert planned('a.txt')
+
+
+def test_files_that_no_run_reads_are_not_needed(tmp_path):
+    """Nothing of random weights is trained."""
+    dataset = 'train_dataloader.dataset'
+    changes = {f'{dataset}.label_list': 'gone'}
+    changes |= {f'{dataset}.label_ratio': None, 'load_from': 'gone'}
+    (job,) = plan(
+        *(tmp_path,),
+        variants=dict(x=dict(changes, checkpoint='none')),
+        evaluations=dict(knn=KNN),
+    )
+    assert job.evaluation == 'knn'
+
+
+@pytest.mark.parametrize(
     ('fields', 'overrides', 'expected'),
     [
         ({}, {}, [0, 7]),
