@@ -28,10 +28,11 @@ with redirect_stdout(io.StringIO()):
     from mmunimoco.study.records import Results
     from mmunimoco.utils.safe_load import read_checkpoint
 
-# Type of an evaluation -> its metric, and the name of that in metafiles.
+# Type of an evaluation -> its metric, and the name of that in metafiles. The
+# two linear probes are different protocols.
 SCORES = {
     'knn': ('knn/top1', 'kNN top-1'),
-    'cached_linear': ('top1', 'Linear top-1'),
+    'cached_linear': ('top1', 'Linear top-1 on cached features'),
     'linear': ('accuracy/top1', 'Linear top-1'),
 }
 
@@ -48,25 +49,47 @@ def main(argv: list[str] | None = None) -> int:
         '--seed', type=int, default=0, help='seed of the run (default: 0)'
     )
     args = parser.parse_args(argv)
-    # Of a run that was repeated the last record counts.
-    runs = {
-        record['evaluation']: record
+    records = [
+        record
         for record in Results(args.work_dir / 'results.jsonl').records
         if record['status'] == 'done'
         and record['variant'] == args.variant
         and record['seed'] == args.seed
-    }
-    if 'pretrain' not in runs:
+    ]
+    trained = [r for r in records if r['evaluation'] == 'pretrain']
+    if not trained:
         print(
             f'release_weights: {args.work_dir} has no finished run of '
             f'{args.variant} with seed {args.seed}',
             file=sys.stderr,
         )
         return 1
-    folder = args.work_dir / runs['pretrain']['folder']
-    entry = release(folder, args.config, read_scores(runs.values()))
+    # Of a run that was repeated the last record counts.
+    pretrain = trained[-1]
+    folder = args.work_dir / pretrain['folder']
+    scores = read_scores(evaluations_of(pretrain, records))
+    entry = release(folder, args.config, scores)
     print(yaml.safe_dump([entry], sort_keys=False))
     return 0
+
+
+def evaluations_of(pretrain: dict, records: Iterable[dict]) -> list[dict]:
+    """The last record of each evaluation of one pre-training.
+
+    Evaluations lie beside the pre-training whose weights they had. Those in
+    another folder may be of weights that were trained before.
+
+    Args:
+        pretrain (dict): Its record.
+        records (Iterable[dict]): Finished runs of its variant and seed.
+    """
+    place = Path(pretrain['folder']).parent
+    found = {
+        record['evaluation']: record
+        for record in records
+        if Path(record['folder']).parent == place
+    }
+    return list(found.values())
 
 
 def read_scores(records: Iterable[dict]) -> dict[str, float]:
