@@ -1,14 +1,17 @@
 """A linear probe on cached features, for quick comparisons.
 
 Not the published linear probe: the features are extracted once, without
-augmentation, and a regularized logistic regression is fitted to convergence.
-It takes one pass over the data instead of a hundred epochs and is
-deterministic, but its numbers must not be compared with published ones.
+augmentation, and a regularized logistic regression is fitted. It takes one
+pass over the data instead of a hundred epochs and is deterministic, but its
+numbers must not be compared with published ones.
 """
+
+import logging
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.model import initialize
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -50,7 +53,8 @@ def probe_checkpoint(
     Returns:
         dict: ``protocol``, ``top1`` and ``top5`` in percent (top5 only with
         more than five classes), ``train_top1``, ``train_samples``,
-        ``test_samples``, ``feature_dim``, ``num_classes``, ``l2``.
+        ``test_samples``, ``feature_dim``, ``num_classes``, ``l2``, the number
+        of ``iterations``, and whether it ``converged``; if not, it warns.
 
     Raises:
         ValueError: If the config has no kNN test, the checkpoint lacks
@@ -110,7 +114,17 @@ def cached_linear_probe(
     """
     num_classes = 1 + int(max(train_labels.max(), test_labels.max()))
     train, test = standardize(train, test)
-    classifier = fit_linear(train, train_labels, num_classes, l2, max_iter)
+    classifier, iterations, converged = _fit(
+        train, train_labels, num_classes, l2, max_iter
+    )
+    if not converged:
+        print_log(
+            f'The linear probe stopped after {iterations} iterations, before '
+            f'it converged, at the limit of max_iter={max_iter}: its result '
+            'depends on this limit. Raise it, or l2.',
+            logger='current',
+            level=logging.WARNING,
+        )
     topk = (1, 5) if num_classes > 5 else (1,)
     with torch.no_grad():
         scores = classifier(test.to(classifier.weight))
@@ -129,6 +143,8 @@ def cached_linear_probe(
         'feature_dim': train.shape[1],
         'num_classes': num_classes,
         'l2': l2,
+        'iterations': iterations,
+        'converged': converged,
     }
 
 
@@ -161,13 +177,15 @@ def fit_linear(
 
     Minimizes ``cross_entropy + l2 / 2 * |W|^2``, without a penalty on
     the bias. The problem is convex: the result does not depend on a seed.
+    It may stop at ``max_iter``, before it has converged.
 
     Args:
         features (Tensor): (N, D) float.
         labels (Tensor): (N,) int64 in [0, num_classes).
         num_classes (int): Number of classes C.
         l2 (float): Weight of the penalty, at least 0. Defaults to 1e-3.
-        max_iter (int): Maximum number of iterations. Defaults to 300.
+        max_iter (int): Maximum number of iterations; 5/4 as many evaluations
+            of the loss are another limit. Defaults to 300.
 
     Returns:
         nn.Linear: The classifier, D to C, with device and dtype of the
@@ -176,6 +194,17 @@ def fit_linear(
     Raises:
         ValueError: If l2 is negative or max_iter is not positive.
     """
+    return _fit(features, labels, num_classes, l2, max_iter)[0]
+
+
+def _fit(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    l2: float,
+    max_iter: int,
+) -> tuple[nn.Linear, int, bool]:
+    """The classifier, the number of iterations, and whether it converged."""
     _check_fit(l2, max_iter)
     classifier = nn.Linear(features.shape[1], num_classes).to(features)
     nn.init.zeros_(classifier.weight)
@@ -198,7 +227,12 @@ def fit_linear(
         return loss
 
     optimizer.step(closure)
-    return classifier
+    state, limits = optimizer.state[classifier.weight], optimizer.defaults
+    # It also stops at a number of evaluations of the loss, max_eval.
+    converged = (
+        state['n_iter'] < max_iter and state['func_evals'] < limits['max_eval']
+    )
+    return classifier, state['n_iter'], converged
 
 
 def _check_fit(l2: float, max_iter: int) -> None:

@@ -63,6 +63,20 @@ def test_probe_counts_right_answers():
     assert again == result
 
 
+@pytest.mark.parametrize(
+    ('max_iter', 'converged'), [(300, True), (20, False), (2, False)]
+)
+def test_result_says_whether_it_converged(log, max_iter, converged):
+    train, labels = _features(400)
+    result = cached_linear_probe(
+        train, labels, train, labels, max_iter=max_iter
+    )
+    assert result['converged'] is converged
+    # With max_iter=2, the number of evaluations is the limit.
+    assert 1 <= result['iterations'] <= max_iter
+    assert ('before it converged' in log.text) is not converged
+
+
 def test_standardize_keeps_constant_features_finite():
     train = torch.cat([torch.randn(50, 3) * 5 + 2, torch.ones(50, 1)], 1)
     scaled, other = standardize(train, train + 1)
