@@ -1,6 +1,7 @@
 """Common parts of the two commands in tools/model_converters."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +30,28 @@ def add_common(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def normalization(args: argparse.Namespace) -> dict | None:
     """Return the normalization given on the command line.
 
+    Warns of statistics that look like those of images of 0 ... 1.
+
     Raises:
-        ValueError: If only one of mean and std is given.
+        ValueError: If only one of mean and std is given, a number is not
+            finite, or a std is not positive.
     """
     if args.mean is None and args.std is None:
         return None
     if args.mean is None or args.std is None:
         raise ValueError('--mean and --std are given together or not at all')
+    if not all(map(math.isfinite, args.mean)):
+        raise ValueError(f'--mean must be finite numbers, got {args.mean}')
+    if not all(0 < value < math.inf for value in args.std):
+        raise ValueError(f'--std must be positive numbers, got {args.std}')
+    # Not refused: images of almost one color do have them. A std of 1 is
+    # usual, for images that are only shifted.
+    if max(args.std) < 1:
+        print(
+            f'warning: --std {args.std} is for images of 0 ... 255; multiply '
+            '--mean and --std by 255 if they were for images of 0 ... 1',
+            file=sys.stderr,
+        )
     return dict(mean=args.mean, std=args.std, to_rgb=True)
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -88,6 +89,32 @@ def test_problem_is_printed(tmp_path, converted, to_ours, from_ours, capsys):
     out.mkdir()
     assert from_ours([str(converted), str(out), '--format', 'timm']) == 1
     assert 'is a folder' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std', 'message'),
+    [
+        ('0 0 0', '1 0 1', 'error: .*--std must be positive numbers'),
+        ('0 0 0', '1 -1 1', 'error: .*--std must be positive numbers'),
+        ('0 0 0', '1 nan 1', 'error: .*--std must be positive numbers'),
+        ('0 0 0', '1 inf 1', 'error: .*--std must be positive numbers'),
+        ('0 nan 0', '1 1 1', 'error: .*--mean must be finite numbers'),
+        ('0 inf 0', '1 1 1', 'error: .*--mean must be finite numbers'),
+        ('.5 .5 .5', '.2 .2 .2', 'warning: .*multiply --mean and --std by'),
+        ('104 117 124', '1 1 1', ''),
+    ],
+)
+def test_statistics_that_images_cannot_have(
+    tmp_path, converted, from_ours, capsys, mean, std, message
+):
+    out = tmp_path / 'out.pth'
+    given = ['--mean', *mean.split(), '--std', *std.split()]
+    args = [str(converted), str(out), '--format', 'backbone', *given]
+    failed = message.startswith('error')
+    assert from_ours(args) == failed
+    assert out.exists() is not failed
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.count('\n') == bool(message)
 
 
 def test_safetensors_round_trip(
