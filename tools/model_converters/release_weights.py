@@ -6,7 +6,8 @@ r"""Write a backbone of a finished study as a file to be shared.
 The folder ``weights`` beside the config gets the backbone in half precision,
 ``<config>-<hash>.safetensors``, and the log of its training,
 ``<config>-<hash>.json``; older ones of the same config are removed. Printed is
-what belongs into the metafile there.
+what belongs into the metafile there; its scores are those of the study, in
+which the weights were not rounded.
 """
 
 import argparse
