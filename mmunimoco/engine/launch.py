@@ -4,12 +4,13 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import mmpretrain
 import torch.distributed as torch_dist
@@ -128,6 +129,33 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             f'{NO_CHECKPOINT!r}.',
             level=logging.WARNING,
         )
+    return cfg
+
+
+def read_config(path: str, changes: Mapping[str, Any] | None = None) -> Config:
+    """Read a config for a tool that builds parts of it without a runner.
+
+    Args:
+        path (str): The file.
+        changes (Mapping[str, Any], optional): Values by dotted names, as in
+            ``--cfg-options``. Defaults to None.
+
+    Returns:
+        Config: With the changes, in its default scope.
+
+    Raises:
+        ValueError: If a change names a field that nothing reads, or cannot be
+            made, or a part of the config does not take an argument.
+    """
+    cfg, changes = Config.fromfile(path), changes or {}
+    check_fields(cfg, changes)
+    try:
+        cfg.merge_from_dict(changes)
+    except (KeyError, TypeError) as error:  # below a list, or a value
+        text = ' '.join(map(str, error.args))
+        raise ValueError(f'--cfg-options: {text}') from error
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    check_arguments(cfg)
     return cfg
 
 

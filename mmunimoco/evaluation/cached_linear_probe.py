@@ -291,12 +291,14 @@ def load_backbone(cfg: Config, checkpoint: str) -> nn.Module:
         nn.Module: The model; only its ``backbone`` is from the checkpoint.
 
     Raises:
-        ValueError: If the checkpoint lacks a tensor of the backbone.
+        TypeError, ValueError: If the model cannot be built, or the checkpoint
+            lacks a tensor of the backbone.
     """
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings)
+    with named_field('model'):
+        model = MODELS.build(settings)
     # The same checks as in the config of a linear probe.
     initialize(
         model.backbone,

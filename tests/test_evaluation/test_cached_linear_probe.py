@@ -136,6 +136,9 @@ def call_tool(monkeypatch, *arguments):
     return stop.value.code
 
 
+CHANGED = 'config.py checkpoint.pth --cfg-options'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -145,6 +148,11 @@ def call_tool(monkeypatch, *arguments):
         ('config.py no.pth --l2 -1', 'l2 must be at least 0'),
         ('config.py no.pth --l2 nan', 'l2 must be at least 0'),
         ('config.py no.pth --max-iter 0', 'max_iter at least 1'),
+        (f'{CHANGED} dataloader.batch_size=2', "no field 'dataloader'"),
+        (f'{CHANGED} test_dataloader.batchsize=2', 'did you mean batch_size'),
+        (f'{CHANGED} model.backbone.depht=18', 'did you mean depth'),
+        (f'{CHANGED} test_cfg.type.k=2', '--cfg-options: '),
+        (f'{CHANGED} model.backbone.depth=9', 'model: invalid'),
     ],
 )
 def test_tool_prints_the_problem_in_one_line(

@@ -116,12 +116,20 @@ def test_pairs_are_split_by_labels():
         torch.testing.assert_close(groups[name], values)
 
 
+CHANGED = ['{config}', 'none', '--batches', '1', '--cfg-options']
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['{config}', 'gone.pth'], 'gone.pth'),
         (['{config}', 'none', '--batches', '0'], '--batches must be'),
         (['{supervised}', 'none'], 'with UniMoCo'),
+        ([*CHANGED, 'head.temperature=1'], "no field 'head'"),
+        ([*CHANGED, 'model.head.temprature=1'], 'did you mean temperature'),
+        ([*CHANGED, 'model.type.x=1'], '--cfg-options: '),
+        ([*CHANGED, 'model.type=UniMoC'], 'model: UniMoC'),
+        ([*CHANGED, 'train_dataloader.batch_size=big'], 'train_dataloader: '),
     ],
 )
 def test_mistakes_are_one_line(

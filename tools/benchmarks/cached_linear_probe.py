@@ -13,8 +13,9 @@ from pathlib import Path
 
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
-    from mmengine.config import Config, DictAction
+    from mmengine.config import DictAction
 
+    from mmunimoco.engine.launch import read_config
     from mmunimoco.evaluation.cached_linear_probe import probe_checkpoint
 
 
@@ -53,15 +54,15 @@ def main() -> int:
     args = parse_args()
     try:
         probe(args)
-    except (OSError, ValueError) as error:
+    # TypeError: a value that a part of the config does not take.
+    except (OSError, TypeError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0
 
 
 def probe(args: argparse.Namespace) -> None:
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     result = probe_checkpoint(cfg, args.checkpoint, args.l2, args.max_iter)
     result.update(config=args.config, checkpoint=args.checkpoint)
     text = json.dumps(result, indent=2)

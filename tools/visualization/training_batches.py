@@ -16,16 +16,17 @@ import torch
 with redirect_stdout(io.StringIO()):
     from mmengine.config import Config, DictAction
     from mmengine.logging import MMLogger
-    from mmengine.registry import init_default_scope
     from mmengine.runner import Runner, set_random_seed
     from mmpretrain.registry import MODELS
     from torch import Tensor, nn
     from torch.nn import functional
 
     from mmunimoco.engine.images_on_device import stack_images
+    from mmunimoco.engine.launch import read_config
     from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
     from mmunimoco.models import UniMoCo
     from mmunimoco.utils.checkpoint import check_complete, state_dict_of
+    from mmunimoco.utils.config_errors import named_field
     from mmunimoco.utils.safe_load import read_checkpoint
 
 matplotlib.use('Agg')  # no screen
@@ -108,7 +109,8 @@ def run(
                 raise ValueError(f'--{name} must be at least 1')
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         make(args)
-    except (OSError, ValueError) as error:
+    # TypeError: a value that a part of the config does not take.
+    except (OSError, TypeError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     print(f'wrote {args.out}')
@@ -122,16 +124,15 @@ def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
         ValueError: If the model is no UniMoCo, or the checkpoint lacks a
             tensor of it.
     """
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    cfg = read_config(args.config, args.cfg_options)
     set_random_seed(args.seed)
     # Building a model logs each of its tensors.
     MMLogger.get_instance('visualization').setLevel(logging.WARNING)
     settings = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings)
+    with named_field('model'):
+        model = MODELS.build(settings)
     if not isinstance(model, UniMoCo):
         raise ValueError(
             f'{args.config} trains a {type(model).__name__}; give the config '
@@ -152,7 +153,8 @@ def batches(cfg: Config, model: UniMoCo, count: int) -> Iterator[Batch]:
     """Yield the first batches of training, augmented as in training."""
     settings = dict(cfg.train_dataloader)
     settings.update(num_workers=0, persistent_workers=False)
-    loader = Runner.build_dataloader(settings, seed=0)
+    with named_field('train_dataloader'):
+        loader = Runner.build_dataloader(settings, seed=0)
     if any(
         hook.get('images_on_device') for hook in cfg.get('custom_hooks', [])
     ):
