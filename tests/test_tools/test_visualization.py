@@ -70,6 +70,18 @@ def test_normalisation_is_undone(narrow):
     torch.testing.assert_close(images.permute(0, 3, 1, 2) * 255, pixels)
 
 
+def test_seed_chooses_images(narrow):
+    shared = importlib.import_module('training_batches')
+    arguments = SimpleNamespace(config=narrow[0], cfg_options={}, seed=0)
+    cfg, model = shared.load(arguments)
+    # Which images, by their labels.
+    labels = [
+        next(shared.batches(cfg, model, 1, seed)).labels.tolist()
+        for seed in (0, 1, 0)
+    ]
+    assert labels[0] == labels[2] != labels[1]
+
+
 def test_neighbours(tmp_path, narrow, monkeypatch):
     out = tmp_path / 'neighbours.png'
     options = '--images', 2, '--batches', 1, '--out', out

@@ -23,7 +23,7 @@ COLOURS = {True: 'tab:green', False: 'tab:red', None: 'silver'}
 def show(args: argparse.Namespace) -> None:
     cfg, model = load(args)
     queries, keys, labels, names, views = [], [], [], [], [[], []]
-    for batch in batches(cfg, model, args.batches):
+    for batch in batches(cfg, model, args.batches, args.seed):
         query, key = features(model, batch)
         queries.append(query)
         keys.append(key)

@@ -27,7 +27,7 @@ def show(args: argparse.Namespace) -> None:
     queue = model.head.queue.float().cpu()
     queue_labels = model.head.label_queue.cpu()
     counts, sums = {}, {}
-    for batch in batches(cfg, model, args.batches):
+    for batch in batches(cfg, model, args.batches, args.seed):
         query, key = features(model, batch)
         groups = split(query, key, batch.labels, queue, queue_labels)
         for name, values in groups.items():

@@ -17,8 +17,8 @@ from training_batches import as_images, batches, load, run
 
 def show(args: argparse.Namespace) -> None:
     cfg, model = load(args)
-    size = cfg.train_dataloader.batch_size
-    found = list(batches(cfg, model, -(-args.images // size)))
+    count = -(-args.images // cfg.train_dataloader.batch_size)
+    found = list(batches(cfg, model, count, args.seed))
     names = [name for batch in found for name in batch.names][: args.images]
     rows = [
         as_images(model, torch.cat([batch.views[i] for batch in found]))

@@ -149,12 +149,21 @@ def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
     return cfg, model.to(getattr(args, 'device', 'cpu')).eval()
 
 
-def batches(cfg: Config, model: UniMoCo, count: int) -> Iterator[Batch]:
-    """Yield the first batches of training, augmented as in training."""
+def batches(
+    cfg: Config, model: UniMoCo, count: int, seed: int
+) -> Iterator[Batch]:
+    """Yield the first batches of training, augmented as in training.
+
+    Args:
+        cfg (Config): The config.
+        model (UniMoCo): Its model.
+        count (int): Number of batches.
+        seed (int): Of the order of the images.
+    """
     settings = dict(cfg.train_dataloader)
     settings.update(num_workers=0, persistent_workers=False)
     with named_field('train_dataloader'):
-        loader = Runner.build_dataloader(settings, seed=0)
+        loader = Runner.build_dataloader(settings, seed=seed)
     if any(
         hook.get('images_on_device') for hook in cfg.get('custom_hooks', [])
     ):
