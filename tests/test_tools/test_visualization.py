@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from exact_runs import write_config
-from matplotlib import image
+from matplotlib import image, pyplot
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from torch.nn import functional
@@ -56,6 +56,25 @@ def test_views_are_what_the_network_gets(tmp_path, narrow, monkeypatch):
     assert call(monkeypatch, 'show_views', *arguments) == 0
     pixels = image.imread(out)
     assert pixels.shape[1] > pixels.shape[0] > 200 and pixels.std() > 0.1
+
+
+def test_picture_without_suffix_is_what_is_printed(
+    tmp_path, narrow, monkeypatch, capsys
+):
+    out = tmp_path / 'views'
+    arguments = narrow[0], '--images', 1, '--out', out
+    assert call(monkeypatch, 'show_views', *arguments) == 0
+    assert f'wrote {out}.png\n' in capsys.readouterr().out
+    assert [x.name for x in tmp_path.iterdir()] == ['views.png']
+
+
+def test_names_of_classes_are_no_formulas():
+    importlib.import_module('training_batches')
+    figure = pyplot.figure()
+    for name in ('a $b$', r'$\no$'):
+        figure.text(0, 0, name)
+    figure.canvas.draw()
+    pyplot.close(figure)
 
 
 def test_normalisation_is_undone(narrow):
@@ -137,6 +156,8 @@ CHANGED = ['{config}', 'none', '--batches', '1', '--cfg-options']
         (['{config}', 'gone.pth'], 'gone.pth'),
         (['{config}', 'none', '--batches', '0'], '--batches must be'),
         (['{supervised}', 'none'], 'with UniMoCo'),
+        (['{config}', 'none', '--device', 'gpu'], '--device gpu: '),
+        (['{config}', 'none', '--device', 'xpu'], '--device xpu: '),
         ([*CHANGED, 'head.temperature=1'], "no field 'head'"),
         ([*CHANGED, 'model.head.temprature=1'], 'did you mean temperature'),
         ([*CHANGED, 'model.type.x=1'], '--cfg-options: '),

@@ -30,6 +30,8 @@ with redirect_stdout(io.StringIO()):
     from mmunimoco.utils.safe_load import read_checkpoint
 
 matplotlib.use('Agg')  # no screen
+# Names of classes are no formulas.
+matplotlib.rcParams['text.parse_math'] = False
 
 
 @dataclass
@@ -107,7 +109,9 @@ def run(
         for name in ('images', 'batches'):
             if getattr(args, name, 1) < 1:
                 raise ValueError(f'--{name} must be at least 1')
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        _check_device(getattr(args, 'device', 'cpu'))
+        args.out = _with_suffix(Path(args.out))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         make(args)
     # TypeError: a value that a part of the config does not take.
     except (OSError, TypeError, ValueError) as error:
@@ -115,6 +119,19 @@ def run(
         return 1
     print(f'wrote {args.out}')
     return 0
+
+
+def _with_suffix(path: Path) -> Path:
+    """The file that is written: matplotlib would append a suffix itself."""
+    return path if path.suffix else path.with_name(f'{path.name}.png')
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.zeros(1, device=name)
+    except (AssertionError, ImportError, RuntimeError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'--device {name}: {reason}') from error
 
 
 def load(args: argparse.Namespace) -> tuple[Config, UniMoCo]:
