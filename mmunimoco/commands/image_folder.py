@@ -19,7 +19,7 @@ from mmunimoco.datasets.decoding import (
 )
 from mmunimoco.datasets.folder_report import UNLABELED_FOLDERS
 from mmunimoco.datasets.image_checks import BrokenImageError
-from mmunimoco.datasets.label_lists import read_label_list
+from mmunimoco.datasets.label_lists import check_name, read_label_list
 from mmunimoco.utils.versions import count_cores
 
 UNLABELED = -1
@@ -132,7 +132,7 @@ def read_folder(root: Path, split: bool = False) -> ImageFolder:
     _check_folder(root)
     names, others = _walk(root)
     for name in names:
-        _check_name(root, name)
+        check_name(name, root)
     side, unreadable = _decode_all(root, names)
     unreadable_names = set(unreadable)
     names = [name for name in names if name not in unreadable_names]
@@ -268,20 +268,6 @@ def _walk(root: Path) -> tuple[list[str], Counter]:
 def _fail(error: OSError) -> None:
     """A folder that cannot be read is not left out without a word."""
     raise error
-
-
-def _check_name(root: Path, name: str) -> None:
-    """Refuse names that would be others when a list of images is read."""
-    try:
-        fits = name.encode() and name == name.strip() and '\n' not in name
-    except UnicodeEncodeError:  # bytes that are not UTF-8
-        fits = False
-    if not fits or '\r' in name:
-        raise ValueError(
-            f'the name {ascii(name)} in {root} begins with a blank, or has a '
-            'line break or bytes that are not UTF-8, which lists of images '
-            'cannot have: rename it'
-        )
 
 
 def _leads_up(parent: str, name: str) -> bool:

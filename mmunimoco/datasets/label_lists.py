@@ -52,6 +52,28 @@ def check_list_path(path: Any) -> str:
     return path
 
 
+def check_name(name: str, place: str | os.PathLike) -> None:
+    """Refuse a name of an image that is another when a list is read.
+
+    Args:
+        name (str): The name.
+        place (str | os.PathLike): Where the image is, for the message.
+
+    Raises:
+        ValueError: If it cannot stand in a list.
+    """
+    try:
+        fits = name.encode() and name == name.strip() and '\n' not in name
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        fits = False
+    if not fits or '\r' in name:
+        raise ValueError(
+            f'the name {ascii(name)} in {place} begins with a blank, or has a '
+            'line break or bytes that are not UTF-8, which lists of images '
+            'cannot have: rename it'
+        )
+
+
 def read_label_list(path: Any) -> list[str]:
     """Read the names in a list.
 
@@ -235,8 +257,8 @@ def write_label_list(
 
     Raises:
         FileExistsError: If the file exists and ``force`` is not set.
-        ValueError: If the path is empty, or there are no names: an empty list
-            would be refused when read.
+        ValueError: If the path is empty, a name cannot stand in a list, or
+            there are no names: an empty list would be refused when read.
     """
     if not str(path).strip():
         raise ValueError('the path of the label list is empty')
@@ -244,6 +266,8 @@ def write_label_list(
         raise ValueError('no image would keep its label: nothing to list')
     if osp.exists(path) and not force:
         raise FileExistsError(f'{str(path)!r} exists and is not overwritten')
+    for name in names:
+        check_name(name, 'the dataset')
     os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
     with open(path, 'w', encoding='utf-8', newline='\n') as file:
         file.writelines(f'{name}\n' for name in names)

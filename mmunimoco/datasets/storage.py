@@ -21,6 +21,8 @@ from mmpretrain.datasets.imagenet import ImageNet
 
 from mmunimoco.utils.atomic import write_atomic
 
+from .label_lists import check_name
+
 _MAX_OPEN = 128  # tar files; the system's limit may be 1024 files
 _CLASS_SUFFIX = '.cls'  # WebDataset: a file with the class id of an image
 
@@ -193,7 +195,8 @@ def index_tars(
 
     Raises:
         ValueError: If a file is not an uncompressed tar, there are no images,
-            a class is not an integer, or a name occurs twice.
+            a class is not an integer, or a name occurs twice or cannot stand
+            in a list.
     """
     rows, names, classes = [], [], {}
     for number, shard in enumerate(track(shards)):
@@ -203,6 +206,7 @@ def index_tars(
             if name.endswith(_CLASS_SUFFIX):
                 classes[_stem(name)] = _class_id(content, name, shard)
             else:
+                check_name(name, shard)
                 rows.append((_key(name), number, offset, content))
                 names.append(name)
     if not names:

@@ -214,6 +214,9 @@ def test_lists_that_cannot_be_written(pets, tmp_path):
         write_label_list(tmp_path / 'none.txt', [])
     with pytest.raises(ValueError, match='empty'):
         write_label_list('', ['a.png'])
+    with pytest.raises(ValueError, match=r"' b\.png' in the dataset begins"):
+        write_label_list(tmp_path / 'none.txt', ['a.png', ' b.png'])
+    assert not (tmp_path / 'none.txt').exists()
     twins = ConcatDataset([pets, CustomDataset(data_prefix=pets.img_prefix)])
     with pytest.raises(ValueError, match='more than once; a list'):
         make_label_list(twins, 1.0)

@@ -146,6 +146,9 @@ def test_lmdb_rejects_names_it_cannot_look_up(folder, tmp_path):
     (folder / 'ä.png').touch()
     with pytest.raises(ValueError, match='ASCII'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [('ä.png', 0)])
+    (folder / ' x.png').touch()
+    with pytest.raises(ValueError, match=r"' x\.png' in .* begins with a bl"):
+        write_lmdb(str(tmp_path / 'y.lmdb'), str(folder), [(' x.png', 0)])
     with pytest.raises(FileExistsError, match='remove it first'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [])
 
@@ -242,6 +245,10 @@ def test_tars_that_cannot_be_indexed_or_have_changed(folder, tmp_path):
     tar = write_tar(tmp_path / 'x.tar', {'0.cls': b'dog'}, folder)
     with pytest.raises(ValueError, match=r"0\.cls in .*x\.tar holds b'dog'"):
         index_tars(out, [str(tar)])
+    for name in (' 0.png', 'a\n0.png', 'a\udcff.png'):
+        tar = write_tar(tmp_path / 'x.tar', {name: image}, folder)
+        with pytest.raises(ValueError, match=r'in .*x\.tar begins with a bla'):
+            index_tars(out, [str(tar)])
     tar = write_tar(tmp_path / 'x.tar', {'0.txt': b''}, folder)
     with pytest.raises(ValueError, match='no images in 1 tar files'):
         index_tars(out, [str(tar)])

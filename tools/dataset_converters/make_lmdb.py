@@ -26,7 +26,10 @@ from rich.progress import track
 
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
-    from mmunimoco.datasets.label_lists import dataset_from_folder
+    from mmunimoco.datasets.label_lists import (
+        check_name,
+        dataset_from_folder,
+    )
     from mmunimoco.utils.atomic import write_atomic
 
 # Larger than any disk: LMDB reserves addresses, not space.
@@ -56,7 +59,8 @@ def write_lmdb(
         FileExistsError: If ``out`` exists.
         ImportError: If ``lmdb`` is not installed.
         ValueError: If a path is not ASCII, which mmengine's backend cannot
-            look up, or longer than a key of LMDB may be.
+            look up, longer than a key of LMDB may be, or cannot stand in a
+            list.
     """
     import lmdb
 
@@ -76,6 +80,7 @@ def write_lmdb(
                     f'{path!r} cannot be a key of LMDB: rename the file to at '
                     f'most {max_length} ASCII characters'
                 )
+            check_name(path, root)
             content = Path(root, path).read_bytes()
             transaction.put(path.encode('ascii'), content)
             lines.append(f'{path} {label}\n')
