@@ -4,6 +4,7 @@ mmengine and torch are imported in functions: the process that only distributes
 tests among others (pytest-xdist) then starts without them.
 """
 
+import errno
 import gc
 import importlib.metadata
 import logging
@@ -107,6 +108,17 @@ def log(caplog):
     caplog.set_level(logging.INFO)
     yield caplog
     logger.removeHandler(caplog.handler)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Let files fail that are written atomically."""
+    from mmunimoco.utils import atomic
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(atomic.os, 'fsync', fail)
 
 
 def pytest_collection_modifyitems(items):

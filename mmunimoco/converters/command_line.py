@@ -1,6 +1,7 @@
 """Common parts of the two commands in tools/model_converters."""
 
 import argparse
+import errno
 import math
 import sys
 from collections.abc import Callable
@@ -75,7 +76,10 @@ def run(
         result = convert(args)
     except (OSError, ValueError, ImportError) as error:
         prog = prog or Path(sys.argv[0]).name
-        where = '' if args.src in str(error) else f'{args.src}: '
+        # Errors of a full disk name no file.
+        full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
+        where = args.dst if full else args.src
+        where = '' if where in str(error) else f'{where}: '
         print(f'{prog}: error: {where}{error}', file=sys.stderr)
         return 1
     print(f'wrote {args.dst}: {describe_prefixes(result["state_dict"])}')

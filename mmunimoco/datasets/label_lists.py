@@ -9,6 +9,7 @@ import os
 import os.path as osp
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
+
+from mmunimoco.utils.atomic import write_atomic
 
 from .annotations import SampleTable, find_leaves, read_samples
 from .folder_report import UNLABELED_FOLDERS
@@ -253,7 +256,7 @@ def make_label_list(
 def write_label_list(
     path: str, names: Sequence[str], force: bool = False
 ) -> None:
-    """Write a list, one name per line, creating folders as needed.
+    """Write a list atomically, one name per line, with folders as needed.
 
     Raises:
         FileExistsError: If the file exists and ``force`` is not set.
@@ -268,9 +271,7 @@ def write_label_list(
         raise FileExistsError(f'{str(path)!r} exists and is not overwritten')
     for name in names:
         check_name(name, 'the dataset')
-    os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-    with open(path, 'w', encoding='utf-8', newline='\n') as file:
-        file.writelines(f'{name}\n' for name in names)
+    write_atomic(Path(path), ''.join(f'{name}\n' for name in names))
 
 
 class _ClassFolders(CustomDataset):

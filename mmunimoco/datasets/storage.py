@@ -4,6 +4,7 @@ Any transform that has ``backend_args`` can use them.
 """
 
 import hashlib
+import io
 import os
 import shutil
 import tarfile
@@ -214,9 +215,9 @@ def index_tars(
     _check_unique([row[0] for row in rows], names)
     labels = _labels(names, classes)
     folder = Path(out).resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(out, 'wb') as file:
-        np.save(file, np.array(sorted(rows), np.uint64).T.copy())
+    index = io.BytesIO()
+    np.save(index, np.array(sorted(rows), np.uint64).T.copy())
+    write_atomic(Path(out), index.getvalue())
     listed = [
         f'{Path(shard).stat().st_size} {relpath(shard, folder)}\n'
         for shard in shards

@@ -117,6 +117,15 @@ def test_statistics_that_images_cannot_have(
     assert re.search(message, said) and said.count('\n') == bool(message)
 
 
+def test_full_disk_is_that_of_the_result(
+    tmp_path, converted, from_ours, capsys, full_disk
+):
+    out = tmp_path / 'out.pth'
+    assert from_ours([str(converted), str(out), '--format', 'timm']) == 1
+    assert f'error: {out}: [Errno 28]' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_safetensors_round_trip(
     tmp_path, converted, from_ours, to_ours, capsys
 ):

@@ -204,6 +204,13 @@ def test_files_beside_the_class_folders(tmp_path):
     assert partial.get_gt_labels().tolist() == [-1, 1]
 
 
+def test_list_is_written_whole_or_not(tmp_path, full_disk):
+    path = put(tmp_path / 'list.txt', 'a.png\n')
+    with pytest.raises(OSError, match='No space left'):
+        write_label_list(path, ['b.png'], force=True)
+    assert (tmp_path / 'list.txt').read_text() == 'a.png\n'
+
+
 def test_lists_that_cannot_be_written(pets, tmp_path):
     path = tmp_path / 'list.txt'
     write_label_list(path, ['a.png'])

@@ -153,6 +153,17 @@ def test_lmdb_rejects_names_it_cannot_look_up(folder, tmp_path):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [])
 
 
+def test_lmdb_on_a_full_disk(folder, tmp_path):
+    pytest.importorskip('lmdb')
+    write_lmdb = load_tool('make_lmdb.py')['write_lmdb']
+    write_lmdb.__globals__['MAP_SIZE'] = 4096
+    image = next(folder.rglob('*.png')).relative_to(folder)
+    out = tmp_path / 'x.lmdb'
+    with pytest.raises(OSError, match=r'x\.lmdb cannot be written: mdb_'):
+        write_lmdb(str(out), str(folder), [(str(image), 0)])
+    assert not Path(f'{out}.txt').exists()
+
+
 def write_tar(path, members, folder):
     """Write a tar file; contents are paths in the folder, or bytes."""
     with tarfile.open(path, 'w') as tar:
@@ -237,6 +248,19 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
     tar = write_tar(tmp_path / 'y.tar', {'0.png': images[0]}, folder)
     _, labeled, _ = index_tars(str(tmp_path / 'y.idx'), [str(tar)])
     assert labeled == 0
+
+
+def test_index_stays_if_the_disk_is_full(folder, tmp_path, request):
+    image = next(folder.rglob('*.png'))
+    out = tmp_path / 'x.idx'
+    tar = str(write_tar(tmp_path / 'x.tar', {'0.png': image}, folder))
+    index_tars(str(out), [tar])
+    before = out.read_bytes()
+    write_tar(tmp_path / 'x.tar', {'1.png': image}, folder)
+    request.getfixturevalue('full_disk')
+    with pytest.raises(OSError, match='No space left'):
+        index_tars(str(out), [tar])
+    assert out.read_bytes() == before
 
 
 def test_tars_that_cannot_be_indexed_or_have_changed(folder, tmp_path):

@@ -178,6 +178,16 @@ def test_tool_probes_a_checkpoint(config, tmp_path, monkeypatch, capsys):
     assert result['top1'] > 60
 
 
+def test_result_is_written_whole_or_not(
+    config, tmp_path, monkeypatch, capsys, full_disk
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ['config.py', 'checkpoint.pth', '--out', 'probe.json']
+    assert call_tool(monkeypatch, *arguments) == 1
+    assert 'No space left' in capsys.readouterr().err
+    assert not list(tmp_path.glob('*probe*'))
+
+
 def test_unusable_input(config, tmp_path):
     checkpoint = str(tmp_path / 'checkpoint.pth')
     torch.save(dict(state_dict={'neck.a': torch.ones(1)}), tmp_path / 'b.pth')

@@ -17,6 +17,7 @@ with redirect_stdout(io.StringIO()):
 
     from mmunimoco.engine.launch import read_config
     from mmunimoco.evaluation.cached_linear_probe import probe_checkpoint
+    from mmunimoco.utils.atomic import write_atomic
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,8 +69,7 @@ def probe(args: argparse.Namespace) -> None:
     text = json.dumps(result, indent=2)
     print(f'\n{text}')
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(text + '\n')
+        write_atomic(Path(args.out), text + '\n')
 
 
 if __name__ == '__main__':

@@ -57,6 +57,7 @@ def write_lmdb(
 
     Raises:
         FileExistsError: If ``out`` exists.
+        OSError: If it cannot be written.
         ImportError: If ``lmdb`` is not installed.
         ValueError: If a path is not ASCII, which mmengine's backend cannot
             look up, longer than a key of LMDB may be, or cannot stand in a
@@ -67,6 +68,23 @@ def write_lmdb(
     if os.path.exists(out):
         raise FileExistsError(f'{out} exists; remove it first')
     Path(out).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lines = _copy(out, root, samples)
+    except lmdb.Error as error:  # a full disk, among others
+        raise OSError(
+            f'{out} cannot be written: {error}; remove it, and see that there '
+            'is space for all images'
+        ) from error
+    write_atomic(Path(f'{out}.txt'), ''.join(lines))
+    return len(lines), f'{out}.txt'
+
+
+def _copy(
+    out: str, root: str, samples: Iterable[tuple[str, int]]
+) -> list[str]:
+    """Write the LMDB file, and return the lines of the list."""
+    import lmdb
+
     lines = []
     environment = lmdb.open(
         out, subdir=False, map_size=MAP_SIZE, lock=False, readahead=False
@@ -89,8 +107,7 @@ def write_lmdb(
                 transaction = environment.begin(write=True)
         transaction.commit()
         environment.sync(True)
-    write_atomic(Path(f'{out}.txt'), ''.join(lines))
-    return len(lines), f'{out}.txt'
+    return lines
 
 
 def parse_args(argv=None) -> argparse.Namespace:
