@@ -223,5 +223,6 @@ def _kept_checkpoints(cfg: Config) -> int:
     keep = options.get('max_keep_ckpts', -1)
     if keep < 0:
         length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
-        keep = math.ceil(length / options.get('interval', 1))
+        interval = options.get('interval', 1)
+        keep = math.ceil(length / interval) if interval > 0 else 0
     return keep + best + 1

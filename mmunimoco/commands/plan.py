@@ -82,7 +82,8 @@ class Plan:
         count = len(images)
         if count < MIN_IMAGES:
             raise ValueError(
-                f'{images.root} has {count} images to train on; at least '
+                f'{images.root} has {count} images to train on, without those '
+                'held out for validation (--val-share); at least '
                 f'{MIN_IMAGES} are needed, and hundreds to learn something'
             )
         photos = machine.gpu_memory > 0 and images.side > _SMALL_SIZES[-1]

@@ -22,6 +22,7 @@ from mmpretrain.datasets.imagenet import ImageNet
 
 from mmunimoco.utils.atomic import write_atomic
 
+from .folder_report import UNLABELED_FOLDERS
 from .label_lists import check_name
 
 _MAX_OPEN = 128  # tar files; the system's limit may be 1024 files
@@ -179,8 +180,8 @@ def index_tars(
 
     The class of ``KEY.jpg`` is the content of ``KEY.cls``, as in the shards
     of WebDataset; images without such a file get -1 (unlabeled). If there is
-    no ``.cls`` file at all, the folders are the classes, in alphabetical
-    order.
+    no ``.cls`` file at all, the folders in the tar files are the classes, in
+    alphabetical order; ``unlabeled`` is none.
 
     Args:
         out (str): The index to write.
@@ -199,21 +200,26 @@ def index_tars(
             a class is not an integer, or a name occurs twice or cannot stand
             in a list.
     """
-    rows, names, classes = [], [], {}
+    rows, names, folders, classes = [], [], [], {}
     for number, shard in enumerate(track(shards)):
         prefix = f'{Path(shard).stem}/' if shard_names else ''
         for name, offset, content in _members(shard):
-            name = prefix + name
+            folder, name = str(PurePosixPath(name).parent), prefix + name
             if name.endswith(_CLASS_SUFFIX):
                 classes[_stem(name)] = _class_id(content, name, shard)
             else:
                 check_name(name, shard)
                 rows.append((_key(name), number, offset, content))
                 names.append(name)
+                folders.append(folder)
     if not names:
         raise ValueError(f'no images in {len(shards)} tar files')
     _check_unique([row[0] for row in rows], names)
-    labels = _labels(names, classes)
+    labels = (
+        [classes.get(_stem(name), -1) for name in names]
+        if classes
+        else _labels_of(folders)
+    )
     folder = Path(out).resolve().parent
     index = io.BytesIO()
     np.save(index, np.array(sorted(rows), np.uint64).T.copy())
@@ -257,14 +263,17 @@ def _class_id(content: bytes, name: str, shard: str) -> int:
         ) from None
 
 
-def _labels(names: list[str], classes: dict[str, int]) -> list[int]:
-    if classes:
-        return [classes.get(_stem(name), -1) for name in names]
-    folders = [str(PurePosixPath(name).parent) for name in names]
-    ids = {folder: i for i, folder in enumerate(sorted(set(folders)))}
-    if len(ids) == 1:  # all images in one folder: no classes
-        return [-1] * len(names)
-    return [ids[folder] for folder in folders]
+def _labels_of(folders: list[str]) -> list[int]:
+    """Class ids of images by their folders in the tar files."""
+    if len(set(folders)) == 1:  # no classes
+        return [-1] * len(folders)
+    classes = sorted(
+        folder
+        for folder in set(folders)
+        if PurePosixPath(folder).name.lower() not in UNLABELED_FOLDERS
+    )
+    ids = {folder: i for i, folder in enumerate(classes)}
+    return [ids.get(folder, -1) for folder in folders]
 
 
 def _check_unique(keys: list[int], names: list[str]) -> None:

@@ -153,7 +153,11 @@ class CollapseHook(Hook):
         if steps < 1 or not isinstance(head, UniMoCoHead):
             return
         hub = runner.message_hub
-        random = _steps_to_fill(head, runner) - (runner.iter - steps)
+        # A loader of indices says nothing of the batch.
+        batch_size = part(runner.cfg, 'train_dataloader').get('batch_size')
+        batch_size = (batch_size or 0) * get_world_size()
+        to_fill = math.ceil(head.queue_len / batch_size) if batch_size else 0
+        random = to_fill - (runner.iter - steps)
         steps -= max(random, 0)
         if steps < 1:
             print_log(
@@ -175,7 +179,7 @@ class CollapseHook(Hook):
         }
         level, text = verdict(
             means,
-            head.collapsed_loss(num_steps=steps).item(),
+            head.collapsed_loss(256, steps, batch_size).item(),
             self.min_gain,
             metrics,
             hub.get_info(BASELINE) or {},
@@ -246,15 +250,6 @@ def verdict(
             'the classes, and the learning rate.'
         )
     return logging.INFO, f'Learning ({facts}).'
-
-
-def _steps_to_fill(head: UniMoCoHead, runner: Runner) -> int:
-    """Steps after which no key is left that the queue began with."""
-    # A loader of indices says nothing of the batch.
-    batch_size = part(runner.cfg, 'train_dataloader').get('batch_size')
-    if not batch_size:  # a batch sampler decides
-        return 0
-    return math.ceil(head.queue_len / (batch_size * get_world_size()))
 
 
 def _mean_of_finite(history: HistoryBuffer, steps: int) -> float:

@@ -165,9 +165,9 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
 
     mmengine reads loss and log values every iteration, so the host waits for
     the GPU and the GPU then for the next step to be queued. This hook keeps
-    them on the device until something is logged or saved or the epoch ends,
-    and reads all of them at once. What is logged is the same. It replaces
-    mmengine's::
+    them on the device until something is logged, saved or validated or the
+    epoch ends, and reads all of them at once. What is logged is the same. It
+    replaces mmengine's::
 
         default_hooks = dict(runtime_info=dict(type='DelayedRuntimeInfoHook'))
     """
@@ -189,6 +189,11 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
                 value = value.detach()
             self._waiting.append((name, value))
         if is_logged(self, runner, batch_idx):
+            self._read(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        """Let what judges the steps before a validation read them."""
+        if self._waiting:
             self._read(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

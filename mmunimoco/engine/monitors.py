@@ -126,7 +126,9 @@ class FeatureMonitorHook(_HeadObserver):
                 self.head.label_queue
             )
         if 'loss' in outputs:
-            collapsed = self.head.collapsed_loss(num_steps=1)
+            collapsed = self.head.collapsed_loss(
+                num_steps=1, batch_size=batch_size
+            )
             values['collapse_gain'] = collapsed - outputs['loss']
         return values
 

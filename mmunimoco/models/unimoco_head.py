@@ -270,25 +270,28 @@ class UniMoCoHead(KeyQueues):
 
     @torch.no_grad()
     def collapsed_loss(
-        self, num_queries: int = 256, num_steps: int = 0
+        self, num_queries: int = 256, num_steps: int = 0, batch_size: int = 0
     ) -> Tensor:
         """Return the loss if all features were the same.
 
         For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
         that the features tell no images apart. Queries are taken to be labeled
-        as the keys of the queue are; ``in_batch_positives`` and
-        ``exclude_own_keys`` are left aside.
+        as the keys of the queue are; ``exclude_own_keys`` is left aside.
 
         Args:
             num_queries (int): Keys, spread over the queue, whose labels serve
                 as those of queries. Defaults to 256.
             num_steps (int): If ``label_warmup`` is going on, the mean over
                 so many of the last steps. Defaults to 0, the next step.
+            batch_size (int): Batch of all ranks; with ``in_batch_positives``
+                the number of queries. Defaults to 0, unknown.
 
         Returns:
             Tensor: Scalar.
         """
         count = min(num_queries, self.queue_len)
+        if self.in_batch_positives and batch_size:
+            count = batch_size
         rows = torch.arange(count, device=self.queue.device)
         rows = rows * self.queue_len // count
         feature = torch.zeros_like(self.queue[:1])
@@ -302,8 +305,12 @@ class UniMoCoHead(KeyQueues):
                 keys=feature.expand_as(self.queue),
                 exclude_own=False,
             )
-            compute = self._choose_pass(features, [block])
-            return self._compute_loss(compute, features, features, [block])[0]
+            blocks = [block]
+            if self.in_batch_positives and uses_labels:
+                batch = dict(keys=features, key_labels=labels, own_start=0)
+                blocks.append(replace(block, **batch, never_positive=None))
+            compute = self._choose_pass(features, blocks)
+            return self._compute_loss(compute, features, features, blocks)[0]
 
         if not getattr(self.loss_module, 'uses_labels', True):
             return loss(False)

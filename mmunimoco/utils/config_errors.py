@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from traceback import walk_tb
 
 from mmengine.fileio import list_from_file
@@ -124,7 +125,10 @@ def _fault_of_list(error: Exception) -> str | None:
         path = getattr(frame.f_locals.get('self'), 'ann_file', None)
         if frame.f_code.co_name != 'load_data_list' or not path:
             continue
-        if not str(path).endswith('.txt'):
+        if isinstance(error, UnicodeDecodeError):
+            return f'{path} is not UTF-8 text: {error}'
+        # Others may be on remote storage, of which nothing is known here.
+        if not str(path).endswith('.txt') or not Path(path).is_file():
             return f'{path}: {_text_of(error)}'
         for number, line in enumerate(list_from_file(path), 1):
             name, _, label = line.strip().rpartition(' ')

@@ -255,6 +255,14 @@ def test_wrong_line_of_a_list(config, tmp_path, line):
     assert 'or correct their list' in found['data'].fix
 
 
+def test_list_that_is_no_text(config, tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_bytes(b'caf\xe9.png 0\n')
+    prefix = 'train_dataloader.dataset.dataset.ann_file'
+    found = check(config, {prefix: str(path)})
+    assert f'{path} is not UTF-8 text' in found['data'].text
+
+
 def test_broken_file(config, tmp_path):
     path = tmp_path / 'images/class_1/2.png'
     path.write_bytes(path.read_bytes()[:-100])

@@ -250,6 +250,30 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
     assert labeled == 0
 
 
+@pytest.mark.parametrize('prefix', [False, True])
+def test_folders_in_all_tars_are_the_classes(folder, tmp_path, prefix):
+    """Names may begin with those of the tars; unlabeled images have none."""
+    image = next(folder.rglob('*.png'))
+    tars = []
+    for number in range(2):
+        members = {
+            f'{name}/{number}.png': image
+            for name in ('Unlabeled', 'cat', 'dog')
+        }
+        tars.append(write_tar(tmp_path / f'{number}.tar', members, folder))
+    out = tmp_path / 'x.idx'
+    index_tars(str(out), [str(tar) for tar in tars], prefix)
+    lines = Path(f'{out}.txt').read_text().splitlines()
+    found = [line.rpartition(' ')[::2] for line in lines]
+    assert [label for _, label in found] == ['-1', '0', '1'] * 2
+    assert found[3][0] == ('1/' if prefix else '') + 'Unlabeled/1.png'
+    flat = [
+        str(write_tar(tmp_path / f'flat{i}.tar', {f'{i}.png': image}, folder))
+        for i in range(2)
+    ]
+    assert index_tars(str(out), flat, prefix)[1] == 0
+
+
 def test_index_stays_if_the_disk_is_full(folder, tmp_path, request):
     image = next(folder.rglob('*.png'))
     out = tmp_path / 'x.idx'

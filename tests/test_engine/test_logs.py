@@ -7,12 +7,13 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from exact_runs import TRAIN, write_config
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from noise_runs import noise_runner
@@ -177,6 +178,16 @@ def test_checkpoint_between_two_log_lines_has_all_values(tmp_path, kind):
     saved = torch.load(folder / 'iter_8.pth', weights_only=False)
     history = saved['message_hub']['log_scalars']['train/loss'].data[0]
     assert history.tolist() == list(range(1, 9))
+
+
+def test_validation_sees_all_steps_before_it():
+    """Such as CollapseHook, which judges by them."""
+    hub = MessageHub.get_instance('steps before a validation')
+    runner = SimpleNamespace(message_hub=hub)
+    hook = DelayedRuntimeInfoHook()
+    hook._waiting = [('loss', torch.tensor(2.0)), ('loss', torch.tensor(4.0))]
+    hook.before_val(runner)
+    assert hub.get_scalar('train/loss').mean(2) == 3.0
 
 
 def test_nothing_is_read_before_it_is_logged(monkeypatch):

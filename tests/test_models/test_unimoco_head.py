@@ -604,6 +604,20 @@ def test_collapsed_loss_follows_the_options(options, sizes):
     assert head.collapsed_loss().item() == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize('batch', [5, 12])
+def test_collapsed_loss_counts_positives_of_the_batch(batch):
+    head = build_head(queue_len=8, in_batch_positives=True)
+    feature = functional.normalize(torch.ones(batch, DIM).double(), dim=1)
+    head.queue[:] = feature[:1]
+    # The batch is labeled as the rows of the queue that stand for it.
+    rows = torch.arange(batch) * 8 // batch
+    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1, 2])
+    labels = head.label_queue[rows]
+    found = head.collapsed_loss(batch_size=batch).item()
+    actual = head.loss(feature, feature, labels)['loss'].item()
+    assert found == pytest.approx(actual)
+
+
 def test_collapsed_loss_is_mixed_during_the_warmup():
     head = build_head(queue_len=7, label_warmup=4)
     head.label_queue[:] = 0

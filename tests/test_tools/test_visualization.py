@@ -159,7 +159,7 @@ CHANGED = ['{config}', 'none', '--batches', '1', '--cfg-options']
         (['{config}', 'none', '--device', 'gpu'], '--device gpu: '),
         (['{config}', 'none', '--device', 'xpu'], '--device xpu: '),
         ([*CHANGED, 'head.temperature=1'], "no field 'head'"),
-        ([*CHANGED, 'model.head.temprature=1'], 'did you mean temperature'),
+        ([*CHANGED, 'model.head.temp=1'], 'takes no argument'),
         ([*CHANGED, 'model.type.x=1'], '--cfg-options: '),
         ([*CHANGED, 'model.type=UniMoC'], 'model: UniMoC'),
         ([*CHANGED, 'train_dataloader.batch_size=big'], 'train_dataloader: '),

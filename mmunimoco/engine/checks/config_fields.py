@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader
 
 from mmunimoco.utils.config_errors import closest
 
+from ..schedules import SCALED
+
 # What mmengine reads besides the arguments of Runner.
 _FIELDS = {
     *inspect.signature(Runner.__init__).parameters,
@@ -59,7 +61,10 @@ _REGISTRIES = {
 }
 # Parts that are not built, and what mmengine reads of them.
 _PLAIN = {
-    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'auto_scale_lr': {
+        *('enable', 'base_batch_size'),
+        SCALED.rpartition('.')[2],
+    },
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
 }
@@ -111,7 +116,7 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
                 f'--cfg-options {name}: {first} is a variable, whose value is '
                 f'already in {" and ".join(copies[:3])}; change these'
             )
-    for name in cfg:
+    for name in sorted(set(cfg) - _read_names(cfg)):
         alike = get_close_matches(name, _FIELDS - _TTA, 1, _SIMILAR)
         if name not in _FIELDS and alike:
             raise ValueError(
@@ -167,6 +172,25 @@ def _is_of_mmpretrain(cfg: Config) -> bool:
     return cfg.get('default_scope', 'mmpretrain') == 'mmpretrain'
 
 
+def _parse(cfg: Config) -> ast.Module:
+    """The file of a config; empty if there is none."""
+    if not _is_python(cfg.filename):
+        return ast.Module([], [])
+    try:
+        return ast.parse(Path(cfg.filename).read_text(encoding='utf-8'))
+    except SyntaxError:  # mmengine replaces {{...}} first
+        return ast.Module([], [])
+
+
+def _read_names(cfg: Config) -> set[str]:
+    """Variables that the file of a config reads itself."""
+    return {
+        node.id
+        for node in ast.walk(_parse(cfg))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
 def _check_file(cfg: Config) -> None:
     """Refuse variables of the file that were meant to be a field.
 
@@ -174,12 +198,9 @@ def _check_file(cfg: Config) -> None:
     in a file that inherits another and does not read the variable. Some
     configs that mmdet and mmseg ship have such variables.
     """
-    if not _is_python(cfg.filename) or not _is_of_mmpretrain(cfg):
+    if not _is_of_mmpretrain(cfg):
         return
-    try:
-        tree = ast.parse(Path(cfg.filename).read_text(encoding='utf-8'))
-    except SyntaxError:  # mmengine replaces {{...}} first
-        return
+    tree = _parse(cfg)
     assigned = {
         target.id
         for node in tree.body
@@ -187,11 +208,7 @@ def _check_file(cfg: Config) -> None:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    read = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+    read = _read_names(cfg)
     if '_base_' not in assigned:
         return
     for name in sorted(assigned - read - _FIELDS):

@@ -10,6 +10,7 @@ from mmunimoco.engine.checks.config_fields import (
     check_merged_fields,
 )
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.schedules import SCALED
 
 CONFIG = ROOT / 'configs/demo/unimoco_resnet18_fmnist-10pct.py'
 
@@ -74,6 +75,20 @@ train_dataloader = dict(dataset=dict(
 """
 
 
+def test_variables_that_are_read_may_resemble_fields(write):
+    lines = ['models = [1, 2]', 'compiled = len(models)']
+    lines += ['randomness = dict(seed=compiled)']
+    check_fields(write(*lines), {})
+    with pytest.raises(ValueError, match='did you mean model'):
+        check_fields(write(lines[0]), {})
+
+
+def test_advice_on_schedules_can_be_taken():
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict({'auto_scale_lr.enable': True, SCALED: True})
+    check_arguments(cfg)
+
+
 @pytest.mark.parametrize('name', ['views', 'folder'])
 def test_a_variable_whose_value_was_read_already(tmp_path, name):
     (tmp_path / 'base.py').write_text(BASE)
@@ -128,7 +143,7 @@ def test_fields_that_were_added_by_another_script(write):
         ('val_cfg.neighbours', 'val_cfg: KNNValLoop .* It takes bank_chunk'),
         ('custom_hooks.3.treshold', 'custom_hooks.3: .* mean threshold'),
         ('default_hooks.logger.intervall', 'default_hooks.logger: .*interval'),
-        ('default_hooks.chekpoint.interval', 'no type; did you mean check'),
+        ('default_hooks.checkpt.interval', 'no type; did you mean check'),
         ('auto_scale_lr.enabled', 'auto_scale_lr.enabled: .*mean enable'),
         ('env_cfg.cudnn_benchmrk', 'did you mean cudnn_benchmark'),
         ('randomness.sed', 'did you mean seed'),
