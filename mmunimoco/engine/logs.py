@@ -193,6 +193,7 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
 
     def before_val(self, runner: Runner) -> None:
         """Let what judges the steps before a validation read them."""
+        super().before_val(runner)
         if self._waiting:
             self._read(runner)
 

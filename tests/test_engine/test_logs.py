@@ -188,6 +188,7 @@ def test_validation_sees_all_steps_before_it():
     hook._waiting = [('loss', torch.tensor(2.0)), ('loss', torch.tensor(4.0))]
     hook.before_val(runner)
     assert hub.get_scalar('train/loss').mean(2) == 3.0
+    assert hub.get_info('loop_stage') == 'val'  # of mmengine's hook
 
 
 def test_nothing_is_read_before_it_is_logged(monkeypatch):
