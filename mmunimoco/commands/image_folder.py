@@ -231,7 +231,9 @@ def _read_lines(path: Path) -> list[str]:
     try:
         return read_label_list(path)
     except ValueError as error:  # it names the setting of a config
-        text = str(error).partition(';')[0].replace('label_list', '--labels')
+        text = (
+            str(error).partition('; for ')[0].replace('label_list', '--labels')
+        )
         raise ValueError(text) from error
 
 

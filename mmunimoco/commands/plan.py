@@ -1,14 +1,13 @@
 """Choose settings for a folder of images, and write them as a config."""
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
 
+from mmunimoco.engine.checks.config_fields import walk
 from mmunimoco.utils.installed import configs_dir
 from mmunimoco.utils.versions import count_cores
 
@@ -169,7 +168,9 @@ def read_lists_of(cfg: Config, out: Path) -> None:
             are.
         out (Path): The output folder.
     """
-    for node in _dicts(cfg._cfg_dict):
+    for _, node in walk('', cfg._cfg_dict):
+        if not isinstance(node, dict):
+            continue
         for key in ('ann_file', 'classes'):
             named = node.get(key)
             if not isinstance(named, str) or not named.endswith(_LISTS):
@@ -177,15 +178,6 @@ def read_lists_of(cfg: Config, out: Path) -> None:
             path = (out / Path(*Path(named).parts[-2:])).absolute()
             if path.is_file():
                 node[key] = str(path)
-
-
-def _dicts(node: Any) -> Iterator[dict]:
-    if isinstance(node, dict):
-        yield node
-        node = node.values()
-    if not isinstance(node, str | bytes) and isinstance(node, Iterable):
-        for value in node:
-            yield from _dicts(value)
 
 
 def _small_size(side: float) -> int:

@@ -179,7 +179,7 @@ class CollapseHook(Hook):
         }
         level, text = verdict(
             means,
-            head.collapsed_loss(256, steps, batch_size).item(),
+            head.collapsed_loss(num_steps=steps, batch_size=batch_size).item(),
             self.min_gain,
             metrics,
             hub.get_info(BASELINE) or {},
@@ -254,7 +254,7 @@ def verdict(
 
 def _mean_of_finite(history: HistoryBuffer, steps: int) -> float:
     """Mean over the last steps but those that were skipped."""
-    values, counts = (part[-steps:] for part in history.data)
+    values, counts = (column[-steps:] for column in history.data)
     finite = np.isfinite(values)
     if not finite.any():
         return math.nan

@@ -116,7 +116,9 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
                 f'--cfg-options {name}: {first} is a variable, whose value is '
                 f'already in {" and ".join(copies[:3])}; change these'
             )
-    for name in sorted(set(cfg) - _read_names(cfg)):
+    tree = _parse(cfg)
+    read = _read_names(tree)
+    for name in sorted(set(cfg) - read):
         alike = get_close_matches(name, _FIELDS - _TTA, 1, _SIMILAR)
         if name not in _FIELDS and alike:
             raise ValueError(
@@ -124,7 +126,7 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
                 f'you mean {alike[0]}?'
             )
 
-    _check_file(cfg)
+    _check_file(cfg, tree, read)
 
 
 def check_merged_fields(cfg: Config) -> None:
@@ -159,7 +161,7 @@ def _find(cfg: Config, name: str) -> list[tuple[str, Any]]:
     """Fields with this name below the top level, and their values."""
     return [
         (path, value)
-        for path, value in _walk('', cfg.to_dict())
+        for path, value in walk('', cfg.to_dict())
         if path.endswith(f'.{name}')
     ]
 
@@ -182,16 +184,16 @@ def _parse(cfg: Config) -> ast.Module:
         return ast.Module([], [])
 
 
-def _read_names(cfg: Config) -> set[str]:
-    """Variables that the file of a config reads itself."""
+def _read_names(tree: ast.Module) -> set[str]:
+    """Variables that a file reads itself."""
     return {
         node.id
-        for node in ast.walk(_parse(cfg))
+        for node in ast.walk(tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
 
 
-def _check_file(cfg: Config) -> None:
+def _check_file(cfg: Config, tree: ast.Module, read: set[str]) -> None:
     """Refuse variables of the file that were meant to be a field.
 
     That is one with the name of a field further down that has another value,
@@ -200,7 +202,6 @@ def _check_file(cfg: Config) -> None:
     """
     if not _is_of_mmpretrain(cfg):
         return
-    tree = _parse(cfg)
     assigned = {
         target.id
         for node in tree.body
@@ -208,7 +209,6 @@ def _check_file(cfg: Config) -> None:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    read = _read_names(cfg)
     if '_base_' not in assigned:
         return
     for name in sorted(assigned - read - _FIELDS):
@@ -251,7 +251,7 @@ def _copies(cfg: Config, name: str) -> list[str]:
     is_telling = isinstance(value, str | list | tuple | Mapping)
     return [
         path
-        for path, other in _walk('', cfg.to_dict())
+        for path, other in walk('', cfg.to_dict())
         if path.partition('.')[0] in _FIELDS
         and other == value
         and (is_telling or path.endswith(f'.{name}'))
@@ -272,7 +272,7 @@ def check_arguments(cfg: Config) -> None:
     """
     if not _is_of_mmpretrain(cfg):
         return
-    for path, node in _walk('', cfg.to_dict()):
+    for path, node in walk('', cfg.to_dict()):
         names = [x for x in path.split('.') if not x.isdigit()]
         if not isinstance(node, Mapping) or not names:
             continue
@@ -342,7 +342,7 @@ def _arguments(kind: Any, registry: Registry) -> set[str] | None:
     return None
 
 
-def _walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+def walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     """Yield all values in nested dictionaries and lists by dotted names."""
     items: Iterable = ()
     if isinstance(node, Mapping):
@@ -352,4 +352,4 @@ def _walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     for key, value in items:
         inner = f'{path}.{key}' if path else str(key)
         yield inner, value
-        yield from _walk(inner, value)
+        yield from walk(inner, value)

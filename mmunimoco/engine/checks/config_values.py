@@ -125,17 +125,22 @@ def check_batch_norm(
         return None
     shared = 'queries and keys of a batch share statistics that reveal which '
     shared += 'key belongs to a query'
+    # mmengine's sync_bn makes all of them synchronised.
+    plain_is_safe = processes > 1 and not cfg.get('sync_bn')
+    kind = SyncBatchNorm if plain_is_safe else _BatchNorm
+    names = [
+        name
+        for name in ('backbone', 'neck')
+        if _has_norm(getattr(model, name), kind)
+    ]
+    if not names:
+        return None
     if processes > 1:
-        if not (cfg.get('sync_bn') or _has_norm(model, SyncBatchNorm)):
-            return None
         return Advice(
             'batch norm',
             f'batch norm is synchronised over the processes, so {shared}',
             'use BN, whose keys are shuffled, and remove sync_bn',
         )
-    names = [x for x in ('backbone', 'neck') if _has_norm(getattr(model, x))]
-    if not names:
-        return None
     batch_size = part(cfg, 'train_dataloader').get('batch_size') or 64
     splits = max(2, min(8, batch_size // 8))
     norm = f'model.{names[0]}.norm_cfg'
@@ -148,11 +153,11 @@ def check_batch_norm(
     )
 
 
-def _has_norm(part: nn.Module, kind: type = _BatchNorm) -> bool:
-    """Whether a part has a batch norm that is not split, and trains it."""
-    return not getattr(part, 'norm_eval', False) and any(
+def _has_norm(network: nn.Module, kind: type) -> bool:
+    """Whether a network has a batch norm that is not split, and trains it."""
+    return not getattr(network, 'norm_eval', False) and any(
         isinstance(module, kind) and not isinstance(module, SplitBatchNorm)
-        for module in part.modules()
+        for module in network.modules()
     )
 
 

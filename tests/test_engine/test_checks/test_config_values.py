@@ -227,6 +227,8 @@ def test_synchronised_batch_norm():
     ):
         advice = check_batch_norm(cfg, network, 2)
         assert 'synchronised' in advice.text and 'use BN' in advice.fix
+    group = model(dict(type='GN', num_groups=2))
+    assert check_batch_norm(dict(sync_bn='torch'), group, 2) is None
 
 
 def test_memory_of_knn():
