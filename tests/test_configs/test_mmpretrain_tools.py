@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from inspect import signature
 from pathlib import Path
 
 import mmpretrain
@@ -9,7 +10,9 @@ import pytest
 import torch
 from exact_runs import TRAIN, run, write_config
 from mmengine.config import Config
+from mmengine.utils import digit_version
 from mmpretrain.apis import FeatureExtractor, get_model
+from sklearn.manifold import TSNE
 
 from mmunimoco.evaluation.features import pool
 
@@ -37,7 +40,7 @@ def call(monkeypatch):
     return call
 
 
-def test_complexity_logs_and_embedding(finished, tmp_path, call, capsys):
+def test_complexity_and_logs(finished, tmp_path, call, capsys):
     config, work_dir = finished
     call('analysis_tools/get_flops.py', config)
     assert 'Flops' in capsys.readouterr().out
@@ -48,13 +51,22 @@ def test_complexity_logs_and_embedding(finished, tmp_path, call, capsys):
         *('plot_curve', log, '--keys', 'loss', '--out', figure),
     )
     assert figure.stat().st_size > 1000
+
+
+@pytest.mark.skipif(
+    'n_iter' not in signature(TSNE).parameters
+    and digit_version(mmpretrain.__version__) < digit_version('1.3'),
+    reason="mmpretrain 1.2's vis_tsne.py fails with scikit-learn >= 1.7",
+)
+def test_embedding(finished, tmp_path, call):
+    config, work_dir = finished
     call(
         'visualization/vis_tsne.py',
         *(config, '--checkpoint', work_dir / 'epoch_2.pth'),
         *('--work-dir', tmp_path),
         *('--perplexity', 5, '--n-iter', 250, '--max-num-samples', 5),
     )
-    assert list(tmp_path.rglob('*.png')) != [figure]
+    assert list(tmp_path.rglob('*.png'))
 
 
 def test_feature_extractor_gives_the_features_of_knn(finished):

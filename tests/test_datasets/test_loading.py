@@ -143,6 +143,10 @@ def test_unusual_images(tmp_path, monkeypatch, name):
 def test_pillow_gives_the_pixels_of_opencv(tmp_path, name, color):
     path = tmp_path / name
     path.write_bytes(READ[name][0])
+    if (name, color) == ('moving.gif', 'grayscale'):
+        content = np.frombuffer(READ[name][0], np.uint8)
+        if cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) is None:
+            pytest.skip('this OpenCV reads GIF files in color only')
     expected, got = (
         load(path, plain(color_type=color, imdecode_backend=backend))['img']
         for backend in ('cv2', 'pillow')
