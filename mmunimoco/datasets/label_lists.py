@@ -308,11 +308,7 @@ def dataset_from_folder(folder: str) -> CustomDataset:
         raise ValueError(str(error)) from error
 
 
-def dataset_from_config(
-    path: str,
-    key: str = 'train_dataloader.dataset',
-    options: dict | None = None,
-) -> Any:
+def dataset_from_config(path: str, key: str, options: dict | None) -> Any:
     """Build the dataset of a config with all its labels.
 
     ``PartialLabels``, ``LabeledSubset`` and ``RepeatLabeled`` are left out,
@@ -321,7 +317,7 @@ def dataset_from_config(
     Args:
         path (str): Config file.
         key (str): Field of the config that holds the dataset.
-        options (dict, optional): Overrides, as for ``--cfg-options``.
+        options (dict | None): Overrides, as for ``--cfg-options``.
 
     Raises:
         FileNotFoundError: If there is no such config.

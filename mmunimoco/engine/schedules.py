@@ -21,7 +21,6 @@ from mmpretrain.registry import HOOKS
 # Marks a config whose schedule has been scaled already.
 SCALED = 'auto_scale_lr.schedule'
 # Counts of iterations in schedulers; detectron2 scales the warm-up as well.
-_SCHEDULER_KEYS = ('begin', 'end', 'milestones', 'T_max', 'total_iters')
 _POINTS = ('begin', 'end', 'milestones')
 _DURATIONS = ('T_max', 'total_iters')
 
@@ -49,7 +48,7 @@ def scaled_options(cfg: Mapping, batch_size: int) -> dict:
     for field, scheduler in schedulers(cfg).items():
         if scheduler.get('by_epoch', True):
             continue
-        for key in _SCHEDULER_KEYS:
+        for key in (*_POINTS, *_DURATIONS):
             if scheduler.get(key):
                 counts[f'{field}.{key}'] = scheduler[key]
     ratio = base / batch_size

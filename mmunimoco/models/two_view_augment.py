@@ -10,6 +10,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from . import view_operations as ops
+from .collectives import upload
 from .encoded_images import decode_crops
 from .triton_kernels import import_kernels, uses_kernels
 
@@ -254,7 +255,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         _check_channels(inputs)
         images = torch.cat([inputs, inputs])
         boxes = self.crop.draw(images.shape, generator)
-        boxes = self._upload(boxes)
+        boxes = upload(boxes, self.device)
         views = ops.resized_crop(images.float(), boxes, self.crop.scale)
         return views.chunk(2)
 
@@ -283,7 +284,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
         return kernels.augment_views(
             views,
             drawn,
-            self._upload(kernels.pack(drawn)),
+            upload(kernels.pack(drawn), self.device),
             self._radius(views[0]),
             (2 * bgr, 2 * (bgr != self._channel_conversion)),
             (self.mean, self.std) if self._enable_normalize else None,
@@ -303,7 +304,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
 
     def _jitter(self, views: Tensor, drawn: ops.ViewParameters) -> None:
         """Jitter colours in place, each operation where it was drawn."""
-        factors, steps = self._upload(drawn.factors), len(_JITTER)
+        factors, steps = upload(drawn.factors, self.device), len(_JITTER)
         due = [
             drawn.jittered & (drawn.orders[:, step] == operation)
             for step in range(steps)
@@ -316,7 +317,7 @@ class TwoViewAugment(SelfSupDataPreprocessor):
 
     def _blur_and_gray(self, views: Tensor, drawn: ops.ViewParameters) -> None:
         """Convert to gray, then blur, in place."""
-        sigma = self._upload(drawn.sigma)
+        sigma = upload(drawn.sigma, self.device)
         gray, blurred = self._upload_rows([drawn.gray, drawn.blurred])
         value = ops.to_gray(views[gray]).expand(-1, 3, -1, -1)
         views.index_copy_(0, gray, value)
@@ -341,13 +342,8 @@ class TwoViewAugment(SelfSupDataPreprocessor):
     def _upload_rows(self, masks: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the indices each mask selects, uploaded in one copy."""
         rows = [mask.nonzero().flatten() for mask in masks]
-        return self._upload(torch.cat(rows)).split([len(r) for r in rows])
-
-    def _upload(self, drawn: Tensor) -> Tensor:
-        """Copy parameters to the device without blocking the host."""
-        if self.device.type == 'cuda':
-            drawn = drawn.pin_memory()
-        return drawn.to(self.device, non_blocking=True)
+        rows_on_device = upload(torch.cat(rows), self.device)
+        return rows_on_device.split([len(r) for r in rows])
 
 
 def _check_channels(images: Tensor) -> None:

@@ -270,17 +270,16 @@ class UniMoCoHead(KeyQueues):
 
     @torch.no_grad()
     def collapsed_loss(
-        self, num_queries: int = 256, num_steps: int = 0, batch_size: int = 0
+        self, num_steps: int = 0, batch_size: int = 0
     ) -> Tensor:
         """Return the loss if all features were the same.
 
         For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
         that the features tell no images apart. Queries are taken to be labeled
-        as the keys of the queue are; ``exclude_own_keys`` is left aside.
+        as the keys of the queue are, of which 256 serve; ``exclude_own_keys``
+        is left aside.
 
         Args:
-            num_queries (int): Keys, spread over the queue, whose labels serve
-                as those of queries. Defaults to 256.
             num_steps (int): If ``label_warmup`` is going on, the mean over
                 so many of the last steps. Defaults to 0, the next step.
             batch_size (int): Batch of all ranks; with ``in_batch_positives``
@@ -289,7 +288,7 @@ class UniMoCoHead(KeyQueues):
         Returns:
             Tensor: Scalar.
         """
-        count = min(num_queries, self.queue_len)
+        count = min(256, self.queue_len)
         if self.in_batch_positives and batch_size:
             count = batch_size
         rows = torch.arange(count, device=self.queue.device)

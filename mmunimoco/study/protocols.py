@@ -33,6 +33,7 @@ from .fields import (
     Kind,
     check_entry,
 )
+from .process import SINGLE
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Name of the runs that are evaluated.
@@ -281,9 +282,9 @@ def launcher(gpus: int, slurm_args: str | None) -> tuple[list[str], list[str]]:
         command = ['srun', f'--ntasks={gpus}', f'--gres=gpu:{gpus}']
         command += ['--kill-on-bad-exit=1', *shlex.split(slurm_args)]
         after = ['--launcher', 'slurm'] if gpus > 1 else []
-        return [*command, sys.executable, '-u'], after
+        return [*command, *SINGLE], after
     if gpus == 1:
-        return [sys.executable, '-u'], []
+        return SINGLE, []
     before = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
     return [*before, f'--nproc_per_node={gpus}'], ['--launcher', 'pytorch']
 

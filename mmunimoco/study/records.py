@@ -131,8 +131,8 @@ def hardware_of(folder: Path, machine: dict) -> dict:
     return machine | found
 
 
-def log_tail(folder: Path, count: int = 15) -> list[str]:
-    """The last lines that a run printed."""
+def log_tail(folder: Path) -> list[str]:
+    """The last 15 lines that a run printed."""
     path = folder / 'console.log'
     if not path.is_file():
         return []
@@ -141,7 +141,7 @@ def log_tail(folder: Path, count: int = 15) -> list[str]:
         text = file.read().decode(errors='replace')
     text = Text.from_ansi(text).plain  # mmengine colours a terminal
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return lines[-count:]
+    return lines[-15:]
 
 
 def _json_lines(path: Path, last: int | None = None) -> Iterable[dict]:

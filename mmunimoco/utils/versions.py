@@ -21,22 +21,17 @@ PACKAGES = (
     'numpy',
     'sklearn',
 )
-TRANSFER_PACKAGES = ('mmdet', 'mmseg')
 
 
-def collect_versions(transfer: bool = False) -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter.
-
-    Args:
-        transfer (bool): Include the packages for detection and segmentation.
-            Defaults to False.
 
     Returns:
         dict[str, str]: Import name -> version, or 'absent' for a package that
         is not installed.
     """
     versions = dict(python=platform.python_version())
-    for name in PACKAGES + (TRANSFER_PACKAGES if transfer else ()):
+    for name in PACKAGES:
         versions[name] = _version_of(name)
     return versions
 
