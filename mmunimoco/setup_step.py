@@ -25,6 +25,7 @@ from mmunimoco.engine.checks.memory import (
     knn_memory,
 )
 from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.step_options import without_amp
 from mmunimoco.utils.checkpoint import bare_model
 from mmunimoco.utils.safe_load import read_checkpoint
 
@@ -92,9 +93,7 @@ def _reduce_for_cpu(cfg: Config) -> None:
     limit = _limit_splits(cfg.model, loader.batch_size)
     loader.update(pin_memory=False, batch_size=min(loader.batch_size, limit))
     if str(cfg.optim_wrapper.get('type', '')).startswith('Amp'):
-        cfg.optim_wrapper.type = 'OptimWrapper'
-        for option in ('dtype', 'loss_scale', 'use_fp16'):
-            cfg.optim_wrapper.pop(option, None)
+        cfg.optim_wrapper = without_amp(cfg.optim_wrapper)
     for hook in cfg.get('custom_hooks') or []:
         if hook.get('compile'):  # of StepOptionsHook
             hook.compile = False

@@ -296,11 +296,14 @@ class FusedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if _is_on_gpu(model):
                 return
             print_log('No mixed precision: the model is on a CPU', 'current')
-        self.optim_wrapper_cfg = {
-            key: value
-            for key, value in self.optim_wrapper_cfg.items()
-            if key not in ('dtype', 'loss_scale', 'use_fp64')
-        } | dict(type='OptimWrapper')
+        self.optim_wrapper_cfg = without_amp(self.optim_wrapper_cfg)
+
+
+def without_amp(wrapper: Mapping) -> dict:
+    """The config of an ``AmpOptimWrapper`` as one in float32."""
+    own = ('dtype', 'loss_scale', 'use_fsdp')
+    rest = {key: value for key, value in wrapper.items() if key not in own}
+    return rest | dict(type='OptimWrapper')
 
 
 def _why_not_fused(cfg: Mapping, model: nn.Module) -> str | None:

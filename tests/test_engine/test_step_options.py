@@ -383,5 +383,6 @@ def test_sgd_with_dampening_is_not_fused(monkeypatch):
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
 def test_mixed_precision_becomes_float32_on_a_cpu(dtype):
     amp = dict(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
+    amp['use_fsdp'] = False
     wrapper = build_wrapper(nn.Linear(2, 2), amp, type='SGD', lr=0.1)
     assert type(wrapper) is OptimWrapper
