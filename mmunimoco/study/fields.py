@@ -72,6 +72,10 @@ def _is_list(value: Any, of: Callable[[Any], bool]) -> bool:
 
 
 TEXT = Kind('a text', _is_text)
+COMMAND = Kind(
+    'a list of texts',
+    lambda x: _is_list(x, lambda word: isinstance(word, str)) and len(x) > 0,
+)
 NAMES = Kind('a list of names', lambda x: _is_list(x, _is_text))
 NAME_OR_NAMES = Kind(
     'a name or a list of names',

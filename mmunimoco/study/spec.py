@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from .configs import resolve
 from .expectations import check_expectations
-from .fields import COUNT, NOT_NEGATIVE, NUMBER, TEXT, check_entry
+from .fields import COMMAND, COUNT, NOT_NEGATIVE, NUMBER, TEXT, check_entry
 from .protocols import check_evaluation
 
 _FIELDS = {
@@ -31,6 +31,7 @@ _FIELDS = {
 _NEEDED = ('name', 'evaluation', 'value', 'source')
 _PUBLISHED = dict.fromkeys(('name', 'evaluation', 'source', 'metric'), TEXT)
 _PUBLISHED |= dict(value=NUMBER, std=NOT_NEGATIVE, n=COUNT)
+_PREPARED = dict(command=COMMAND, creates=TEXT)
 _MAX_NAME = 200
 # Keys of a variant that are no overrides.
 _OF_VARIANT = ('base', 'grid', 'checkpoint', 'series')
@@ -285,27 +286,12 @@ def _published(
 
 def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:
     for index, entry in enumerate(fields.get('prepare') or ()):
-        if not isinstance(entry, Mapping):
+        place = f'{path}: prepare[{index}]'
+        check_entry(place, entry, _PREPARED, needed=tuple(_PREPARED))
+        command, creates = list(entry['command']), entry['creates']
+        if '{seed}' in ''.join(command) and '{seed}' not in creates:
             raise ValueError(
-                f'{path}: prepare[{index}] must be a dict, got {entry!r}'
+                f'{place}.command is run for each {{seed}}, so creates must '
+                'name it too'
             )
-        command = entry.get('command')
-        words = isinstance(command, (list, tuple)) and command
-        if (
-            set(entry) != {'command', 'creates'}
-            or not words
-            or not all(isinstance(x, str) for x in (*words, entry['creates']))
-        ):
-            raise ValueError(
-                f'{path}: prepare[{index}] must have command, a list of '
-                'texts, and creates, the path of what it makes; got '
-                f'{dict(entry)!r}'
-            )
-        if any('{seed}' in word for word in command) and (
-            '{seed}' not in entry['creates']
-        ):
-            raise ValueError(
-                f'{path}: prepare[{index}].command is run for each {{seed}}, '
-                'so creates must name it too'
-            )
-        yield dict(command=list(command), creates=entry['creates'])
+        yield dict(command=command, creates=creates)

@@ -250,7 +250,7 @@ NO_MORE = dict(evaluation='x', better='base', than='base')
             'x reports knn/top1',
         ),
         (dict(prepare=[dict(command='make', creates='x')]), 'a list of texts'),
-        (dict(prepare=[dict(command=['make'])]), 'and creates, the path'),
+        (dict(prepare=[dict(command=['make'])]), 'prepare[0] lacks creates'),
         (
             dict(
                 variants=dict(a=dict(checkpoint='none')),
