@@ -17,7 +17,11 @@ from mmunimoco.datasets.decoding import (
     min_reduction,
     read_header,
 )
-from mmunimoco.datasets.folder_report import UNLABELED_FOLDERS
+from mmunimoco.datasets.folder_report import (
+    TRAIN_FOLDERS,
+    VAL_FOLDERS,
+    number_folders,
+)
 from mmunimoco.datasets.image_checks import BrokenImageError
 from mmunimoco.datasets.label_lists import check_name, read_label_list
 from mmunimoco.utils.versions import count_cores
@@ -25,9 +29,6 @@ from mmunimoco.utils.versions import count_cores
 UNLABELED = -1
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif')
 EXTENSIONS += ('.tiff', '.webp')
-# Sub-folders that mean a role, not a class.
-TRAIN_FOLDERS = ('train', 'training')
-VAL_FOLDERS = ('val', 'valid', 'validation', 'test')
 # Images that are decoded to find damaged ones: all of a folder up to this
 # size, else every n-th.
 _MAX_DECODED = 20_000
@@ -144,8 +145,8 @@ def read_folder(root: Path, split: bool = False) -> ImageFolder:
             + (f'; {len(unreadable)} unreadable ones' if unreadable else '')
         )
     owners = [_class_of(name, split) for name in names]
-    classes = tuple(sorted({name for name in owners if name is not None}))
-    ids = {name: i for i, name in enumerate(classes)} | {None: UNLABELED}
+    ids = number_folders(owners)
+    classes = tuple(name for name in ids if ids[name] != UNLABELED)
     return ImageFolder(
         root,
         names,
@@ -315,15 +316,13 @@ def _shorter_side(path: Path) -> int | None:
     return min(header.size if header is not None else image.shape[:2])
 
 
-def _class_of(name: str, split: bool) -> str | None:
+def _class_of(name: str, split: bool) -> str:
     *folders, _ = name.split('/')
     if split and folders:
         role = folders.pop(0).lower()
         if role not in TRAIN_FOLDERS + VAL_FOLDERS:
-            return None
-    if not folders or folders[0].lower() in UNLABELED_FOLDERS:
-        return None
-    return folders[0]
+            return 'unlabeled'
+    return folders[0] if folders else 'unlabeled'
 
 
 def _places(names: Sequence[str]) -> dict[str, list[int]]:
@@ -361,7 +360,7 @@ def _relabel(
     folder: ImageFolder, found: dict[int, str | None], path: Path
 ) -> ImageFolder:
     """The folder with the labels of a list alone."""
-    given = {label for label in found.values()}
+    given = set(found.values())
     labels = [UNLABELED] * len(folder)
     if given == {None}:
         for index in found:

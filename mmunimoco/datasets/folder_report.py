@@ -3,7 +3,7 @@
 import os
 import os.path as osp
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # OpenCV reads them; mmpretrain's CustomDataset does not by default.
@@ -11,10 +11,23 @@ _READABLE = {'.webp', '.tiff', '.gif', '.jfif', '.jpe', '.jp2', '.dib'}
 _READABLE |= {'.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif'}
 _OTHER_IMAGES = {'.avif', '.heic', '.heif', '.jxl', '.dng', '.cr2', '.nef'}
 # Folders of a whole data set, which are no classes.
-_SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'images'}
+TRAIN_FOLDERS = ('train', 'training')
+VAL_FOLDERS = ('val', 'valid', 'validation', 'test')
+_SPLITS = {*TRAIN_FOLDERS, *VAL_FOLDERS, 'images'}
 
-# Of images without labels; classes for mmpretrain, but not for our commands.
-UNLABELED_FOLDERS = ('unlabeled', 'unlabelled')
+
+def number_folders(folders: Iterable[str]) -> dict[str, int]:
+    """Class ids of folders, in alphabetical order; -1 for ``unlabeled``.
+
+    That is a class for mmpretrain, but not for our commands.
+    """
+    ids = dict.fromkeys(sorted(set(folders)), -1)
+    classes = [folder for folder in ids if not _is_unlabeled(folder)]
+    return ids | {folder: i for i, folder in enumerate(classes)}
+
+
+def _is_unlabeled(folder: str) -> bool:
+    return osp.basename(folder).lower() in ('unlabeled', 'unlabelled')
 
 
 def describe_folder(leaf: Any) -> str | None:
@@ -114,7 +127,7 @@ def _doubts_of_classes(leaf: Any) -> list[str]:
             'images without labels set with_label=False, otherwise set '
             'data_prefix to the folder of the class folders.'
         ]
-    unlabeled = [x for x in names if x.lower() in UNLABELED_FOLDERS]
+    unlabeled = [x for x in names if _is_unlabeled(x)]
     if unlabeled:
         return [
             f'The folder {unlabeled[0]} counts as a class: move it out of '

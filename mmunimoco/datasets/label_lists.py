@@ -22,7 +22,7 @@ from mmpretrain.registry import DATASETS
 from mmunimoco.utils.atomic import write_atomic
 
 from .annotations import SampleTable, find_leaves, read_samples
-from .folder_report import UNLABELED_FOLDERS
+from .folder_report import number_folders
 from .label_selection import sample_keys, select_by_ratio
 
 _MAX_SHOWN = 3  # names in an error message
@@ -280,10 +280,9 @@ class _ClassFolders(CustomDataset):
     def _find_samples(self) -> list[tuple[str, int]]:
         samples = super()._find_samples()
         folders = self._metainfo['classes']
-        classes = [x for x in folders if x.lower() not in UNLABELED_FOLDERS]
-        self._metainfo['classes'] = tuple(classes)
-        ids = [classes.index(x) if x in classes else -1 for x in folders]
-        return [(path, ids[folder]) for path, folder in samples]
+        ids = number_folders(folders)
+        self._metainfo['classes'] = tuple(x for x in folders if ids[x] >= 0)
+        return [(path, ids[folders[index]]) for path, index in samples]
 
 
 def dataset_from_folder(folder: str) -> CustomDataset:

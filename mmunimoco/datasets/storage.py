@@ -22,7 +22,7 @@ from mmpretrain.datasets.imagenet import ImageNet
 
 from mmunimoco.utils.atomic import write_atomic
 
-from .folder_report import UNLABELED_FOLDERS
+from .folder_report import number_folders
 from .label_lists import check_name
 
 _MAX_OPEN = 128  # tar files; the system's limit may be 1024 files
@@ -267,13 +267,8 @@ def _labels_of(folders: list[str]) -> list[int]:
     """Class ids of images by their folders in the tar files."""
     if len(set(folders)) == 1:  # no classes
         return [-1] * len(folders)
-    classes = sorted(
-        folder
-        for folder in set(folders)
-        if PurePosixPath(folder).name.lower() not in UNLABELED_FOLDERS
-    )
-    ids = {folder: i for i, folder in enumerate(classes)}
-    return [ids.get(folder, -1) for folder in folders]
+    ids = number_folders(folders)
+    return [ids[folder] for folder in folders]
 
 
 def _check_unique(keys: list[int], names: list[str]) -> None:
