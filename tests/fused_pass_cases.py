@@ -148,12 +148,15 @@ def test_halves_of_bfloat16_are_nearly_float32(monkeypatch):
 @pytest.mark.parametrize(
     'options',
     [
-        {},
-        dict(in_batch_positives=True, ignore_unlabeled_keys=True),
-        dict(loss=dict(type='SupConLoss', own_key_weight='balanced')),
-        dict(label_warmup=3, exclude_own_keys=True),
+        dict(label_warmup=3),
+        dict(
+            in_batch_positives=True,
+            ignore_unlabeled_keys=True,
+            exclude_own_keys=True,
+            loss=dict(type='SupConLoss', own_key_weight='balanced'),
+        ),
     ],
-    ids=lambda options: ', '.join(options) or 'default',
+    ids=['defaults, once labels have joined', 'all options'],
 )
 def test_compiled_head(options, monkeypatch):
     """The same loss, log values, gradient and queues, as one graph."""

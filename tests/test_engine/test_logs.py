@@ -149,9 +149,9 @@ def train(folder, hook, interval, checkpoint=None, **loop):
 
 
 @pytest.mark.parametrize(
-    'loop', [dict(by_epoch=True, max_epochs=2), dict(max_iters=14)]
+    ('interval', 'loop'),
+    [(3, dict(by_epoch=True, max_epochs=2)), (5, dict(max_iters=14))],
 )
-@pytest.mark.parametrize('interval', [3, 5])
 def test_logs_the_same(tmp_path, interval, loop):
     results = []
     for hook in (RuntimeInfoHook, DelayedRuntimeInfoHook):
