@@ -272,14 +272,6 @@ def test_examples_of_evaluation(tmp_path):
     assert dict(init_cfg, checkpoint='') == shipped.model.backbone.init_cfg
 
 
-def test_example_of_broken_files(tmp_path):
-    (block,) = python_blocks('docs/reliability.md')
-    text = block.replace('../unimoco/CONFIG.py', str(BASE))
-    dataset = load(text, tmp_path).train_dataloader.dataset
-    assert (dataset.type, dataset.max_broken) == ('SkipBrokenImages', 10)
-    assert dataset.dataset.type == 'PartialLabels'
-
-
 def test_examples_of_checkpoints(tmp_path, monkeypatch):
     """Files as the exporters write them, load with the documented calls."""
     timm = pytest.importorskip('timm')
@@ -341,7 +333,6 @@ def test_every_python_block_is_tested():
         'configs.md': 3,
         'contributing.md': 1,
         'evaluation.md': 3,  # test_monitors.py
-        'reliability.md': 1,
         'studies.md': 2,  # test_study/test_spec.py
         'transfer.md': 4,  # test_own_data_transfer.py
     }
