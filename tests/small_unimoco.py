@@ -3,6 +3,7 @@
 import torch
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from torch import nn
 
 import mmunimoco  # noqa: F401
 
@@ -61,6 +62,17 @@ def build_unimoco(norm=None, seed=0, options=None, **head):
     return model.train()
 
 
+class Encoder(nn.Module):
+    """Backbone and neck of a model as one module that returns a tensor."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.backbone, self.neck = model.backbone, model.neck
+
+    def forward(self, x):
+        return self.neck(self.backbone(x))[0]
+
+
 def data_samples(labels):
     """Data samples; -1 in turn as an absent label and as -1."""
     samples = []
@@ -97,9 +109,9 @@ def trained_parameters(model):
 
 
 def train_step(model, optimizer, views, labels):
-    """One step of an optimizer on the CPU; the loss before it."""
-    losses = model(views, data_samples(labels), mode='loss')
+    """One step of an optimizer; the loss before it."""
+    loss = compute_loss(model, views, labels)['loss']
     optimizer.zero_grad()
-    losses['loss'].backward()
+    loss.backward()
     optimizer.step()
-    return losses['loss'].item()
+    return loss.item()

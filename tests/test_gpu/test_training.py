@@ -8,45 +8,23 @@ import torch
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.runner import load_checkpoint, save_checkpoint
 from small_unimoco import (
+    MOMENTUM,
+    SGD,
+    TEMPERATURE,
+    Encoder,
     build_unimoco,
-    compute_loss,
     data_samples,
     draw_batches,
+    train_step,
+    trained_parameters,
 )
-from torch import nn
 
 from benchmarks.published import PublishedUniMoCo
 from mmunimoco.engine import StepOptionsHook
 
-SGD = dict(type='SGD', lr=0.03, momentum=0.9, weight_decay=1e-4)
-TAU, MOMENTUM = 0.2, 0.01
-
-
-class Encoder(nn.Module):
-    """Backbone and neck as one module."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.backbone, self.neck = model.backbone, model.neck
-
-    def forward(self, x):
-        return self.neck(self.backbone(x))[0]
-
 
 def optimizer_of(model):
-    optimizer = dict(SGD)
-    del optimizer['type']
-    return torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], **optimizer
-    )
-
-
-def train_step(model, optimizer, views, labels):
-    loss = compute_loss(model, views, labels)['loss']
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+    return torch.optim.SGD(trained_parameters(model), **SGD)
 
 
 def build_wrapper(model, dtype, loss_scale='dynamic'):
@@ -57,7 +35,8 @@ def build_wrapper(model, dtype, loss_scale='dynamic'):
         wrapper = dict(
             type='AmpOptimWrapper', dtype=dtype, loss_scale=loss_scale
         )
-    return build_optim_wrapper(model, wrapper | dict(optimizer=SGD))
+    wrapper['optimizer'] = dict(type='SGD', **SGD)
+    return build_optim_wrapper(model, wrapper)
 
 
 def wrapper_step(model, wrapper, views, labels):
@@ -74,9 +53,9 @@ def test_24_steps_equal_the_published_algorithm(device):
     published = PublishedUniMoCo(
         deepcopy(Encoder(model)),
         model.head.queue.T,
-        {name: value for name, value in SGD.items() if name != 'type'},
+        SGD,
         momentum=1 - MOMENTUM,
-        temperature=TAU,
+        temperature=TEMPERATURE,
     )
     model = model.to(device)
     optimizer = optimizer_of(model)

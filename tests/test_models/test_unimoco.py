@@ -12,6 +12,7 @@ from small_unimoco import (
     QUEUE_LEN,
     SGD,
     TEMPERATURE,
+    Encoder,
     build_unimoco,
     data_samples,
     draw_batches,
@@ -19,23 +20,11 @@ from small_unimoco import (
     trained_parameters,
     unimoco_config,
 )
-from torch import nn
 from torch.nn import functional
 
 from benchmarks.published import PublishedUniMoCo
 from mmunimoco.models.batch_shuffle import ShufflePlan
 from mmunimoco.models.labels import KeyBlock, SampleLabels
-
-
-class Encoder(nn.Module):
-    """Backbone and neck as one module that returns a tensor."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.backbone, self.neck = model.backbone, model.neck
-
-    def forward(self, x):
-        return self.neck(self.backbone(x))[0]
 
 
 # In float64 the trajectory is checked beyond doubt; in float32 rounding is
