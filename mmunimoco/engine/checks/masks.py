@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmunimoco.datasets.annotations import leaves_of
+from mmunimoco.datasets.pipelines import transforms_of
 
 IGNORED = 255  # mmseg leaves it out of losses and metrics
 MASKS_READ = 200  # at most, before a run
@@ -92,8 +93,7 @@ def check_mask_values(model: nn.Module, datasets: Mapping[str, Any]) -> None:
 
 def _mask_loader(leaf: Any) -> Any:
     """The transform that loads the masks of a dataset, None if unknown."""
-    transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', ())
-    found = (x for x in transforms if getattr(x, 'with_seg', False))
+    found = (x for x in transforms_of(leaf) if getattr(x, 'with_seg', False))
     return next(found, None)
 
 
