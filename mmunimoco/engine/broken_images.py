@@ -50,13 +50,7 @@ class BrokenImagesHook(Hook):
         if not new.keys() <= self.found.keys():
             self._add(runner, new)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *_, **__) -> None:
         """In loops that count iterations: detect the end of an epoch."""
         counts_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
         if not counts_epochs and self.every_n_train_iters(

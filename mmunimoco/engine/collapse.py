@@ -2,7 +2,6 @@
 
 import logging
 import math
-from typing import Any
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -112,11 +111,7 @@ class CollapseHook(Hook):
         runner.logger.info(f'Before the first step: {_as_text(metrics)}')
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, *_, **__
     ) -> None:
         """Measure, if something is logged."""
         if not is_logged(self, runner, batch_idx):

@@ -105,11 +105,7 @@ class ProgressHook(Hook):
             self._bar = None
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, *_, **__
     ) -> None:
         """Move the bar, and log the step if it is time."""
         if self._bar is not None:

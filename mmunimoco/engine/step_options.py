@@ -122,9 +122,7 @@ class StepOptionsHook(Hook):
             if isinstance(model.head, UniMoCoHead):
                 compile_head(model.head, **options)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *_, **__) -> None:
         """Let CUDA graphs reuse the memory of the last step's results."""
         if not self._uses_graphs:
             return
