@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     deadline = None if args.plan else begin + 60 * args.minutes
     record = soak(plan, folder, deadline, console)
-    verdict = judge(plan, record)
+    verdict = judge(record)
     faults = record['faults']
     kinds = [f[key] for f in faults for key in ('kind', 'damage') if f[key]]
     results = dict(

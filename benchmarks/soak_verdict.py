@@ -43,12 +43,11 @@ def read_log(log: str) -> dict[str, Any]:
     )
 
 
-def judge(plan: dict[str, Any], record: dict[str, Any]) -> dict[str, list]:
+def judge(record: dict[str, Any]) -> dict[str, list]:
     """Judge a soak.
 
     Args:
-        plan (dict): The plan, see ``soak.py``.
-        record (dict): What happened.
+        record (dict): What happened, see ``soak.py``.
 
     Returns:
         dict[str, list[str]]: What should hold -> what contradicts it.
@@ -60,7 +59,7 @@ def judge(plan: dict[str, Any], record: dict[str, Any]) -> dict[str, list]:
         'at most an interval is lost': _too_many_lost,
         'every step is the undisturbed one': _other_steps,
         'the last checkpoint is the undisturbed one': (
-            lambda plan, record: record['differences']
+            lambda record: record['differences']
         ),
         'broken images are replaced and listed': _not_listed,
         'memory is flat': _not_flat,
@@ -68,10 +67,10 @@ def judge(plan: dict[str, Any], record: dict[str, Any]) -> dict[str, list]:
     }
     if record['memory']['growth_mib'] is None:
         del checks['memory is flat']  # too short to judge
-    return {name: list(find(plan, record)) for name, find in checks.items()}
+    return {name: list(find(record)) for name, find in checks.items()}
 
 
-def _not_finished(plan, record):
+def _not_finished(record):
     steps = record['undisturbed']['last']
     last = record['starts'][-1]
     if set(last['codes']) != {0} or last['last'] != steps:
@@ -81,7 +80,7 @@ def _not_finished(plan, record):
         )
 
 
-def _not_as_injected(plan, record):
+def _not_as_injected(record):
     if not record['faults']:
         yield 'no fault was injected'
     for fault in record['faults']:
@@ -112,7 +111,7 @@ def _expected(kind: str, codes: list[int]) -> bool:
     return 0 not in codes and (-9 in codes) == (kind != 'kill_worker')
 
 
-def _not_said(plan, record):
+def _not_said(record):
     for start in record['starts'][1:]:
         name, expected = f'start {start["number"]}', start['expected']
         step = int(re.sub(r'\D', '', expected)) if expected else 0
@@ -131,7 +130,7 @@ def _not_said(plan, record):
             yield f'{name} does not say that {start["damaged"]} is damaged'
 
 
-def _too_many_lost(plan, record):
+def _too_many_lost(record):
     for fault in record['faults']:
         if fault['kind'] in STOPS and fault['injected']:
             lost, bound = fault['lost'], fault['bound']
@@ -142,7 +141,7 @@ def _too_many_lost(plan, record):
                 )
 
 
-def _other_steps(plan, record):
+def _other_steps(record):
     for start in record['starts']:
         if start['other_loss'] is not None:
             yield f'start {start["number"]} differs at {start["other_loss"]}'
@@ -150,7 +149,7 @@ def _other_steps(plan, record):
             yield f'start {start["number"]}: out of order: {line}'
 
 
-def _not_listed(plan, record):
+def _not_listed(record):
     """Every epoch drops a few samples, so not all need to be found."""
     listed = record['undisturbed']['broken_listed']
     again = record['starts'][-1]['broken_listed']
@@ -161,7 +160,7 @@ def _not_listed(plan, record):
         )
 
 
-def _not_flat(plan, record):
+def _not_flat(record):
     memory = record['memory']
     if memory['growth_mib'] > GROWTH_MIB:
         yield f'undisturbed it grows by {memory["growth_mib"]} MiB'
@@ -170,7 +169,7 @@ def _not_flat(plan, record):
             yield f'start {start} needs {level} MiB'
 
 
-def _left_behind(plan, record):
+def _left_behind(record):
     yield from record['processes_left'] + record['parts_left']
     if len(record['checkpoints_left']) > KEPT_CHECKPOINTS:
         yield f'checkpoints {", ".join(record["checkpoints_left"])}'

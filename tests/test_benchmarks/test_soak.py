@@ -87,7 +87,7 @@ def test_bad_news(result, path, value, verdict):
     for name in parents:
         place = place[int(name) if isinstance(place, list) else name]
     place[last] = value
-    found = judge(PLAN, record)
+    found = judge(record)
     (failed,) = [name for name, faults in found.items() if faults]
     assert failed.startswith(verdict)
 

@@ -255,7 +255,7 @@ def test_example_of_a_config(tmp_path):
     assert not cfg.default_hooks.checkpoint.by_epoch
 
 
-def test_examples_of_evaluation(tmp_path):
+def test_examples_of_evaluation():
     # The second, of monitors, has a test of its own (test_monitors.py).
     knn, _, start = python_blocks('docs/evaluation.md')
     scope = {}

@@ -46,7 +46,7 @@ def load(tmp_path, monkeypatch):
     return load
 
 
-def test_warnings_that_are_accepted(load, tmp_path):
+def test_warnings_that_are_accepted(load):
     cfg = load(PRETRAIN, PreflightHook=dict(accept=('queue',)))
     cfg.train_cfg.max_epochs = 1
     runner = build_runner(cfg)

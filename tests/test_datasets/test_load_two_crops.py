@@ -227,7 +227,7 @@ def test_views_pack_without_a_copy(tmp_path, antialias):
         assert np.array_equal(tensor.permute(1, 2, 0).numpy(), view)
 
 
-def test_backend_args(tmp_path, monkeypatch):
+def test_backend_args(monkeypatch):
     """A backend of mmengine may return None for a missing file."""
     _, encoded = cv2.imencode('.jpg', np.asarray(draw_picture()))
     stored = {'a.jpg': encoded.tobytes()}

@@ -71,7 +71,7 @@ def test_stacks_of_the_workflow_can_be_installed():
     assert all(re.search(rf'\b{row["stack"]}\b', text) for row in rows)
 
 
-def test_a_tag_has_to_be_the_version(tmp_path):
+def test_a_tag_has_to_be_the_version():
     from mmunimoco import __version__
 
     content = yaml.safe_load(

@@ -79,7 +79,7 @@ def wheel(tmp_path_factory):
     return wheel
 
 
-def test_wheel_from_a_source_archive(wheel, tmp_path):
+def test_wheel_from_a_source_archive(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         config = archive.read(f'mmunimoco/.mim/{CONFIG}')

@@ -75,7 +75,7 @@ def test_progress_logs_all_output(tmp_path):
     assert done.stdout.splitlines()[-1].startswith('A step: 0:0')
 
 
-def test_probe_answers(capsys, tmp_path, monkeypatch):
+def test_probe_answers(capsys):
     probe = load('probe')
     assert probe.modules('torch', 'mmengine')
     assert not probe.modules('torch', 'no_such_module')

@@ -103,7 +103,7 @@ def test_slurm_resumes_after_preemption(run, tmp_path):
     ]
 
 
-def test_batch_job_keeps_words_for_any_shell(run, tmp_path):
+def test_batch_job_keeps_words_for_any_shell(run):
     """Slurm gives it to /bin/sh; in the C locale %q writes $'...'."""
     word = 'it\'s_"$HOME"_\u00e9\\n'
     output = run(

@@ -124,9 +124,7 @@ def test_download(hub, monkeypatch):
 
 
 @pytest.mark.parametrize('scheme', ['s3', 'petrel', 'some:s3'])
-def test_object_store(
-    scheme, hostile, mark, monkeypatch, safe_checkpoints, tmp_path
-):
+def test_object_store(scheme, hostile, mark, monkeypatch, safe_checkpoints):
     class Backend:
         def get(self, filename):
             return hostile.read_bytes()

@@ -102,7 +102,7 @@ def test_another_length_with_an_averaged_model(tmp_path, length, kind):
     assert not torch.equal(averaged, runner.model.neck.mlp[0].weight)
 
 
-def test_options_with_buffers_join_a_run_that_had_none(tmp_path, log):
+def test_options_with_buffers_join_a_run_that_had_none(tmp_path):
     hook = [dict(type='QueueResumeHook')]
     noise_runner(tmp_path, hooks=hook).train()
     head = dict(label_warmup=100, propagate_labels={})
