@@ -19,7 +19,6 @@ import io
 import os.path as osp
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlparse
@@ -31,6 +30,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmunimoco.converters.files import read_weights
+from mmunimoco.utils.config_errors import closest
 from mmunimoco.utils.installed import find_weights
 from mmunimoco.utils.safe_load import safe_torch_load
 
@@ -117,10 +117,9 @@ def load_from_mmunimoco(filename: str, map_location: Any = None) -> dict:
 def _look_up(filename: str, urls: Mapping[str, str]) -> str:
     name = filename.partition('://')[2]
     if name not in urls:
-        alike = ' or '.join(get_close_matches(name, urls)) or 'another name'
         raise ValueError(
-            f'{filename}: mmengine has no URL for the model {name!r}; did you '
-            f'mean {alike}?'
+            f'{filename}: mmengine has no URL for the model {name!r}'
+            f'{closest(name, urls)}'
         )
     return urls[name]
 

@@ -13,6 +13,7 @@ from mmengine.utils import track_iter_progress
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmunimoco.converters.files import check_free
 from mmunimoco.engine.launch import build_runner
 from mmunimoco.evaluation.cached_linear_probe import (
     load_backbone,
@@ -100,8 +101,7 @@ def embed(args: Namespace) -> None:
     """
     if args.out.suffix != '.npz':
         raise ValueError(f'--out must end with .npz, got {args.out}')
-    if args.out.exists() and not args.force:
-        raise ValueError(f'{args.out} exists; --force overwrites it')
+    check_free(args.out, args.force)
     images = read_folder(args.folder, is_split(args.folder))
     if images.unreadable:
         print(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .fields import NAME_OR_NAMES, NUMBER, TEXT, check_entry
+from .protocols import metric_of
 from .scores import Column, Summary, number
 
 _NEEDED = ('evaluation', 'better', 'than')
@@ -60,20 +61,8 @@ def check_expectations(
     for index, entry in enumerate(entries):
         place = f'{path}: expectations[{index}]'
         check_entry(place, entry, _KINDS, needed=_NEEDED)
-        protocol = evaluations.get(entry['evaluation'])
-        if protocol is None:
-            raise ValueError(
-                f'{place}.evaluation is {entry["evaluation"]!r}, which is no '
-                'evaluation of the study'
-            )
-        found = dict(entry, by=float(entry.get('by', 0.0)))
-        found.setdefault('metric', protocol['metrics'][0])
-        if found['metric'] not in protocol['metrics']:
-            raise ValueError(
-                f'{place}.metric is {found["metric"]!r}; '
-                f'{entry["evaluation"]} reports '
-                f'{", ".join(protocol["metrics"])}'
-            )
+        metric = metric_of(place, entry, evaluations)
+        found = dict(entry, metric=metric, by=float(entry.get('by', 0.0)))
         for side in ('better', 'than'):
             names = entry[side]
             found[side] = [names] if isinstance(names, str) else list(names)

@@ -29,7 +29,6 @@ from .protocols import (
     PRETRAIN,
     PROTOCOLS,
     evaluation_config,
-    random_weights,
 )
 from .records import Results
 from .spec import Study, Variant, slug
@@ -161,8 +160,8 @@ def _jobs_of(
         wanted = settings.get('variants', (variant.group,))
         if variant.group not in wanted and variant.name not in wanted:
             continue
-        if settings['type'] == 'cached_linear' and random_weights(
-            variant.checkpoint
+        if settings['type'] == 'cached_linear' and (
+            variant.checkpoint == NO_CHECKPOINT
         ):
             raise ValueError(
                 f'{study.path}: evaluations.{name} (cached_linear) draws no '

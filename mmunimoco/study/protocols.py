@@ -16,8 +16,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
-
 from .configs import apply_overrides, load_config, partial_labels, resolve
 from .fields import (
     COUNT,
@@ -121,6 +119,33 @@ def check_evaluation(path: Path, name: Any, settings: Any) -> dict:
     if 'config' in settings:
         settings['config'] = resolve(path, settings['config'])
     return dict(settings, metrics=metrics)
+
+
+def metric_of(place: str, entry: Mapping, evaluations: Mapping) -> str:
+    """The metric that an entry means, by default the evaluation's first.
+
+    Args:
+        place (str): Where the entry is, for messages.
+        entry (Mapping): With ``evaluation`` and perhaps ``metric``.
+        evaluations (Mapping): Checked evaluations.
+
+    Raises:
+        ValueError: If there is no such evaluation or metric.
+    """
+    name = entry['evaluation']
+    if name not in evaluations:
+        raise ValueError(
+            f'{place}.evaluation is {name!r}, which is no evaluation of the '
+            'study'
+        )
+    metrics = evaluations[name]['metrics']
+    metric = entry.get('metric', metrics[0])
+    if metric not in metrics:
+        raise ValueError(
+            f'{place}.metric is {metric!r}; {name} reports '
+            f'{", ".join(metrics)}'
+        )
+    return metric
 
 
 def evaluation_config(
@@ -320,8 +345,3 @@ def _tool(cfg: Config, task: str) -> str:
             'tools/install.sh without --no-transfer'
         )
     return str(Path(spec.origin).parent / f'.mim/tools/{task}.py')
-
-
-def random_weights(checkpoint: str | None) -> bool:
-    """Whether a variant is evaluated with random weights."""
-    return checkpoint == NO_CHECKPOINT

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from .configs import resolve
 from .expectations import check_expectations
 from .fields import COMMAND, COUNT, NOT_NEGATIVE, NUMBER, TEXT, check_entry
-from .protocols import check_evaluation
+from .protocols import check_evaluation, metric_of
 
 _FIELDS = {
     'base': str,
@@ -269,19 +269,7 @@ def _published(
     for index, entry in enumerate(fields.get('published') or ()):
         place = f'{path}: published[{index}]'
         check_entry(place, entry, _PUBLISHED, needed=_NEEDED)
-        if entry['evaluation'] not in evaluations:
-            raise ValueError(
-                f'{place}.evaluation is {entry["evaluation"]!r}, which is no '
-                'evaluation of the study'
-            )
-        metrics = evaluations[entry['evaluation']]['metrics']
-        found = dict(metric=metrics[0]) | entry
-        if found['metric'] not in metrics:
-            raise ValueError(
-                f'{place}.metric is {found["metric"]!r}; '
-                f'{entry["evaluation"]} reports {", ".join(metrics)}'
-            )
-        yield found
+        yield dict(entry, metric=metric_of(place, entry, evaluations))
 
 
 def _prepare(path: Path, fields: Mapping) -> Iterator[dict]:

@@ -106,7 +106,7 @@ def test_embed_writes_features_with_names(run, tmp_path, capsys):
         atol=1e-5,
     )
     assert main(arguments) == 1
-    assert '--force overwrites it' in capsys.readouterr().err
+    assert '--force overwrites' in capsys.readouterr().err
 
 
 def test_unlabeled_images_train_without_validation(tmp_path, capsys):
