@@ -146,5 +146,5 @@ def _dataset_length(text: str, scope: str) -> int | None:
         ):
             return len(DATASETS.build(json.loads(text)))
     # Whatever is wrong, the run itself says it better.
-    except Exception:  # noqa: BLE001
+    except Exception:
         return None

@@ -11,6 +11,6 @@ for _name in ('yapf.yapflib', 'yapf.yapflib.yapf_api'):
     sys.modules[_name] = sys.modules[__name__]
 
 
-def FormatCode(text: str, **_) -> tuple[str, bool]:  # noqa: N802
+def FormatCode(text: str, **_) -> tuple[str, bool]:
     """Return the text as it is."""
     return text, True

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
-from demo.make_scenes import write_scenes  # noqa: E402
+from demo.make_scenes import write_scenes
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'configs/own_data'
