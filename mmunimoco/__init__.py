@@ -14,10 +14,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformable')
     from . import datasets, engine, evaluation, models
 
-from .renamed import register_renamed  # noqa: E402
 from .utils.installed import configs_dir  # noqa: E402
-
-register_renamed()
 
 __all__ = [
     '__version__',

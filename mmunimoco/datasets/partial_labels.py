@@ -60,14 +60,13 @@ class PartialLabels(DatasetWrapper):
         seed (int): Seed of the selection by ratio. Defaults to 0.
         lazy_init (bool): Whether to postpone reading the annotations to
             :meth:`full_init`. Defaults to False.
-        skip_broken: Moved to :class:`SkipBrokenImages`; an error if given.
 
     Raises:
         ValueError: If not exactly one of ``label_ratio`` and ``label_list``
             is given, the ratio is outside [0, 1], no image has a label
             although the ratio is above 0, the list is empty or does not fit
-            the dataset, the labels of two parts of a ``ConcatDataset`` mean
-            different classes, or ``skip_broken`` is given.
+            the dataset, or the labels of two parts of a ``ConcatDataset``
+            mean different classes.
         FileNotFoundError: If the list does not exist.
         TypeError: If an argument has the wrong type, or the dataset is not of
             mmengine's kind.
@@ -80,16 +79,8 @@ class PartialLabels(DatasetWrapper):
         label_list: str | None = None,
         seed: int = 0,
         lazy_init: bool = False,
-        skip_broken: None = None,
     ) -> None:
         with part_of_config('dataset'):
-            if skip_broken is not None:
-                raise ValueError(
-                    'PartialLabels no longer takes skip_broken; wrap the '
-                    "dataset instead: dict(type='SkipBrokenImages', "
-                    f'max_broken={skip_broken}, '
-                    "dataset=dict(type='PartialLabels', ...))"
-                )
             if (label_ratio is None) == (label_list is None):
                 raise ValueError(
                     'PartialLabels needs exactly one of label_ratio and '

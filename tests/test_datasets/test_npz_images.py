@@ -146,8 +146,3 @@ def test_damaged_file(tmp_path, fault):
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match='damaged.npz.*damaged or not'):
         NpzImages(str(path))
-
-
-def test_the_former_name_names_its_replacement():
-    with pytest.raises(ValueError, match="renamed: use type='NpzImages'"):
-        DATASETS.build(dict(type='DemoFashionMNIST'))

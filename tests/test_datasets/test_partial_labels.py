@@ -288,11 +288,6 @@ def test_warns_of_classes_without_a_label(messages):
         (dict(label_list='no/10pct.txt'), FileNotFoundError, 'no/10pct.txt'),
         (dict(label_ratio=0.1, seed=False), TypeError, 'seed.*False'),
         (dict(label_ratio=0.1, seed=0.5), TypeError, 'seed.*0.5'),
-        (
-            dict(label_ratio=0.1, skip_broken=10),
-            ValueError,
-            "dict.type='SkipBrokenImages', max_broken=10",
-        ),
     ],
 )
 @pytest.mark.parametrize('lazy_init', [False, True])

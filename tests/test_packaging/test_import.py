@@ -1,14 +1,9 @@
 """``import mmunimoco`` registers names and changes nothing else."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
-
-from mmunimoco.renamed import RENAMED
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -101,22 +96,3 @@ def test_import_is_silent_beside_mmcv_lite(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert 'MultiScaleDeformableAttention' not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ('registry', 'name'),
-    [
-        (registry, name)
-        for registry, names in RENAMED.items()
-        for name in names
-    ],
-    ids=[name for names in RENAMED.values() for name in names],
-)
-def test_old_names_say_what_replaces_them(registry, name):
-    replacement = RENAMED[registry][name]
-    with pytest.raises(ValueError) as error:
-        registry.build(dict(type=name, priority='LOW'))
-    assert replacement in str(error.value)
-    # The replacement exists.
-    new = re.search(r'[A-Z]\w+', replacement.replace("type='", ''))[0]
-    assert registry.get(new) is not None
