@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 
 from .checks.config_fields import check_arguments, check_fields
 from .checks.config_values import accumulation
+from .exact.checkpoint_files import LAST
 from .logs import BriefRunner
 from .pretrained_init import NO_CHECKPOINT
 from .schedules import extend_config
@@ -71,7 +72,8 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/train.py``, as mmpretrain's does.
 
     In addition, a run that torchrun or Slurm has restarted resumes from its
-    last checkpoint, and ``--extend-to`` makes a resumed run longer.
+    last checkpoint, whatever it started from (without one it starts again as
+    the command says), and ``--extend-to`` makes a resumed run longer.
 
     Args:
         cfg (Config): The config; changed in place, and returned.
@@ -91,10 +93,12 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in '
             f'{args.config}.'
         )
-    if args.resume is None and was_restarted():
-        args.resume = 'auto'
     check_fields(cfg, args.cfg_options or {})
     cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
+    if was_restarted() and (
+        cfg.get('load_from') is None or (Path(cfg.work_dir) / LAST).is_file()
+    ):
+        cfg.resume, cfg.load_from = True, None
     if args.extend_to is not None:
         cfg = extend_config(cfg, args.extend_to)
     return cfg

@@ -99,6 +99,24 @@ def test_restarted_runs_resume(monkeypatch, variable, count, resume):
     assert merge_train_options(config(), args).get('resume', False) == resume
 
 
+@pytest.mark.parametrize(
+    'start', [['--resume', 'a.pth'], ['--cfg-options', 'load_from=a.pth']]
+)
+def test_a_restart_goes_on_from_the_last_checkpoint(
+    monkeypatch, tmp_path, start
+):
+    """Not from that of the first start, unless there is no other yet."""
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    command = ['x.py', '--work-dir', str(tmp_path), *start]
+    args = parse('train', monkeypatch, *command)
+    cfg = merge_train_options(config(), args)
+    assert cfg.load_from == 'a.pth'
+    assert cfg.get('resume', False) == ('--resume' in start)
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    cfg = merge_train_options(config(), args)
+    assert cfg.resume and cfg.load_from is None
+
+
 def test_test_options(monkeypatch):
     arguments = ['x.py', 'a.pth', '--amp', '--show-dir', 's', '--tta']
     args = parse('test', monkeypatch, *arguments)
@@ -151,7 +169,17 @@ def test_timeout_applies_on_a_cpu_too(monkeypatch):
 
     def prepare(**dist_cfg):
         env = dict(dist_cfg=dict(backend='nccl', **dist_cfg))
-        prepare_processes(Config(dict(launcher='pytorch', env_cfg=env)))
+        cfg = Config(dict(launcher='pytorch', env_cfg=env, sync_bn='torch'))
+        cfg.find_unused_parameters = True
+        prepare_processes(cfg)
+        assert 'sync_bn' not in cfg
+        # What mmengine chooses on a GPU, but for the device.
+        assert cfg.model_wrapper_cfg == dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+            device_ids=None,
+        )
 
     prepare()
     prepare(timeout=7)

@@ -94,6 +94,7 @@ class ExactCheckpointHook(CheckpointHook):
         self._damaged: list[str] = []
         self._state: dict | None = None
         self._loaded: Mapping | None = None
+        self._given: str | None = None
         self._hooks: HookStates | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -102,6 +103,7 @@ class ExactCheckpointHook(CheckpointHook):
             return
         if runner._load_from is not None:
             on_main_process(lambda: _check_file(runner._load_from))
+            self._given = str(runner._load_from)
             return
         if not self._is_local:
             return
@@ -136,6 +138,7 @@ class ExactCheckpointHook(CheckpointHook):
             )
             if is_main_process():
                 remove_parts(Path(self.out_dir))
+                self._name_given(Path(runner.work_dir))
         if self._damaged and self.max_keep_ckpts > 0:
             # No checkpoint lists them, so nothing else would remove them.
             extra = runner.message_hub.get_info(_EXTRA) or []
@@ -336,6 +339,12 @@ class ExactCheckpointHook(CheckpointHook):
             if each.parent == folder and self._is_own(each.name)
         ]
         return path
+
+    def _name_given(self, work_dir: Path) -> None:
+        """Let a restart that comes before the next save resume it as well."""
+        if self._given is not None and Path(self._given).is_file():
+            path = Path(self._given).absolute()
+            write_atomic(work_dir / LAST, str(path))
 
     def _is_own(self, name: str) -> bool:
         """Whether a file name is that of a checkpoint of this hook."""

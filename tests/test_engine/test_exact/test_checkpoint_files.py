@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from noise_runs import noise_runner
 
 from mmunimoco.engine import ExactCheckpointHook
 from mmunimoco.engine.exact.checkpoint_files import find_readable
@@ -88,6 +90,85 @@ def test_weights_alone_are_not_resumed(run_of_three):
     found, damaged = search(run_of_three)
     # They are not damaged, so they are never removed.
     assert found.name == 'epoch_2.pth' and damaged == []
+
+
+def test_a_copied_folder_is_resumed_from_its_own_file(run_of_three):
+    """Although the original is still where ``last_checkpoint`` says."""
+    elsewhere = run_of_three / 'elsewhere'
+    elsewhere.mkdir()
+    for name in ('epoch_3.pth', 'epoch_4.pth'):
+        torch.save(dict(message_hub={}), elsewhere / name)
+    named = run_of_three / 'last_checkpoint'
+    named.write_text(str(elsewhere / 'epoch_3.pth'))
+    assert find(run_of_three) == run_of_three / 'epoch_3.pth'
+    # Only there: the checkpoint that a run has been resumed from.
+    named.write_text(str(elsewhere / 'epoch_4.pth'))
+    assert find(run_of_three) == elsewhere / 'epoch_4.pth'
+
+
+def test_checkpoints_of_a_preempted_run_count_and_best_ones_do_not(
+    run_of_three,
+):
+    (run_of_three / 'last_checkpoint').unlink()
+    for age, name in enumerate(('iter_30.pth', 'best_score_epoch_3.pth')):
+        torch.save(dict(message_hub={}), run_of_three / name)
+        os.utime(run_of_three / name, (2000 + age, 2000 + age))
+    runner = SimpleNamespace(
+        _resume=True, _load_from=None, work_dir=str(run_of_three)
+    )
+    ExactCheckpointHook().before_run(runner)
+    assert runner._load_from == str(run_of_three / 'iter_30.pth')
+
+
+EXACT = dict(type='ExactEpochLoop', max_epochs=3)
+
+
+def test_a_damaged_checkpoint_is_replaced_or_removed(tmp_path):
+    options = dict(
+        train_cfg=EXACT,
+        default_hooks=dict(
+            checkpoint=dict(
+                type='ExactCheckpointHook', interval=1, max_keep_ckpts=2
+            )
+        ),
+    )
+    noise_runner(tmp_path, **options).train()
+    cut(tmp_path / 'epoch_3.pth')
+    (tmp_path / 'iter_30.pth').write_bytes(b'')
+    noise_runner(tmp_path, resume=True, **options).train()
+    names = sorted(path.name for path in tmp_path.glob('*.pth'))
+    assert names == ['epoch_2.pth', 'epoch_3.pth']
+    assert torch.load(tmp_path / 'epoch_3.pth', weights_only=False)
+
+
+class _Stop(Hook):
+    def before_train_iter(self, *_, **__):
+        raise KeyboardInterrupt
+
+
+def test_a_checkpoint_given_explicitly_is_the_last_from_then_on(tmp_path):
+    """For a restart before the next save; the others may be worse."""
+    noise_runner(tmp_path, train_cfg=EXACT).train()
+    first = str(tmp_path / 'epoch_1.pth')
+    options = dict(train_cfg=EXACT, resume=True)
+    runner = noise_runner(tmp_path, [], [_Stop()], load_from=first, **options)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert (tmp_path / 'last_checkpoint').read_text() == first
+    runner = noise_runner(tmp_path, [], [_Stop()], **options)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert runner.epoch == 1
+
+
+@pytest.mark.parametrize(
+    'content', [dict(meta=dict(iter=3)), dict(message_hub={}, meta={})]
+)
+def test_weights_given_explicitly_are_not_resumed(content):
+    with pytest.raises(ValueError, match='holds only weights'):
+        ExactCheckpointHook().after_load_checkpoint(
+            SimpleNamespace(_resume=True), content
+        )
 
 
 def test_empty_folder(tmp_path):
