@@ -6,6 +6,8 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
+import mmunimoco  # noqa: F401  registers the datasets
+
 TWO_VIEWS = [
     dict(type='CheckedLoadImageFromFile'),
     dict(

@@ -95,6 +95,33 @@ def test_only_the_save_of_the_last_step_must_not_fail(tmp_path, monkeypatch):
         train(tmp_path / 'c', monkeypatch, ['epoch_1.pth'], epochs=1)
 
 
+def files(folder):
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def test_only_failures_in_a_row_stop_a_run(tmp_path, monkeypatch):
+    failing, options = ['epoch_1.pth', 'epoch_3.pth'], dict(max_failed_saves=1)
+    train(tmp_path / 'a', monkeypatch, failing, **options)
+    assert files(tmp_path / 'a') == ['epoch_2.pth', 'epoch_4.pth']
+    failing.append('epoch_2.pth')
+    with pytest.raises(OSError, match=r'epoch_2\.pth could not be written'):
+        train(tmp_path / 'b', monkeypatch, failing, **options)
+
+
+def test_what_is_not_written_replaces_nothing(tmp_path, monkeypatch):
+    train(tmp_path / 'a', monkeypatch, ['epoch_3.pth'], max_keep_ckpts=2)
+    assert files(tmp_path / 'a') == ['epoch_2.pth', 'epoch_4.pth']
+    with pytest.raises(OSError, match=r'epoch_3\.pth could not be written'):
+        train(
+            *(tmp_path / 'b', monkeypatch, ['epoch_3.pth']),
+            epochs=3,
+            max_keep_ckpts=1,
+        )
+    assert files(tmp_path / 'b') == ['epoch_2.pth']
+    last = (tmp_path / 'b/last_checkpoint').read_text()
+    assert last.endswith('epoch_2.pth')
+
+
 @pytest.mark.parametrize('name', ['max_keep_ckpt', 'intervall'])
 def test_arguments_are_not_first_read_at_the_first_save(name):
     with pytest.raises(ValueError, match=f'{name}.*did you mean '):
