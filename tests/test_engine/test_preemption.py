@@ -7,9 +7,12 @@ from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
+from ddp_helpers import run_ddp
+from mmengine.hooks import Hook
 from noise_runs import noise_runner
 
 from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
+from mmunimoco.engine.exact.loader import WorkerStart
 from mmunimoco.utils.safe_load import read_checkpoint
 
 
@@ -53,6 +56,99 @@ def test_handler_of_a_program_is_kept():
     hook.after_train(None)
     signal.raise_signal(signal.SIGTERM)
     assert seen == [True, True]
+
+
+def test_no_handler_is_left():
+    hook = _listening()
+    hook.after_train(None)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_validation_is_left_only_if_the_last_step_is_saved():
+    hook, checkpoints = PreemptionHook(), ExactCheckpointHook()
+    hook.before_train(SimpleNamespace(hooks=[checkpoints]))
+    runner, checkpoints.saved_iter = SimpleNamespace(iter=5), 5
+    hook.before_val(runner)
+    with pytest.raises(SystemExit, match='75'):
+        signal.raise_signal(signal.SIGTERM)
+    hook.after_val(runner)
+    signal.raise_signal(signal.SIGTERM)  # the next step has to be saved
+    runner.iter = 6
+    hook.before_val(runner)
+    signal.raise_signal(signal.SIGTERM)
+    runner.iter = checkpoints.saved_iter = 7
+    with pytest.raises(SystemExit, match='75'):
+        hook.before_val(runner)
+
+
+class _Terminated(Hook):
+    """Gets SIGTERM before the third step."""
+
+    def before_train_iter(self, runner, *_, **__):
+        if runner.iter == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(('count', 'saved'), [(1, 3), (2, 4), (4, 4)])
+def test_saved_after_a_step_of_the_optimizer(tmp_path, count, saved):
+    """Accumulated gradients would not be in the checkpoint."""
+    optimizer = dict(type='SGD', lr=0.1)
+    runner = noise_runner(
+        *(tmp_path, (), [dict(type='PreemptionHook'), _Terminated()]),
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=1),
+        optim_wrapper=dict(optimizer=optimizer, accumulative_counts=count),
+    )
+    with pytest.raises(SystemExit, match='75'):
+        runner.train()
+    assert [x.name for x in tmp_path.glob('*.pth')] == [f'iter_{saved}.pth']
+
+
+def _train_on_rank(rank, world_size, folder):
+    hooks = [dict(type='PreemptionHook', exit_code=76)]
+    hooks += [_Terminated()] * (rank == 1)
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+    runner = noise_runner(
+        folder,
+        hooks=hooks,
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=1),
+        launcher='pytorch',
+        cfg=dict(model_wrapper_cfg=wrapper),
+    )
+    try:
+        runner.train()
+    except SystemExit as stop:
+        return stop.code, runner.iter
+
+
+def test_a_signal_to_one_process_stops_all(tmp_path):
+    """One step later, in the same one."""
+    folder = tmp_path / 'run'
+    ranks = run_ddp(_train_on_rank, 2, tmp_path, folder)
+    assert ranks == [(76, 3), (76, 3)]
+    assert [x.name for x in folder.glob('*.pth')] == ['iter_4.pth']
+
+
+def _load(sender):
+    seen = []
+    start = WorkerStart(seen.append)
+    start(3)
+    with start.training():
+        signal.raise_signal(signal.SIGTERM)
+    sender.send(seen)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(60)
+
+
+def test_workers_outlive_the_signal_as_long_as_steps_need_them():
+    context = get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    worker = context.Process(target=_load, args=(sender,))
+    worker.start()
+    assert receiver.poll(20) and receiver.recv() == [3]
+    worker.join(20)
+    code = worker.exitcode
+    worker.kill()
+    assert code == 0
 
 
 @pytest.mark.parametrize('status', [0, 256])
