@@ -5,6 +5,7 @@ import logging
 import math
 import re
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from exact_runs import TRAIN, newest_log, run, write_config
 from mmengine.logging import MessageHub
 from mmpretrain.registry import MODELS
 from noise_runs import noise_runner
-from small_unimoco import unimoco_config
+from small_unimoco import build_unimoco, unimoco_config
 from torch.nn import functional
 
-from mmunimoco.engine import CollapseHook
+from mmunimoco.engine import CollapseHook, collapse
 from mmunimoco.engine.collapse import BASELINE, feature_std, verdict
+from mmunimoco.engine.knn_loop import KNNValLoop
 
 
 def test_spread_of_known_features():
@@ -108,7 +110,44 @@ def test_verdicts(loss, knn, level, message):
     assert re.match(message, text)
 
 
-def verdict_of(loss, scores, log, steps=4):
+def test_nothing_is_better_than_all():
+    knn = {'knn/top1': 100.0}
+    level, _ = verdict(dict(loss=13.0), 14.3, 0.25, knn, knn, knn)
+    assert level == logging.INFO
+
+
+def test_no_baseline_of_a_resumed_run_or_if_it_is_off(monkeypatch):
+    loop = KNNValLoop.__new__(KNNValLoop)
+
+    def measure(call_hooks):
+        return {'knn/top1': 100 * torch.rand(()).item()}
+
+    loop.measure = measure
+    before = torch.get_rng_state()
+    for baseline, iteration in ((True, 0), (True, 5), (False, 0)):
+        hub = MessageHub.get_instance(f'baseline {baseline} {iteration}')
+        runner = MagicMock(val_loop=loop, iter=iteration, message_hub=hub)
+        CollapseHook(baseline=baseline).before_train_epoch(runner)
+        measured = hub.get_info(BASELINE) is not None
+        assert measured == (baseline and iteration == 0)
+    # Training draws the same numbers with and without it.
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_second_collapse_is_a_second_warning(monkeypatch, log):
+    monkeypatch.setattr(collapse, 'is_logged', lambda *_: True)
+    hook, head = CollapseHook(threshold=0.5), build_unimoco().head
+    spread = head.queue.clone()
+    hub = MessageHub.get_instance('two collapses')
+    model = SimpleNamespace(head=head)
+    runner = SimpleNamespace(model=model, message_hub=hub, iter=7)
+    for queue in (spread[:1], spread[:1], spread, spread[:1]):
+        head.queue.copy_(queue.expand_as(head.queue))
+        hook.after_train_iter(runner, 7)
+    assert log.text.count('The features collapse') == 2
+
+
+def verdict_of(loss, scores, log, steps=4, **options):
     """After validations, as mmengine keeps them, also in checkpoints."""
     hub = MessageHub.get_instance(f'scores {scores} {loss}')
     head = MODELS.build(
@@ -132,8 +171,48 @@ def verdict_of(loss, scores, log, steps=4):
         message_hub=hub,
         cfg=dict(train_dataloader=dict(batch_size=3)),
     )
-    CollapseHook().after_val_epoch(runner, {'knn/top1': scores[-1]})
+    hook = CollapseHook(**options)
+    hook.before_train(SimpleNamespace(iter=0))
+    hook.after_val_epoch(runner, {'knn/top1': scores[-1]})
     return log.messages[-1]
+
+
+def test_the_least_gain_is_that_of_the_config(log):
+    assert verdict_of(None, [33.1], log, min_gain=0).startswith('Learning (')
+
+
+def test_a_verdict_is_of_the_steps_since_the_last_one(log):
+    """Or since a resumed run began; they were better before."""
+    hub = MessageHub.get_instance('verdicts')
+    head = build_unimoco().head
+    level = head.collapsed_loss().item()
+    for value in (*[level - 3] * 20, *[level] * 20):
+        hub.update_scalar('train/loss', value)
+    runner = SimpleNamespace(
+        iter=40,
+        model=SimpleNamespace(head=head),
+        message_hub=hub,
+        cfg=dict(train_dataloader=dict(batch_size=4)),
+    )
+    resumed, hook = CollapseHook(), CollapseHook()
+    resumed.before_train(SimpleNamespace(iter=20))
+    hook.before_train(SimpleNamespace(iter=0))
+    resumed.after_val_epoch(runner)
+    assert log.messages[-1].startswith('STUCK')
+    hook.after_val_epoch(runner)
+    assert log.messages[-1].startswith('Learning')
+    runner.iter = 60
+    for _ in range(20):
+        hub.update_scalar('train/loss', level)
+    hook.after_val_epoch(runner)
+    assert log.messages[-1].startswith('STUCK')
+
+
+def test_random_keys_of_several_processes(log, monkeypatch):
+    """Three keys of each fill the queue of six in one step."""
+    assert verdict_of(None, [30.0], log, 2).startswith('No verdict yet')
+    monkeypatch.setattr(collapse, 'get_world_size', lambda: 2)
+    assert verdict_of(None, [31.0], log, 2).startswith('STUCK')
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ class AllScores(Accuracy):
     default_prefix = 'all'
 
 
+class FewNames(torch.utils.data.Subset):
+    """Labels up to 3, names of three classes."""
+
+    metainfo = dict(classes=['0', '1', '2'])
+
+
 class Pictures(Dataset):
     """Noise around the colour of a class; some have no label."""
 
@@ -102,8 +108,11 @@ def build_runner(
     queries = Pictures(11, seed=2) if queries is None else queries
     loop = dict(
         type='KNNValLoop' if stage == 'val' else 'KNNTestLoop',
-        bank_dataloader=loader(bank, shuffle=shuffle),
-        **{**WEIGHTS, **options},
+        **{
+            'bank_dataloader': loader(bank, shuffle=shuffle),
+            **WEIGHTS,
+            **options,
+        },
     )
     if evaluator is None:
         evaluator = dict(type='Accuracy', topk=(1, 2), prefix='knn')
@@ -273,6 +282,28 @@ def test_several_processes(tmp_path, world_size, stage):
             assert_same(metrics, expected)
 
 
+def uneven_bank():
+    """Without names of classes; the share of rank 1 lacks the last one."""
+    bank = Pictures(25, seed=1)
+    del bank.metainfo
+    bank.labels[1::2] = bank.labels[1::2].clamp(max=CLASSES - 2)
+    return bank
+
+
+def _validate_uneven(rank, world_size, folder):
+    metrics = build_runner(folder, bank=uneven_bank()).val()
+    shares = DataLoader(Pictures(25, seed=1), 4, collate_fn=collate)
+    with pytest.raises(ValueError, match='the kNN bank needs .*DefaultSampl'):
+        build_runner(folder, bank_dataloader=shares).val()
+    return metrics
+
+
+def test_classes_and_samplers_of_several_processes(tmp_path):
+    expected = expected_metrics(bank=uneven_bank())
+    for metrics in run_ddp(_validate_uneven, 2, tmp_path, str(tmp_path)):
+        assert_same(metrics, expected)
+
+
 def test_bank_without_some_labels(tmp_path):
     unlabeled = range(0, 25, 3)
     bank = Pictures(25, seed=1, unlabeled=unlabeled)
@@ -363,6 +394,11 @@ def test_fp16(tmp_path):
             'test_dataloader gives some without',
         ),
         ('val', dict(bank=Pictures(9, 1, views=2)), 'MultiView'),
+        (
+            'val',
+            dict(bank=FewNames(Pictures(25, 1), range(25))),
+            'has label 3 but only 3 classes; check val_cfg.bank_dataloader',
+        ),
         (
             'val',
             dict(bank=Pictures(9, 1, damaged=[1, 4]), k=3),

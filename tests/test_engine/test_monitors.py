@@ -19,7 +19,7 @@ from small_unimoco import (
 )
 from torch.nn import functional
 
-from mmunimoco.engine import FeatureMonitorHook, OnlineProbeHook
+from mmunimoco.engine import FeatureMonitorHook, OnlineProbeHook, monitors
 from mmunimoco.engine.monitors import (
     class_entropy,
     effective_rank,
@@ -120,6 +120,19 @@ def test_alignment_is_split_by_labels():
     assert values['collapse_gain'] == gain
 
 
+def test_age_of_the_keys_of_two_processes(monkeypatch):
+    """Each step enqueues three keys of either: 32 keys of six steps."""
+    monkeypatch.setattr(monitors, 'get_world_size', lambda: 2)
+    model, hook = build_unimoco(), FeatureMonitorHook()
+    hook.before_train(SimpleNamespace(model=model))
+    query = functional.normalize(torch.randn(3, 16), dim=1)
+    hook.observe(query, query, SampleLabels(torch.tensor([0, 1, 2])))
+    model.encoder_k.steps.fill_(100)
+    values = hook.measure(SimpleNamespace(model=model), {})
+    ages = [age for age in range(6) for _ in range(6)][:32]
+    assert values['queue_age'] == pytest.approx(sum(ages) / 32)
+
+
 def start_probe(model, **options):
     """Attach a probe to a model as a runner does."""
     hook = OnlineProbeHook(**options)
@@ -197,6 +210,16 @@ def test_probe_goes_on_after_a_resume(tmp_path):
     for step, line in rest.items():
         assert line['probe_top1'] == lines[step]['probe_top1']
     assert list(rest) == [12, 16, 20, 24]
+
+
+def test_probe_that_is_saved_before_its_first_batch_keeps_its_state():
+    """A resumed run may validate, and save, before it trains."""
+    first, second = (OnlineProbeHook(num_classes=3) for _ in 'ab')
+    first._features = torch.randn(2, 5)
+    first.observe(None, None, SampleLabels(torch.tensor([0, 2])))
+    state = first.state_dict()
+    second.load_state_dict(state)
+    assert second.state_dict() is state
 
 
 def probe_features(rank, world_size, batches, sizes):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ddp_helpers import run_ddp
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from noise_runs import STEPS, N, Noise, noise_runner
 from small_unimoco import build_unimoco, unimoco_config
 from torch import nn
@@ -132,6 +133,12 @@ def test_bad_steps_that_are_not_in_a_row_do_not_stop(tmp_path, log_of):
         noise_runner(tmp_path, poisoned, [dict(HOOK, max_skipped=0)]).train()
 
 
+def test_good_steps_between_two_reads_end_a_row(tmp_path):
+    """Read every third step; bad are the last of one and a later first."""
+    poisoned = [*images_of_step(2), *images_of_step(6)]
+    noise_runner(tmp_path, poisoned, [dict(HOOK, max_skipped=1)]).train()
+
+
 @pytest.mark.parametrize('count', [1, 2, 3])
 def test_bad_gradients_of_finite_losses_stop_a_run(tmp_path, count):
     """A batch whose gradients are only accumulated proves nothing."""
@@ -148,21 +155,48 @@ def test_bad_gradients_of_finite_losses_stop_a_run(tmp_path, count):
         runner.train()
 
 
-def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path):
+@pytest.mark.parametrize('kind', ['ExactCheckpointHook', 'CheckpointHook'])
+def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path, kind):
     """Also between two reads."""
     hooks = [dict(HOOK, interval=100)]
-    checkpoint = dict(type='ExactCheckpointHook', by_epoch=False, interval=5)
+    checkpoint = dict(type=kind, by_epoch=False, interval=5)
     runner = noise_runner(
         tmp_path,
         [9],
         hooks,
         default_hooks=dict(checkpoint=checkpoint),
-        train_cfg=dict(by_epoch=False, max_iters=5),
+        train_cfg=dict(by_epoch=False, max_iters=6),
     )
     runner.train()
     saved = torch.load(tmp_path / 'iter_5.pth', weights_only=False)
     for name, value in floats(saved['state_dict']).items():
         assert value.isfinite().all(), name
+
+
+class _Validating(Hook):
+    """Statistics before the last step, and as a validation finds them."""
+
+    priority = 'LOWEST'
+
+    def after_train_iter(self, runner, batch_idx, *_, **__):
+        if batch_idx == STEPS - 1:
+            runner.call_hook('before_val')
+        self.before = getattr(self, 'now', None)
+        self.now = [
+            buffer.clone()
+            for name, buffer in runner.model.named_buffers()
+            if 'running' in name
+        ]
+
+
+def test_a_validation_finds_the_statistics_from_before_a_bad_step(tmp_path):
+    """Read after each step but the last, which is bad."""
+    hook, validating = NonFiniteLossHook(), _Validating()
+    hook._is_due = lambda runner, batch_idx: batch_idx < STEPS - 1
+    hooks = [hook, validating]
+    noise_runner(tmp_path, images_of_step(STEPS - 1), hooks).train()
+    pairs = zip(validating.before, validating.now, strict=True)
+    assert all(torch.equal(before, now) for before, now in pairs)
 
 
 def _two_processes(rank, world_size, folder):
@@ -211,6 +245,8 @@ def test_processes_agree(tmp_path):
     assert 'in 3 steps in a row, up to iteration 9;' in message
     assert 'iteration 7 in epoch 1 (images of rank 1: 49.jpg,' in message
     assert 'rank 0' not in message
+    listed = (tmp_path / 'run/non_finite_images.txt').read_text().split('\n')
+    assert len(listed[:-1]) == len(set(listed[:-1])) == 4 * N
     assert losses[2] == losses[2] and other[2][2] != other[2][2]
     for name, value in state.items():
         assert value.isfinite().all(), name
@@ -343,3 +379,17 @@ def test_keys_that_are_not_finite_are_not_enqueued():
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         NonFiniteLossHook(**options)
+
+
+def test_all_optimizers_of_a_run_are_guarded():
+    optimizers = [
+        torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1) for _ in 'ab'
+    ]
+    wrappers = {str(i): OptimWrapper(x) for i, x in enumerate(optimizers)}
+    guards = guard_optimizers(OptimWrapperDict(**wrappers))
+    for optimizer in optimizers:
+        weight = optimizer.param_groups[0]['params'][0]
+        weight.grad = torch.full((1,), NAN)
+        optimizer.step()
+        assert weight.item() == 1
+    assert [bool(guard.take()) for guard in guards] == [True, True]

@@ -16,6 +16,7 @@ import mmunimoco  # noqa: F401  registers the loops
 from mmunimoco.evaluation.cached_linear_probe import (
     cached_linear_probe,
     fit_linear,
+    load_backbone,
     probe_checkpoint,
     standardize,
 )
@@ -57,6 +58,9 @@ def test_probe_counts_right_answers():
         hits[:, :5].any(1).double().mean() * 100
     )
     assert 40 < result['top1'] < result['top5'] <= 100
+    fitted = fit_linear(scaled, train_labels, 6)(scaled).argmax(1)
+    right = (fitted == train_labels).double().mean() * 100
+    assert result['train_top1'] == pytest.approx(right)
     assert (result['train_samples'], result['test_samples']) == (400, 100)
     assert 'not the published' in result['protocol']
     again = cached_linear_probe(train, train_labels, test, test_labels)
@@ -86,6 +90,9 @@ def test_standardize_keeps_constant_features_finite():
     )
     assert torch.isfinite(other).all()
     assert (scaled[:, 3] == 0).all()
+    # By the statistics of the training features.
+    shift = 1 / train[:, :3].std(0, unbiased=False)
+    torch.testing.assert_close((other - scaled)[:, :3], shift.expand(50, 3))
 
 
 @pytest.fixture
@@ -176,6 +183,15 @@ def test_tool_probes_a_checkpoint(config, tmp_path, monkeypatch, capsys):
     assert result['num_classes'] == 3 and 'top5' not in result
     # The classes differ in colour.
     assert result['top1'] > 60
+
+
+def test_a_probe_uses_what_it_is_given(config, tmp_path):
+    checkpoint = str(tmp_path / 'checkpoint.pth')
+    result = probe_checkpoint(config, checkpoint, l2=0.5, max_iter=3)
+    assert result['l2'] == 0.5 and result['iterations'] <= 3
+    preprocessor = load_backbone(config, checkpoint).data_preprocessor
+    assert preprocessor.mean.flatten().tolist() == [120.0] * 3
+    assert preprocessor.std.flatten().tolist() == [60.0] * 3
 
 
 def test_result_is_written_whole_or_not(
