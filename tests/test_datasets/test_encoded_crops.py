@@ -146,6 +146,14 @@ def test_what_the_device_cannot_decode(folder, monkeypatch):
         )
 
 
+@pytest.mark.parametrize('transform', [0, 1])
+def test_colours_that_adobe_says_are_rgb(folder, transform):
+    content = (folder / 'plain.jpg').read_bytes()
+    marker = b'\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0' + bytes([transform])
+    content = content[:2] + marker + content[2:]
+    assert read_header(content).on_device == bool(transform)
+
+
 def test_damage_that_only_decoding_shows(folder, tmp_path):
     content = (folder / 'plain.jpg').read_bytes()
     start = content.index(b'\xff\xc4')  # a Huffman table: more codes than fit

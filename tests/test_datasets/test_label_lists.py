@@ -1,5 +1,7 @@
 """Label lists: reading, matching, writing, and lists that do not fit."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.dataset import ConcatDataset
 from mmpretrain.datasets import CustomDataset, ImageNet
@@ -71,6 +73,14 @@ def test_paths_distinguish_equal_file_names(pets, tmp_path):
     whole = str(tmp_path / 'pets' / 'dog' / 'deep' / 'cat' / '1.png')
     path = put(tmp_path / 'list.txt', whole)
     assert kept(pets, path) == {'dog/deep/cat/1.png': 1}
+
+
+def test_full_paths_name_images_of_a_relative_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = folder_of(Path('pets'), 'cat/a.png', 'dog/a.png')
+    path = put(tmp_path / 'list.txt', str(tmp_path / 'pets/dog/a.png'))
+    partial = PartialLabels(dataset, label_list=path)
+    assert partial.get_gt_labels().tolist() == [-1, 1]
 
 
 def test_home_folder_and_path_object(pets, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmunimoco.datasets.annotations import SampleTable
 from mmunimoco.datasets.label_selection import (
     balanced_counts,
     ratio_to_count,
@@ -137,6 +138,16 @@ def test_recorded_keys():
     assert sample_keys(['#0'], 1)[0] != keys[1]
     # File names need not be valid UTF-8 on Linux.
     assert len(sample_keys([b'\xff.png'.decode('utf8', 'surrogateescape')], 0))
+
+
+def test_an_image_of_several_classes_counts_for_the_rarest():
+    """Of equally rare ones for the smallest id."""
+    classes, offsets = np.array([2, 0, 1, 0, 2, 1]), np.array([0, 3, 3, 5, 6])
+    table = SampleTable(classes, offsets, [None] * 4, [''] * 4)
+    assert table.strata().tolist() == [0, -1, 0, 1]
+    classes = np.array([2, 0, 1, 0, 2, 0])
+    table = SampleTable(classes, offsets, [None] * 4, [''] * 4)
+    assert table.strata().tolist() == [1, -1, 2, 0]
 
 
 def test_seeds_give_independent_selections():

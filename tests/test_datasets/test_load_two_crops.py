@@ -13,6 +13,7 @@ from PIL import Image
 from mmunimoco.datasets import decoding
 from mmunimoco.datasets.decoding import ImageHeader, decode, read_header
 from mmunimoco.datasets.image_checks import BrokenImageError
+from mmunimoco.datasets.load_two_crops import cut
 
 CROP = dict(scale=24, crop_ratio_range=(0.2, 1.0))
 
@@ -196,6 +197,13 @@ def test_jpegs_that_simplejpeg_does_not_decode(installed, monkeypatch):
     damaged = whole[:-300] + b'\xff\xd3' + whole[-298:]
     image = decode(damaged, 'damaged', plain=True)
     assert np.array_equal(image, decode(damaged, 'damaged'))
+
+
+def test_a_box_at_the_edge_of_a_reduced_image():
+    """Its last rows round to one beyond the image."""
+    pixels = np.arange(4)[:, None].repeat(4, axis=1)
+    part = cut(pixels, (10, 10), (9, 0, 1, 10))
+    assert part.shape == (1, 4, 1) and (part == 3).all()
 
 
 @pytest.mark.parametrize('antialias', [False, True])

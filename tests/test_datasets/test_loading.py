@@ -84,6 +84,8 @@ READ = {
     # A video or a second image after the end, and bytes of an editor.
     'motion.jpg': (JPEG + b'\0\0\0\x18ftypmp42' + 50 * b'\xff\xd1a', None),
     'two_images.jpg': (JPEG + JPEG[: len(JPEG) // 2], None),
+    # Fill bytes between segments.
+    'filled.jpg': (JPEG[:2] + b'\xff\xff' + JPEG[2:], None),
     'odd_end.jpg': (JPEG + b'\xff\xd9\0\0\r\n', None),
 }
 
@@ -200,6 +202,7 @@ BROKEN = {
     'half.gif': animate('GIF')[:1500],
     'half.webp': animate('WEBP', lossless=True)[:6000],
     'head.webp': animate('WEBP')[:18],
+    'end.webp': animate('WEBP', lossless=True)[:-4],
     'half.bmp': encode(PICTURE, 'BMP')[:4000],
     'half.tif': encode(PICTURE, 'TIFF')[:4000],
     'float.tif': encode(Image.fromarray(np.float32(NOISE[..., 0])), 'TIFF'),

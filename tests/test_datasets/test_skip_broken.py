@@ -164,9 +164,11 @@ def test_errors_get_the_name_of_the_file():
     [
         (dict(img_path='a', error=MemoryError('full')), MemoryError),
         (dict(img_path='b', error=OSError(errno.EMFILE, 'many')), OSError),
+        (dict(img_path='b', error=OSError(errno.ENFILE, 'many')), OSError),
+        (dict(img_path='b', error=OSError(errno.ENOMEM, 'full')), OSError),
         (dict(error=ValueError('bug')), ValueError),
     ],
-    ids=['memory', 'open files', 'no file'],
+    ids=['memory', 'own files', 'all files', 'buffers', 'no file'],
 )
 def test_errors_that_are_not_of_the_file_pass(info, error):
     with pytest.raises(error) as caught:

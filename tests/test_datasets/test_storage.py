@@ -71,7 +71,7 @@ def test_cache_leaves_space_free(folder, tmp_path, monkeypatch):
     assert not list((tmp_path / 'cache').iterdir())
 
 
-def test_equal_file_names_in_one_cache(folder, tmp_path):
+def test_equal_file_names_in_one_cache(folder, tmp_path, monkeypatch):
     backend = CachedBackend(str(tmp_path / 'cache'), 0)
     for name, text in (('a', 'one'), ('b', 'two')):
         (folder / name).mkdir()
@@ -79,6 +79,9 @@ def test_equal_file_names_in_one_cache(folder, tmp_path):
     for _ in range(2):
         assert backend.get_text(folder / 'a' / 'x.txt') == 'one'
         assert backend.get_text(folder / 'b' / 'x.txt') == 'two'
+    for name, text in (('a', 'one'), ('b', 'two')):
+        monkeypatch.chdir(folder / name)
+        assert backend.get_text('x.txt') == text
 
 
 def load_tool(name):
@@ -244,6 +247,10 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
     backend = TarBackend(str(out))
     for name, path in zip(names * 2, images * 2, strict=True):
         assert backend.get(name) == path.read_bytes()
+    source = dict(backend='tar', index=str(out))
+    cached = CachedBackend(str(tmp_path / 'cache'), 0, source)
+    for _ in range(2):
+        assert cached.get(names[2]) == images[2].read_bytes()
     # Without any class file, images side by side have no class.
     tar = write_tar(tmp_path / 'y.tar', {'0.png': images[0]}, folder)
     _, labeled, _ = index_tars(str(tmp_path / 'y.idx'), [str(tar)])

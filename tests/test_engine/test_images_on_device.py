@@ -16,6 +16,7 @@ from toy_dataset import Toy
 
 from benchmarks.checkpoint_differences import differences
 from mmunimoco.datasets import IndexAsImage, PartialLabels
+from mmunimoco.engine import images_on_device
 from mmunimoco.engine.images_on_device import (
     IndexBatches,
     put_images_on_device,
@@ -206,8 +207,10 @@ def test_two_processes_train_the_same(tmp_path):
         assert (labels >= 0).any() and (labels == -1).any()
 
 
-def test_a_batch_needs_nothing_of_single_samples():
+@pytest.mark.parametrize('chunk', [4, 100])
+def test_a_batch_needs_nothing_of_single_samples(monkeypatch, chunk):
     """Labels are tensors; a data sample is made when it is asked for."""
+    monkeypatch.setattr(images_on_device, '_CHUNK', chunk)
     images = draw_images(6)
     infos = [dict(img=x, gt_label=i % 3) for i, x in enumerate(images)]
     pipeline = [dict(type='IndexAsImage'), dict(type='PackInputs')]

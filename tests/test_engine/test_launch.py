@@ -192,6 +192,17 @@ def test_timeout_applies_on_a_cpu_too(monkeypatch):
             prepare(timeout=wrong)
 
 
+@pytest.mark.parametrize(
+    ('name', 'merge'),
+    [('train', merge_train_options), ('test', merge_test_options)],
+)
+def test_misspelt_options_are_refused(monkeypatch, name, merge):
+    command = ['x.py', *['a.pth'] * (name == 'test'), '--cfg-options']
+    args = parse(name, monkeypatch, *command, 'train_dataloder.batch_size=2')
+    with pytest.raises(ValueError, match='did you mean train_dataloader'):
+        merge(config(), args)
+
+
 def test_accelerators_are_left_to_mmengine(monkeypatch):
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     cfg = Config(dict(launcher='pytorch', sync_bn='torch'))

@@ -139,6 +139,7 @@ def test_fields_that_were_added_by_another_script(write):
         ('model.momentun', r'model: UniMoCo .*\'momentun\'; did you mean mom'),
         ('model.backbone.stem_chanels', 'did you mean stem_channels'),
         ('train_dataloader.batchsize', 'a data loader .*mean batch_size'),
+        ('val_cfg.bank_dataloader.batchsize', 'val_cfg.b.*mean batch_size'),
         ('train_dataloader.dataset.dataset.ratio', 'PartialLabels takes no'),
         ('val_cfg.neighbours', 'val_cfg: KNNValLoop .* It takes bank_chunk'),
         ('custom_hooks.3.treshold', 'custom_hooks.3: .* mean threshold'),

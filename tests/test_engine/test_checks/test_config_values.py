@@ -101,6 +101,7 @@ WARM_UP = dict(type='LinearLR', by_epoch=False)
         ([dict(COSINE, T_max=300)], 'T_max is 300, but the run has 200'),
         ([dict(COSINE, end=100), dict(STEPS, begin=100)], None),
         ([dict(COSINE, begin=40)], None),
+        ([COSINE, dict(STEPS, begin=200)], 'begin is 200, but the run has'),
         ([dict(STEPS, milestones=[120, 160])], None),
         ([dict(STEPS, milestones=[120, 200])], r'milestones is \[120, 200\]'),
         # 200 epochs of 10 steps.
@@ -209,6 +210,8 @@ def test_plain_batch_norm_on_one_process():
         None
     )
     assert check_batch_norm(cfg, nn.BatchNorm2d(2), 1) is None
+    frozen = model(dict(type='BN'), norm_eval=True)
+    assert check_batch_norm(cfg, frozen, 1) is None
     plain.neck.mlp.append(nn.BatchNorm1d(8))
     advice = check_batch_norm(cfg, plain, 1)
     assert 'model.backbone and model.neck has plain' in advice.text

@@ -68,6 +68,7 @@ def test_what_would_have_no_effect_stops_the_run(tmp_path, finished):
     ('field', 'old', 'new'),
     [
         ('optim_wrapper.optimizer.lr', 0.3, 0.5),
+        ('optim_wrapper.paramwise_cfg.norm_decay_mult', 0, 1),
         ('param_scheduler.0.T_max', 200, 400),
         ('train_cfg.max_epochs', 200, 400),
     ],
@@ -75,7 +76,10 @@ def test_what_would_have_no_effect_stops_the_run(tmp_path, finished):
 def test_the_refusal_names_the_field_and_what_to_do(field, old, new):
     cfg = Config(
         dict(
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.3)),
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=0.3),
+                paramwise_cfg=dict(norm_decay_mult=0),
+            ),
             param_scheduler=[dict(COSINE, T_max=200)],
             train_cfg=dict(max_epochs=200),
         )
@@ -164,14 +168,17 @@ def test_changes_by_field():
         "model = dict(a=(1, 2), backbone=dict(init_cfg=dict(checkpoint='x')))"
         "\ncustom_hooks = [dict(type='EMAHook'), dict(type='PreflightHook')]"
         "\nparam_scheduler = [dict(type='StepLR', step_size=2)]\nother = 1"
+        "\ntrain_dataloader = dict(dataset=dict(data_root='a', label_ratio=0))"
     )
     now = (
         "model = dict(a=[1, 2], backbone=dict(init_cfg=dict(checkpoint='y')))"
         "\ncustom_hooks = [dict(type='CollapseHook', threshold=0.1)]"
         "\nparam_scheduler = [dict(type='StepLR', step_size=3)]\nother = 2"
+        "\ntrain_dataloader = dict(dataset=dict(data_root='b', label_ratio=1))"
     )
     changes = changed_fields(before, now)
     assert changes == {
+        'train_dataloader.dataset.label_ratio': (0, 1),
         'custom_hooks.EMAHook.type': ('EMAHook', 'not set'),
         'custom_hooks.CollapseHook.type': ('not set', 'CollapseHook'),
         'custom_hooks.CollapseHook.threshold': ('not set', 0.1),

@@ -33,6 +33,23 @@ def test_a_folder_belongs_to_a_run_until_it_dies(tmp_path):
         other.kill()
         other.join()
     lock_folder(tmp_path).close()
+    # The owner, without those before.
+    assert len((tmp_path / 'run.lock').read_text().splitlines()) == 1
+
+
+def take(folder):
+    lock_folder(folder).close()
+
+
+def test_a_run_that_is_over_leaves_the_folder_to_others(tmp_path):
+    runner = noise_runner(tmp_path, hooks=PREFLIGHT)
+    runner.train()
+    # As a test after training does, among the checkpoints of this run.
+    runner.call_hook('before_run')
+    other = get_context('fork').Process(target=take, args=(tmp_path,))
+    other.start()
+    other.join(60)
+    assert other.exitcode == 0
 
 
 def test_a_new_run_does_not_start_among_the_checkpoints_of_another(tmp_path):

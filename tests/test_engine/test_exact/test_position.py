@@ -8,11 +8,18 @@ from mmengine.dataset import DefaultSampler
 from mmengine.optim import OptimWrapper
 from noise_runs import STEPS, noise_runner
 from small_unimoco import unimoco_config
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
+from mmunimoco.engine.exact import process_state
 from mmunimoco.engine.exact.loader import SeededBatches
 from mmunimoco.engine.exact.loops import ExactEpochLoop
 from mmunimoco.engine.exact.position import Layout, Position, translate
+from mmunimoco.engine.exact.process_state import (
+    on_main_process,
+    preserved_random_state,
+    restore_process_state,
+)
 
 SAVED = Layout(batches=10, batch_size=4, processes=2, samples=80)
 
@@ -119,6 +126,48 @@ def test_accumulation_goes_on_with_other_batches(tmp_path, monkeypatch, count):
     rest = STEPS % count
     wanted = [1 / count] * (STEPS // 2 - rest) + [1 / (rest or 1)] * rest
     assert factors == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize('interval', [3, 4])
+def test_checkpoints_between_two_steps_of_the_optimizer(
+    tmp_path, log_of, interval
+):
+    checkpoint = dict(type='ExactCheckpointHook', by_epoch=False)
+    noise_runner(
+        tmp_path,
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=1),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=0.03), accumulative_counts=2
+        ),
+        default_hooks=dict(checkpoint=dict(checkpoint, interval=interval)),
+    ).train()
+    warned = 'gradients accumulated so far are not in it' in log_of(tmp_path)
+    assert warned == (interval == 3)
+
+
+def _fail_on_main(rank, world_size):
+    def fail():
+        raise ValueError(f'found by rank {rank}')
+
+    with pytest.raises(ValueError, match='found by rank 0'):
+        on_main_process(fail)
+    return on_main_process(lambda: rank)
+
+
+def test_an_error_of_the_main_process_is_one_of_all(tmp_path):
+    """Else the others would wait for it."""
+    assert run_ddp(_fail_on_main, 2, tmp_path) == [0, 0]
+
+
+def test_random_numbers_of_another_number_of_processes(monkeypatch):
+    """They are those of no other rank, and of no other step."""
+    states = []
+    with preserved_random_state():
+        for rank, step in ((0, 5), (1, 5), (0, 6), (0, 5)):
+            monkeypatch.setattr(process_state, 'get_rank', rank.__int__)
+            state = restore_process_state(nn.Identity(), [{}] * 3, 7, step)
+            states.append(tuple(state['torch'].tolist()))
+    assert len(set(states)) == 3 and states[0] == states[3]
 
 
 def resumed_with_twice_the_images(folder, **options):
