@@ -174,6 +174,8 @@ def test_options_name_models_they_do_not_fit():
     model = SimpleNamespace(backbone=nn.Linear(2, 2))
     with pytest.raises(ValueError, match='a Linear.*gradient_checkpointing'):
         apply(model, gradient_checkpointing=True)
+    with pytest.raises(ValueError, match='none of Bottleneck in'):
+        apply(build_unimoco(), gradient_checkpointing=['Bottleneck'])
     with pytest.raises(ValueError, match='list of class names'):
         StepOptionsHook(gradient_checkpointing='Bottleneck')
     with pytest.raises(ValueError, match="'cuda-graphs' or a dict"):

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections import deque
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -212,8 +211,6 @@ class ExactCheckpointHook(CheckpointHook):
             return
         self._failed = 0
         self.last_ckpt, self.saved_iter = path, meta['iter']
-        if self.max_keep_ckpts > 0:
-            self.keep_ckpt_ids = deque(ids, self.max_keep_ckpts)
         if is_main_process():
             join = self.file_backend.join_path
             self._remove([join(self.out_dir, old) for old in surplus])
