@@ -67,7 +67,7 @@ def test_options_of_the_loader_stay():
 
 @pytest.mark.parametrize('differ', [False, True])
 def test_samplers_without_a_seed_differ_between_ranks_if_asked_to(differ):
-    asked, orders = [], []
+    asked, orders, seeds = [], [], []
 
     def build_dataloader(config, seed, diff_rank_seed):
         asked.append(diff_rank_seed)
@@ -82,9 +82,13 @@ def test_samplers_without_a_seed_differ_between_ranks_if_asked_to(differ):
             _randomness_cfg=dict(diff_rank_seed=differ),
         )
         loop = ExactEpochLoop(runner, {}, max_epochs=1)
-        orders.append([tuple(batch) for batch in loop.batches])
+        batches = list(loop.batches)
+        orders.append([tuple(batch) for batch in batches])
+        seeds.append([batch.entropy for batch in batches])
     assert (orders[0] != orders[1]) == differ
     assert asked == [differ] * 2
+    # Of the augmentation, always.
+    assert set(seeds[0]).isdisjoint(seeds[1])
 
 
 @LOOPS.register_module()
