@@ -185,3 +185,12 @@ def test_a_validation_that_was_due_is_made_up_for(tmp_path):
     torch.save(checkpoint, start)
     at, _ = validated(tmp_path / 'done', loop, **changes)
     assert at == [15, 20]
+
+
+def test_each_epoch_is_validated_although_the_one_before_was(tmp_path):
+    loop = dict(type='ExactEpochLoop', max_epochs=3)
+    at, _ = validated(tmp_path, loop)
+    assert at == [STEPS, 2 * STEPS, 3 * STEPS]
+    start = dict(load_from=str(tmp_path / 'epoch_2.pth'), resume=True)
+    at, _ = validated(tmp_path / 'again', loop, **start)
+    assert at == [2 * STEPS, 3 * STEPS]
