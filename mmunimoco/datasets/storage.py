@@ -69,7 +69,10 @@ class CachedBackend(BaseStorageBackend):
         except FileNotFoundError:
             content = fileio.get(filepath, backend_args=self.source)
         if content is not None and self._fits(len(content)):
-            write_atomic(path, content)
+            try:
+                write_atomic(path, content)
+            except OSError as error:  # such as a quota, which is not seen
+                self._stop(str(error))
         return content
 
     def get_text(self, filepath: str | Path, encoding: str = 'utf-8') -> str:
@@ -88,15 +91,17 @@ class CachedBackend(BaseStorageBackend):
         if self._full:
             return False
         free = shutil.disk_usage(self.cache_dir).free
-        self._full = free < self.keep_free + size
-        if self._full:
-            print_log(
-                f'CachedBackend: {self.cache_dir} has only '
-                f'{free / 2**20:.0f} MB left; files that are not cached yet '
-                'are read from their source every time',
-                logger='current',
-            )
+        if free < self.keep_free + size:
+            self._stop(f'there are only {free / 2**20:.0f} MB left')
         return not self._full
+
+    def _stop(self, reason: str) -> None:
+        self._full = True
+        print_log(
+            f'CachedBackend: {self.cache_dir} takes no more files ({reason}); '
+            'those that are not in it are read from their source every time',
+            logger='current',
+        )
 
 
 class TarBackend(BaseStorageBackend):

@@ -71,6 +71,17 @@ def test_cache_leaves_space_free(folder, tmp_path, monkeypatch):
     assert not list((tmp_path / 'cache').iterdir())
 
 
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
+    folder, tmp_path, full_disk, log
+):
+    """As with a quota: there is space, but not for this user."""
+    backend = CachedBackend(str(tmp_path / 'cache'), 0)
+    for path in folder.rglob('*.png'):
+        assert backend.get(path) == path.read_bytes()
+    assert log.text.count('takes no more files ([Errno 28]') == 1
+    assert not [x for x in (tmp_path / 'cache').rglob('*') if x.is_file()]
+
+
 def test_equal_file_names_in_one_cache(folder, tmp_path, monkeypatch):
     backend = CachedBackend(str(tmp_path / 'cache'), 0)
     for name, text in (('a', 'one'), ('b', 'two')):
