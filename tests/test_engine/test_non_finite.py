@@ -173,6 +173,19 @@ def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path, kind):
         assert value.isfinite().all(), name
 
 
+def test_statistics_in_a_checkpoint_of_an_epoch_are_finite(tmp_path):
+    """mmengine's hook saves it; the epoch's last step is bad."""
+    checkpoint = dict(type='CheckpointHook', interval=1)
+    noise_runner(
+        *(tmp_path, images_of_step(STEPS - 1), [dict(HOOK, interval=100)]),
+        epochs=2,
+        default_hooks=dict(checkpoint=checkpoint),
+    ).train()
+    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    for name, value in floats(saved['state_dict']).items():
+        assert value.isfinite().all(), name
+
+
 class _Validating(Hook):
     """Statistics before the last step, and as a validation finds them."""
 
