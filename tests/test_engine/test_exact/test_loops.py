@@ -194,3 +194,18 @@ def test_each_epoch_is_validated_although_the_one_before_was(tmp_path):
     start = dict(load_from=str(tmp_path / 'epoch_2.pth'), resume=True)
     at, _ = validated(tmp_path / 'again', loop, **start)
     assert at == [2 * STEPS, 3 * STEPS]
+
+
+def test_the_rest_of_an_epoch_that_mmengine_began(tmp_path):
+    """Its loop would have trained on the whole epoch again."""
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=5)
+    hooks = dict(default_hooks=dict(checkpoint=checkpoint))
+    noise_runner(tmp_path, epochs=2, **hooks).train()
+    runner = noise_runner(
+        tmp_path / 'exact',
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=2),
+        load_from=str(tmp_path / f'iter_{STEPS // 5 * 5 + 5}.pth'),
+        resume=True,
+    )
+    runner.train()
+    assert runner.iter == 2 * STEPS
