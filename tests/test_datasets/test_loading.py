@@ -202,7 +202,6 @@ BROKEN = {
     'half.gif': animate('GIF')[:1500],
     'half.webp': animate('WEBP', lossless=True)[:6000],
     'head.webp': animate('WEBP')[:18],
-    'end.webp': animate('WEBP', lossless=True)[:-4],
     'half.bmp': encode(PICTURE, 'BMP')[:4000],
     'half.tif': encode(PICTURE, 'TIFF')[:4000],
     'float.tif': encode(Image.fromarray(np.float32(NOISE[..., 0])), 'TIFF'),

@@ -12,10 +12,9 @@ def test_the_last_stage_is_pooled_in_single_precision():
     early, late = torch.rand(2, 3, 8, 8), torch.rand(2, 6, 4, 4)
     torch.testing.assert_close(pool((early, late)), late.mean((2, 3)))
     assert torch.equal(pool((early, late[:, :, 0, 0])), late[:, :, 0, 0])
-    # A sum of 64 x 2000 is more than half precision holds.
-    large = torch.full((1, 1, 8, 8), 2000.0).half()
-    assert pool(large).tolist() == [[2000.0]]
-    assert pool(large).dtype == torch.float32
+    # Half precision does not hold this mean, nor the sum.
+    large = torch.tensor([2000.0, 2001.0]).half().expand(1, 1, 32, 2)
+    assert pool(large).tolist() == [[2000.5]]
 
 
 class _Model(nn.Module):
