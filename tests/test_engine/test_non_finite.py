@@ -174,7 +174,7 @@ def test_statistics_in_a_checkpoint_within_an_epoch_are_finite(tmp_path, kind):
 
 
 def test_statistics_in_a_checkpoint_of_an_epoch_are_finite(tmp_path):
-    """mmengine's hook saves it; the epoch's last step is bad."""
+    """Mmengine's hook saves it; the epoch's last step is bad."""
     checkpoint = dict(type='CheckpointHook', interval=1)
     noise_runner(
         *(tmp_path, images_of_step(STEPS - 1), [dict(HOOK, interval=100)]),

@@ -106,6 +106,14 @@ def test_schedules_of_the_model_count_steps(tmp_path, options, goes_on):
     assert runner.iter == STEPS
 
 
+def test_schedules_of_the_optimizer_count_steps(tmp_path):
+    schedule = dict(type='LinearLR', by_epoch=False, end=20)
+    options = dict(param_scheduler=schedule)
+    noise_runner(tmp_path, train_cfg=LOOP, **options).train()
+    with pytest.raises(ValueError, match='schedules count steps'):
+        resumed_with_twice_the_images(tmp_path, **options).train()
+
+
 @pytest.mark.parametrize('count', [2, 3, 4])
 def test_accumulation_goes_on_with_other_batches(tmp_path, monkeypatch, count):
     optimizer = dict(
