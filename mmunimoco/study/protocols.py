@@ -309,7 +309,7 @@ def launcher(gpus: int, slurm_args: str | None) -> tuple[list[str], list[str]]:
         after = ['--launcher', 'slurm'] if gpus > 1 else []
         return [*command, *SINGLE], after
     if gpus == 1:
-        return SINGLE, []
+        return [*SINGLE], []
     before = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
     return [*before, f'--nproc_per_node={gpus}'], ['--launcher', 'pytorch']
 
