@@ -124,7 +124,7 @@ def verify_setup(
         done = report.check('step', train_one_step, runner, dataset)
         report.check('memory', estimate_memory, cfg, sizes, done)
         size = report.check('checkpoint', save, runner, done)
-        report.check('disk', check_space, cfg, size)
+        report.check('disk', check_space, cfg, sizes, size)
     return report.findings
 
 
@@ -299,11 +299,36 @@ def _load_evaluation_samples(
         for index in {0, len(one) - 1}:
             one[index]
         texts.append(f'{field}: {len(one)} images')
+        if bank:
+            _check_knn_labels(field, one)
     trained = {} if dataset is None else {'train_dataloader': dataset}
     # Class ids that mean another class elsewhere are an error.
     named = {**trained, **datasets}
     check_classes_agree({f'{x}.dataset': named[x] for x in named})
     return '; '.join(texts) or 'the config does not validate', datasets
+
+
+def _check_knn_labels(field: str, dataset: Any) -> None:
+    """Refuse labels that kNN does: several an image, or too few."""
+    try:
+        table = read_samples(find_leaves(dataset))
+    except TypeError:  # no dataset of mmengine's kind
+        return
+    counts = np.diff(table.offsets)
+    if len(counts) != len(dataset):  # a wrapper chooses among them
+        return
+    if counts.max() > 1:
+        raise ValueError(
+            f'{field}: {table.names[counts.argmax()]} has {counts.max()} '
+            'labels, but kNN needs one label per image'
+        )
+    is_query = field == 'val_dataloader'
+    labeled = int(table.has_label.sum())
+    if labeled < (len(counts) if is_query else 1):
+        raise ValueError(
+            f'{field}: {labeled} of {len(counts)} images have a label, but '
+            f'kNN needs {"all of them" if is_query else "labels"}'
+        )
 
 
 def _measure(

@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.autograd.graph import saved_tensors_hooks
 
+from mmunimoco.engine.checks.config_values import run_length
 from mmunimoco.engine.checks.memory import (
     SavedTensors,
     Sizes,
@@ -198,9 +199,9 @@ def save(runner: Runner, done: bool) -> tuple[str, int]:
     return f'{size / 2**20:.0f} MB, written and read back', size
 
 
-def check_space(cfg: Config, size: int) -> tuple[str, bool]:
+def check_space(cfg: Config, sizes: Sizes, size: int) -> tuple[str, bool]:
     """Check that all checkpoints the config keeps fit on the disk."""
-    count = _kept_checkpoints(cfg)
+    count = _kept_checkpoints(cfg, sizes)
     need = count * size
     free = shutil.disk_usage(_existing_parent(cfg)).free
     text = f'{count} checkpoints at a time take {need / 2**30:.2f} GB'
@@ -214,14 +215,14 @@ def check_space(cfg: Config, size: int) -> tuple[str, bool]:
     return text, True
 
 
-def _kept_checkpoints(cfg: Config) -> int:
+def _kept_checkpoints(cfg: Config, sizes: Sizes) -> int:
     """Maximum number of checkpoints, including one that is being written."""
     options = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     best = options.get('save_best') or []
     best = 1 if isinstance(best, str) else len(best)
     keep = options.get('max_keep_ckpts', -1)
     if keep < 0:
-        length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+        length = run_length(cfg, sizes, options.get('by_epoch', True)) or 0
         interval = options.get('interval', 1)
         keep = math.ceil(length / interval) if interval > 0 else 0
     return keep + best + 1

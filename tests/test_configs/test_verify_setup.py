@@ -1,6 +1,7 @@
 """tools/misc/verify_setup.py on real files, correct ones and others."""
 
 import errno
+import importlib
 import runpy
 import sys
 from pathlib import Path
@@ -88,6 +89,21 @@ def test_no_problem(config, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('options', 'count'),
+    [
+        (dict(by_epoch=False, interval=2), 16),  # three steps an epoch
+        (dict(by_epoch=False, interval=30, save_best=['a', 'b']), 4),
+        (dict(interval=3, save_best='a'), 6),
+        (dict(interval=1, max_keep_ckpts=3), 4),
+        (dict(interval=-1), 1),
+    ],
+)
+def test_checkpoints_that_are_kept(config, options, count):
+    found = check(config, {'default_hooks.checkpoint': options})
+    assert f'{count} checkpoints at a time' in found['disk'].text
+
+
+@pytest.mark.parametrize(
     ('name', 'data', 'images'),
     [
         ('unimoco_resnet18_1xb512-coslr-200e_cifar10', 'CIFAR10', 4),
@@ -156,8 +172,9 @@ def test_settings_that_do_not_fit(config):
     assert [x.name for x in found if x.warning] == ['schedule']
 
 
-def test_validation(config, monkeypatch):
-    """Of two classes less, and of a bank that does not fit the memory."""
+@pytest.fixture
+def validated(config):
+    """The config with kNN of six images against those of training."""
     text = config.read_text()
     loader = (
         'dict(batch_size=4, num_workers=0, dataset=dict('
@@ -172,6 +189,52 @@ def test_validation(config, monkeypatch):
         f'k=3, bank_dataloader={bank})\n'
         "val_evaluator = dict(type='Accuracy', topk=(1, 5), prefix='knn')\n"
     )
+    return config, other
+
+
+MANY = """
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
+
+
+@DATASETS.register_module(force=True)
+class ManyLabels(CustomDataset):
+    def load_data_list(self):
+        found = super().load_data_list()
+        found[3]['gt_label'] = [0, 1]
+        return found
+"""
+
+
+@pytest.mark.parametrize(
+    'field', ['val_dataloader', 'val_cfg.bank_dataloader']
+)
+def test_labels_that_knn_refuses(validated, monkeypatch, field):
+    config, _ = validated
+    (config.parent / 'many_labels.py').write_text(MANY)
+    monkeypatch.syspath_prepend(config.parent)
+    importlib.import_module('many_labels')
+    found = check(config, {f'{field}.dataset.type': 'ManyLabels'})
+    assert problems(found) == ['evaluation']
+    assert f'{field}: class_' in found['evaluation'].text
+    assert 'has 2 labels, but kNN needs one' in found['evaluation'].text
+    # Some queries without a label, and a bank of none with one.
+    names = [
+        f'class_{label}/{index}.png' for label in (0, 1) for index in (0, 1)
+    ]
+    known = 3 if field == 'val_dataloader' else 0
+    path = config.parent / 'list.txt'
+    lines = [f'{x} {x[6] if i < known else -1}' for i, x in enumerate(names)]
+    path.write_text('\n'.join(lines))
+    found = check(config, {f'{field}.dataset.ann_file': str(path)})
+    assert problems(found) == ['evaluation']
+    text = f'{field}: {known} of 4 images have a label'
+    assert text in found['evaluation'].text
+
+
+def test_validation(validated, monkeypatch):
+    """Of two classes less, and of a bank that does not fit the memory."""
+    config, other = validated
     found = check(config)
     assert not problems(found)
     assert 'there are 3 classes; only (1,)' in found['top-k'].text

@@ -171,10 +171,11 @@ def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
         if isinstance(scheduler, Mapping) and 'type' in scheduler
     }
     for field, scheduler in found.items():
-        length = _length(cfg, sizes, scheduler)
+        by_epoch = scheduler.get('by_epoch', True)
+        length = run_length(cfg, sizes, by_epoch)
         if length is None:
             continue
-        unit = 'epochs' if scheduler.get('by_epoch', True) else 'iterations'
+        unit = 'epochs' if by_epoch else 'iterations'
         run = f'the run has {length} {unit}'
         for name, value in _late(scheduler, length):
             yield Advice(
@@ -198,11 +199,11 @@ def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
             )
 
 
-def _length(cfg: Mapping, sizes: Sizes, scheduler: Mapping) -> int | None:
-    """Length of the run in the unit of a scheduler; None if unknown."""
+def run_length(cfg: Mapping, sizes: Sizes, by_epoch: bool) -> int | None:
+    """Length of the run in epochs or in iterations; None if unknown."""
     loop = part(cfg, 'train_cfg')
     epochs, iterations = loop.get('max_epochs'), loop.get('max_iters')
-    if scheduler.get('by_epoch', True):
+    if by_epoch:
         return epochs
     loader = part(cfg, 'train_dataloader')
     batch_size = loader.get('batch_size')
