@@ -74,7 +74,8 @@ def write_report(
     }
     for name, (_, drawn) in plots.items():
         write_atomic(folder / name, drawn)
-    parts = (tables, plots | read_figures(folder), setup_lines(records))
+    figures, left_out = read_figures(folder)
+    parts = (tables, plots | figures, [*setup_lines(records), *left_out])
     markdown = _markdown(title, description, *parts) + '\n'
     write_atomic(folder / 'report.md', markdown)
     write_atomic(folder / 'results.csv', _csv(summary, published))
@@ -128,19 +129,30 @@ def _result_tables(summary: Summary, width: int) -> Iterable[rich_table.Table]:
         yield table
 
 
-def read_figures(folder: Path) -> dict[str, tuple[str, bytes]]:
+def read_figures(
+    folder: Path,
+) -> tuple[dict[str, tuple[str, bytes]], list[str]]:
     """Pictures that others have put into ``figures/``.
 
     Returns:
-        dict: Path -> caption, the PNG's ``Description`` or else its name, and
-        content.
+        tuple: Path -> caption, the PNG's ``Description`` or else its name, and
+        content; and a line for each file that is no whole picture.
     """
-    found = {}
+    found, left_out = {}, []
     for path in sorted((folder / 'figures').glob('*.png')):
-        with Image.open(path) as image:
-            caption = str(image.info.get('Description', path.stem))
-        found[f'figures/{path.name}'] = (caption, path.read_bytes())
-    return found
+        name = f'figures/{path.name}'
+        try:
+            with Image.open(path) as image:
+                image.load()  # else only the header is read
+                caption = str(image.info.get('Description', path.stem))
+            found[name] = (caption, path.read_bytes())
+        # The kinds that Pillow raises, by where the file ends.
+        except (OSError, SyntaxError, ValueError):
+            left_out.append(
+                f'{name} is damaged, or not yet written to its end, and is '
+                'not shown'
+            )
+    return found, left_out
 
 
 def _markdown(

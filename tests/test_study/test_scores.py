@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from scipy.stats import ttest_ind
 
@@ -340,6 +341,23 @@ def test_latex_is_escaped(tmp_path):
     assert any(line.startswith(rf'{escaped} \{{z\}} & ') for line in lines)
 
 
+def test_pictures_that_are_half_written_are_left_out(tmp_path):
+    folder = tmp_path / 'figures'
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(256, size=(64, 64, 3))
+    Image.fromarray(noise.astype(np.uint8)).save(folder / 'whole.png')
+    content = (folder / 'whole.png').read_bytes()
+    for size in (0, 20, 60, len(content) // 2):
+        (folder / f'cut{size}.png').write_bytes(content[:size])
+    page = write_report(tmp_path, 'T', records(dict(a=(1.0,)))).read_text()
+    text = (tmp_path / 'report.md').read_text()
+    assert '![whole](figures/whole.png)' in text
+    assert '![cut' not in text and page.count('data:image/png') == 1
+    lines = re.findall('figures/(cut.*?) is damaged', text)
+    assert lines == re.findall('figures/(cut.*?) is damaged', page)
+    assert len(lines) == 4
+
+
 def test_long_names_fit_into_the_pictures():
     """Legends of as many columns as fit, and names in several lines."""
     long = 'a method with a name of ' + 9 * 'many words and '
@@ -386,7 +404,8 @@ def test_dollars_are_no_mathematics(name, evaluation, metric):
 
 def test_what_is_no_sample_wins_nothing():
     """Fixed weights have one score; a run that is not a number has none."""
-    fixed = dict(CLEAR, b=(80.0, 80.0, 80.0))
-    assert winners(fixed) == set()
+    for name in ('a', 'b'):  # the runner-up, and the best
+        fixed = dict(CLEAR, **{name: (70.0, 70.0, 70.0)})
+        assert winners(fixed) == set()
     lost = dict(CLEAR, d=(float('nan'), 99.0, 98.0))
     assert winners(lost) == {'b'}
