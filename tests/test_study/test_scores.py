@@ -14,9 +14,16 @@ from scipy.stats import ttest_ind
 
 from mmunimoco.study import plots
 from mmunimoco.study.command_line import main
+from mmunimoco.study.compare import records_of
 from mmunimoco.study.expectations import judge
 from mmunimoco.study.plots import all_plots
-from mmunimoco.study.records import Results, read_curves
+from mmunimoco.study.records import (
+    Results,
+    hardware_of,
+    read_curves,
+    read_loss,
+    read_progress,
+)
 from mmunimoco.study.report import print_report, write_report
 from mmunimoco.study.scores import summarise_records, welch
 
@@ -78,6 +85,8 @@ def test_mean_std_and_p_are_those_of_numpy_and_scipy(tmp_path):
         (CLEAR | dict(a=(70.1, 70.9)), set()),
         # Within the noise.
         (dict(a=(70.0, 75.0, 80.0), b=(72.0, 76.0, 81.0)), set()),
+        # Of p = 0.07; of a one-sided test it would be half of that.
+        (dict(a=(70.0, 71.0, 72.0), b=(72.0, 73.0, 74.0)), set()),
         # All seeds alike: no noise was measured.
         (dict(a=(70.0,) * 3, b=(80.0,) * 3), set()),
         (dict(a=(70.0, 71.0, 72.0)), set()),
@@ -85,6 +94,9 @@ def test_mean_std_and_p_are_those_of_numpy_and_scipy(tmp_path):
 )
 def test_winner_only_beyond_the_noise(scores, expected):
     assert winners(scores) == expected
+    found = records(scores)
+    drawn = all_plots(summarise_records(found), found)['bars.svg'][1]
+    assert (b'#0072b2' in drawn) == bool(expected)  # the winner's bar
 
 
 def test_lower_is_better():
@@ -155,6 +167,7 @@ def test_variants_are_compared_at_the_same_point_of_the_grid():
     ('entry', 'holds', 'numbers'),
     [
         (dict(better='b', than='a', by=10), 'holds', '80.50 against 70.43'),
+        (dict(better='b', than='a', by=10.07), 'holds', '80.50 against 70.'),
         (dict(better='b', than='a', by=10.08), 'does not hold', '80.50 ag'),
         (dict(better='a', than='a'), 'does not hold', '70.43 against 70.43'),
         (
@@ -201,6 +214,8 @@ def test_scale_and_small_scores(tmp_path):
     assert '0.1236 ± 0.0003 (n=2)' in (tmp_path / 'report.md').read_text()
     write_report(tmp_path, 'Title', records(scores, scale=100.0))
     assert '12.36 ± 0.03 (n=2)' in (tmp_path / 'report.md').read_text()
+    # The mean of the best epochs.
+    assert ' | 112.36 | ' in (tmp_path / 'report.md').read_text()
 
 
 def test_latex_table_escapes_and_marks(tmp_path):
@@ -216,6 +231,7 @@ def test_records_survive_a_line_that_was_cut_off(tmp_path):
     path = tmp_path / 'results.jsonl'
     results = Results(path)
     results.append(dict(key='a', status='failed'))
+    assert not results.finished('a')  # tried again
     with path.open('ab') as file:
         file.write(b'{"key": "b", "sta')
     results = Results(path)
@@ -246,6 +262,27 @@ def test_curves_of_a_resumed_run(tmp_path):
     assert read_curves(tmp_path) == {
         'knn/top1': [[1, 30.0], [2, 40.0], [3, 35.0]]
     }
+
+
+def test_loss_and_progress_of_a_resumed_run(tmp_path):
+    for name, start, stop in (('20250101', 1, 801), ('20250102', 700, 1000)):
+        path = tmp_path / name / 'vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        lines = [dict(iter=i, loss=i + start) for i in range(start, stop)]
+        path.write_text('\n'.join(map(json.dumps, lines)))
+    points = read_loss(tmp_path)
+    assert 300 < len(points) <= 400
+    assert all(y == x + (1 if x < 700 else 700) for x, y in points)
+    assert read_progress(tmp_path) == (999, 'loss 1699.000')
+
+
+def test_gpus_are_those_that_the_run_has_logged(tmp_path):
+    machine = dict(cores=4)
+    assert hardware_of(tmp_path, machine) == machine
+    (tmp_path / '1').mkdir()
+    (tmp_path / '1/1.log').write_text('System:\n    GPU 0,1: H100\n')
+    found = hardware_of(tmp_path, machine)
+    assert found == {'cores': 4, 'GPU 0,1': 'H100'}
 
 
 @pytest.mark.parametrize('width', [45, 80, 300])
@@ -284,10 +321,66 @@ def test_scores_over_labels_are_drawn_beside_those_without_pretraining():
     # matplotlib writes each text as a comment before its outlines.
     drawn = plots['label_ratio.svg'][1].decode()
     assert '<!-- random -->' in drawn and '<!-- UniMoCo -->' in drawn
-    assert '<!-- 40 -->' in drawn  # on the axis
+    assert '<!-- 40 -->' in drawn and '<!-- 100 -->' in drawn  # on the axes
     # One validation is no curve.
     curves = plots['curves.svg'][1].decode()
     assert '<!-- knn -->' in curves and '<!-- top1 -->' not in curves
+
+
+def test_curves_are_those_of_pretraining():
+    """Those of an evaluation count other epochs."""
+    found = [
+        dict(
+            record,
+            evaluation=evaluation,
+            curves={name: [[1, 1.0], [2, 2.0]]},
+            loss=[[100, 1.0], [200, 0.5]],
+            unit='epoch',
+        )
+        for evaluation, name in (('pretrain', 'knn'), ('linear', 'probe'))
+        for record in records({'a': (1,)})
+    ]
+    plots = all_plots(summarise_records(found), found)
+    curves, loss = (
+        plots[f'{name}.svg'][1].decode() for name in ('curves', 'loss')
+    )
+    assert '<!-- knn -->' in curves and '<!-- probe -->' not in curves
+    assert '<!-- epoch -->' in curves and '<!-- iteration -->' in loss
+
+
+def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
+    found = records(dict(a=(1.0, 2.0)))
+    for record, code in zip(found, 'xy', strict=True):
+        record |= dict(code=code, label_ratio=0.1)
+    tail = [f'line {index}' for index in range(9)]
+    found.append(dict(found[0], status='failed', metrics={}, tail=tail))
+    others = dict(name='O', evaluation='knn', value=50.0, std=0.5, source='p')
+    write_report(tmp_path, 'T', found, [dict(others, metric='top1', n=3)])
+    text = (tmp_path / 'report.md').read_text()
+    assert 'Code: x, y' in text and 'of different versions of the c' in text
+    assert '| a, seed 0 | knn | line 5 / line 6 / line 7 / line 8 |' in text
+    with (tmp_path / 'results.csv').open() as file:
+        own, published = csv.DictReader(file)
+    assert (own['n'], own['label_ratio']) == ('2', '0.1')
+    names = ('mean', 'std', 'n', 'metric')
+    assert [published[x] for x in names] == ['50.0', '0.5', '3', 'top1']
+    write_report(tmp_path, 'T', found[:1], [dict(others, metric='top5')])
+    assert '50.0' not in (tmp_path / 'report.md').read_text()
+
+
+def test_what_a_comparison_reads_from_the_newest_config(tmp_path):
+    dataset = "dict(type='PartialLabels', label_ratio=0.3)"
+    for name, seed, length in (('1', 5, 'iters'), ('2', 6, 'epochs')):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'config.py').write_text(
+            f'randomness = dict(seed={seed})\ntrain_cfg = dict('
+            f'max_{length}=9)\ntrain_dataloader = dict(dataset={dataset})'
+        )
+        (folder / 'scalars.json').write_text('{"top1": 1.0, "step": 9}')
+    (record,) = records_of([str(tmp_path)], tmp_path)
+    assert record['seed'] == 6 and record['label_ratio'] == 0.3
+    assert record['unit'] == 'epoch'
 
 
 def test_points_of_the_grid_keep_their_own_line():
@@ -407,5 +500,5 @@ def test_what_is_no_sample_wins_nothing():
     for name in ('a', 'b'):  # the runner-up, and the best
         fixed = dict(CLEAR, **{name: (70.0, 70.0, 70.0)})
         assert winners(fixed) == set()
-    lost = dict(CLEAR, d=(float('nan'), 99.0, 98.0))
-    assert winners(lost) == {'b'}
+    lost = dict(d=(float('nan'), 99.0, 98.0))
+    assert winners(lost | CLEAR) == winners(CLEAR | lost) == {'b'}
