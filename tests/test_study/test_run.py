@@ -165,6 +165,8 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     # Cut off within a line by the crash.
     (work_dir / 'results.jsonl').write_text('{"key": "cut o')
     folder = found.parent
+    clock = folder.with_name(f'{folder.name}.clock.json')
+    clock.write_text('{"seconds": 1000.0}')
     # The same command, at once: it waits for the run that still saves.
     command = (study, '--work-dir', work_dir)
     assert run_study(monkeypatch, *command) == 0
@@ -176,9 +178,9 @@ def test_kill_and_resume_at_the_exact_step(tmp_path, finished, monkeypatch):
     states = (read_checkpoint(str(p)) for p in (same, folder / 'iter_14.pth'))
     assert list(differences(*states)) == []
     # Not in the folder, where a run that starts removes unfinished files.
-    assert folder.with_name(f'{folder.name}.clock.json').is_file()
-    assert not list(folder.glob('*clock*'))
+    assert clock.is_file() and not list(folder.glob('*clock*'))
     train, probe = Results(work_dir / 'results.jsonl').records
+    assert train['seconds'] > 1000 > probe['seconds']
     assert train['status'] == probe['status'] == 'done'
     # It started from these weights, and was tested after its two epochs.
     weights = config_literal(

@@ -80,6 +80,7 @@ def test_changes_of_the_backbone_reach_the_evaluations(tmp_path):
     changes = {
         'model.backbone.base_channels': 8,
         'model.backbone.frozen_stages': 1,  # would unfreeze the probe
+        'model.backbone.norm_eval': True,
     }
     train, linear = plan(
         tmp_path,
@@ -89,6 +90,28 @@ def test_changes_of_the_backbone_reach_the_evaluations(tmp_path):
     assert linear.cfg.model.backbone.base_channels == 8
     assert linear.cfg.model.backbone.frozen_stages == 4
     assert train.cfg.model.backbone.frozen_stages == 1
+    assert train.cfg.model.backbone.norm_eval
+    assert 'norm_eval' not in linear.cfg.model.backbone
+
+
+def test_variants_may_have_a_base_and_a_grid_of_their_own(tmp_path):
+    other = tmp_path / 'other.py'
+    other.write_text(f'_base_ = {BASE!r}\nmodel = dict(momentum=0.25)\n')
+    jobs = plan(
+        tmp_path,
+        variants=dict(
+            a={},
+            b=dict(base='other.py', grid={}, series='a'),
+            c=dict(grid={'model.momentum': [0.5]}),
+        ),
+        grid={RATIO: [0.0, 0.5]},
+    )
+    found = [(j.variant.name, j.variant.series) for j in jobs]
+    assert found == [
+        *(('a, label_ratio=0.0', 'a'), ('a, label_ratio=0.5', 'a')),
+        *(('b', 'a'), ('c, momentum=0.5', 'c')),
+    ]
+    assert jobs[2].cfg.model.momentum == 0.25
 
 
 def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
@@ -98,7 +121,8 @@ def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
         return [job.key for job in jobs]
 
     train, knn = keys(k=5)
-    assert keys(k=5, metric=['knn/top1'], scale=2.0) == [train, knn]
+    shown = dict(metric=['knn/top1'], scale=2.0, lower_is_better=True)
+    assert keys(k=5, variants=['base'], **shown) == [train, knn]
     assert keys(k=6)[0] == train and keys(k=6)[1] != knn
 
 
@@ -252,6 +276,10 @@ NO_MORE = dict(evaluation='x', better='base', than='base')
         (dict(prepare=[dict(command='make', creates='x')]), 'a list of texts'),
         (dict(prepare=[dict(command=['make'])]), 'prepare[0] lacks creates'),
         (
+            dict(prepare=[dict(command=['make', '{seed}'], creates='x')]),
+            'so creates must name it too',
+        ),
+        (
             dict(
                 variants=dict(a=dict(checkpoint='none')),
                 evaluations=dict(x=dict(type='cached_linear')),
@@ -355,11 +383,20 @@ def test_command_that_does_not_exist(tmp_path):
         prepare(read_study(path), tmp_path, print)
 
 
+def test_command_that_makes_nothing(tmp_path):
+    path = tmp_path / 'study.py'
+    command = "prepare = [dict(command=['true'], creates='x')]"
+    path.write_text(f'base = {BASE!r}\n{command}\n')
+    with pytest.raises(RuntimeError, match='status 0 and did not create .*x'):
+        prepare(read_study(path), tmp_path, print)
+
+
 def test_seed_alone_is_a_word_of_a_command(tmp_path):
+    """Commands start in the folder of the study file."""
     path = tmp_path / 'study.py'
     command = "prepare = [dict(command=['touch', '{seed}'], creates='{seed}')]"
     path.write_text(f'base = {BASE!r}\nseeds = [3]\n{command}\n')
-    assert prepare(read_study(path), tmp_path, print)
+    assert prepare(read_study(path), tmp_path / 'work', print)
     assert (tmp_path / '3').is_file()
 
 
@@ -615,20 +652,24 @@ def test_renamed_variant_is_the_same_run(tmp_path):
     results = Results(work_dir / 'results.jsonl')
     change = {'model.momentum': 0.5}
     study = tmp_path / 'study.py'
-    for name in ('old', 'new'):
+    for name, scale in (('old', 1.0), ('new', 100.0)):
+        variants = {name: dict(change, series=f'{name}er')}
+        knn = {f'{name}est': dict(type='knn', scale=scale)}
         study.write_text(
-            f'base = {BASE!r}\nvariants = {dict([(name, change)])}'
+            f'base = {BASE!r}\nvariants = {variants}\nevaluations = {knn}'
         )
         read = read_study(study)
-        (job,) = plan_jobs(read, work_dir, results)
+        jobs = plan_jobs(read, work_dir, results)
         if name == 'old':
-            folder = job.folder
-            results.append(finished_record(job, work_dir))
-    assert job.folder == folder
+            folders = [job.folder for job in jobs]
+            for job in jobs:
+                results.append(finished_record(job, work_dir))
+    assert [job.folder for job in jobs] == folders
     console = Console(file=io.StringIO())
-    report_study(read, [job], results, work_dir, console)
+    report_study(read, jobs, results, work_dir, console)
     table = (work_dir / 'results.csv').read_text()
-    assert 'new' in table and 'old' not in table
+    assert 'new,1.0,newest,knn/top1,1,5000.0,' in table
+    assert 'old' not in table
 
 
 def test_any_code_prefers_a_result(tmp_path):
