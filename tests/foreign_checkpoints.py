@@ -66,7 +66,8 @@ def moco_checkpoint(
     state[f'{prefix}queue'] = functional.normalize(queue, dim=0)
     state[f'{prefix}queue_ptr'] = torch.tensor([4])
     if labels is not None:
-        state[f'{prefix}label_queue'] = torch.as_tensor(labels)
+        labels = torch.as_tensor(labels, dtype=torch.int32)
+        state[f'{prefix}label_queue'] = labels
     checkpoint = dict(
         epoch=200,
         arch=f'resnet{depth}',

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from foreign_checkpoints import assert_same_features, randomize
+from foreign_checkpoints import (
+    assert_same_features,
+    moco_checkpoint,
+    randomize,
+)
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from small_unimoco import build_unimoco
@@ -18,7 +22,7 @@ from mmunimoco.converters import export, hugging_face, to_mmunimoco
 from mmunimoco.converters.hugging_face import config_of
 from mmunimoco.converters.known_options import check_options
 from mmunimoco.converters.resnet import read_resnet
-from mmunimoco.converters.timm_model import TimmModel
+from mmunimoco.converters.timm_model import TimmModel, to_timm
 from mmunimoco.utils.normalization import IMAGENET
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -112,10 +116,54 @@ def test_number_of_heads_of_a_vit(trained, tmp_path):
         header = file.metadata()
     assert header['architecture'] == 'vit_small_patch16_224'
     assert json.loads(header['model_args']) == dict(num_heads=12)
+    assert json.loads(header['normalization']) == IMAGENET
     checkpoint = torch.load(source, weights_only=True)
     torch.save(dict(checkpoint, meta={}), tmp_path / 'bare.pth')
     result = export(tmp_path / 'bare.pth', tmp_path / 'bare', 'timm')
     assert 'and num_heads=...' in result['usage']
+
+
+def arch(width, layers=12):
+    return dict(
+        embed_dims=width,
+        num_layers=layers,
+        num_heads=3,
+        feedforward_channels=4 * width,
+    )
+
+
+@pytest.mark.parametrize(
+    ('arch', 'name', 'heads'),
+    [
+        ('deit-small', 'vit_small_patch16_224', 6),
+        ('base', 'vit_base_patch16_224', 12),
+        (arch(192), 'vit_tiny_patch16_224', 3),
+        (arch(192, layers=11), None, 3),
+    ],
+)
+def test_heads_of_other_vits_are_those_of_the_config(arch, name, heads):
+    config = dict(type='VisionTransformer', arch=arch, img_size=224)
+    config['patch_size'] = 16
+    with torch.device('meta'):
+        state = MODELS.build(dict(config)).state_dict()
+    meta = dict(cfg=CFG.format(backbone=config))
+    if name is None:
+        with pytest.raises(ValueError, match='not a complete vit_tiny'):
+            to_timm(state, meta)
+        return
+    model, _ = to_timm(state, meta)
+    assert (model.name, model.args) == (name, dict(num_heads=heads))
+
+
+def test_card_says_which_encoder_and_where_it_is_from(tmp_path):
+    pytest.importorskip('safetensors')
+    checkpoint = to_mmunimoco(moco_checkpoint()[0])
+    torch.save(checkpoint, tmp_path / 'moco.pth')
+    export(
+        *(tmp_path / 'moco.pth', tmp_path / 'hub', 'huggingface', 'momentum')
+    )
+    card = ' '.join((tmp_path / 'hub/README.md').read_text().split())
+    assert '(momentum encoder)' in card and 'from weights of moco.' in card
 
 
 @pytest.mark.parametrize('name', ['18', 'vit'])
@@ -136,10 +184,17 @@ def test_hugging_face_folder(trained, tmp_path, name):
         f'{model.num_features} numbers per image' in card and 'epoch 5' in card
     )
 
+    saved = json.loads((folder / 'config.json').read_text())
+    known = timm.get_pretrained_cfg(saved['architecture'])
+    for field in ('first_conv', 'classifier', 'fixed_input_size'):
+        assert saved['pretrained_cfg'][field] == getattr(known, field)
     modes = {path.stat().st_mode for path in folder.iterdir()}
     assert len(modes) == 1
 
     with pytest.raises(FileExistsError, match='README.md exists already'):
+        export(source, folder, 'huggingface')
+    (folder / 'README.md').unlink()
+    with pytest.raises(FileExistsError, match='safetensors exists already'):
         export(source, folder, 'huggingface')
     export(source, folder, 'huggingface', force=True)
     assert {path.name for path in folder.iterdir()} == {
@@ -250,6 +305,8 @@ def test_backbone_for_openmmlab(tmp_path, encoder):
     # The mean in the config is not a literal.
     given = dict(mean=[73.0] * 3, std=[9.0] * 3, to_rgb=False)
     export(str(source), path, 'backbone', encoder, given)
+    with pytest.raises(FileExistsError, match='--force overwrites'):
+        export(str(source), path, 'backbone')
     saved = torch.load(path, weights_only=True)
     assert saved['meta'] == {**meta, 'normalization': given}
     wanted = model.backbone
@@ -331,6 +388,7 @@ R18, LN = dict(type='ResNet', depth=18), dict(type='LN', eps=1e-6)
         (R18, dict(conv_cfg=dict(type='ConvWS'))),
         (R18, dict(norm_cfg=dict(type='BN', eps=1e-3))),
         (R18, dict(norm_cfg=dict(type='GN', num_groups=8))),
+        (R18, dict(norm_cfg=dict(type='BN', track_running_stats=False))),
         (R18, dict(out_indices=(2,))),
         (R18, dict(option_of_tomorrow=0)),
         (VIT, dict(norm_cfg=dict(type='LN'))),  # torch's eps
@@ -413,9 +471,10 @@ def test_hub_needs_the_heads_of_a_vit():
 def test_depth_from_shapes(depth):
     with torch.device('meta'):
         model = getattr(torchvision.models, f'resnet{depth}')()
-    model.fc = nn.Identity()
+    width, model.fc = model.fc.in_features, nn.Identity()
     shape = read_resnet(model.state_dict())
     assert shape.depth == depth and shape.is_standard
+    assert to_timm(model.state_dict(), {})[0].num_features == width
 
 
 def test_missing_encoder(trained, tmp_path):

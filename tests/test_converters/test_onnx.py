@@ -50,6 +50,29 @@ def test_features_of_images_of_another_size(tmp_path, to_rgb):
     )
 
 
+def test_images_of_a_vit_have_its_size(tmp_path):
+    reference = pytest.importorskip('onnx.reference')
+    arch = dict(
+        embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32
+    )
+    model = write(
+        *(tmp_path / 'a.pth',),
+        **dict(type='VisionTransformer', arch=arch, img_size=32),
+        patch_size=16,
+    )
+    known = dict(mean=[0.0] * 3, std=[1.0] * 3, to_rgb=True)
+    export(tmp_path / 'a.pth', tmp_path / 'a.onnx', 'onnx', 'query', known)
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32))
+    images = images.astype(np.float32)
+    run = reference.ReferenceEvaluator(str(tmp_path / 'a.onnx')).run
+    (found,) = run(None, dict(images=images))
+    with torch.no_grad():
+        expected = pool(model(torch.from_numpy(images)))
+    torch.testing.assert_close(
+        torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4
+    )
+
+
 def test_what_is_missing_is_named(tmp_path):
     pytest.importorskip('onnx')
     state = {'backbone.conv1.weight': torch.zeros(1)}

@@ -46,6 +46,7 @@ def test_moco_becomes_unimoco(depth, version, prefix, labels):
     queue = checkpoint['state_dict'][f'{prefix}queue']
     assert torch.equal(model.head.queue, queue.T)
     assert model.head.label_queue.tolist() == (labels or [-1] * 12)
+    assert result['state_dict']['head.label_queue'].dtype == torch.int64
     assert model.head.queue_ptr.tolist() == [4]
     # At step 0 the momentum encoder would be overwritten.
     assert model.encoder_k.steps == 1
@@ -120,6 +121,16 @@ def test_mmpretrain_becomes_unimoco():
     # Without optimizer it resumes at epoch 0.
     assert (meta['epoch'], meta['iter']) == (0, 0)
     assert meta['converted_from']['epoch'] == 7
+    # With it, where it was.
+    state = dict(
+        optimizer=dict(state={}),
+        param_schedulers=[dict(last_step=7)],
+        message_hub=dict(log_scalars=dict(loss=1), runtime_info={}),
+    )
+    old = dict(state_dict=model.state_dict(), meta=dict(epoch=7, iter=70))
+    result = to_mmunimoco(old | state)
+    assert (result['meta']['epoch'], result['meta']['iter']) == (7, 70)
+    assert {name: result[name] for name in state} == state
 
 
 @pytest.mark.parametrize('library, depth', [('torchvision', 50), ('timm', 18)])
@@ -149,6 +160,9 @@ def test_resnets_become_classifiers(library, depth):
     logits = ours.head(ours.extract_feat(images()))
     assert_same_features(logits, theirs(images()))
     assert result['meta']['normalization'] == IMAGENET
+    cut = dict(theirs.state_dict(), **{'fc.weight': torch.ones(10, 9)})
+    with pytest.raises(ValueError, match=r'fc.weight is \(10, 9\), but the b'):
+        to_mmunimoco(cut, source=library)
 
 
 @pytest.fixture(scope='module')
@@ -222,6 +236,21 @@ def drop(state, start):
             'queue_ptr is 12, outside the 12 keys',
         ),
         (lambda s: drop(s, 'module.queue_ptr'), 'auto', 'no queue_ptr'),
+        (
+            lambda s: {**s, 'module.queue_ptr': torch.tensor([4, 5])},
+            'auto',
+            'no queue_ptr of one number',
+        ),
+        (
+            lambda s: {**s, 'module.queue': s['module.queue'][0]},
+            'auto',
+            r'queue is \(12,\), not \(C, K\)',
+        ),
+        (
+            lambda s: {k: s[k] for k in s if k != 'module.queue'},
+            'auto',
+            'there is a queue_ptr or label_queue, no queue',
+        ),
     ],
 )
 def test_problem_is_named(published, change, source, message):
