@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_folders import write_image_folder
+from foreign_checkpoints import randomize
+from image_folders import FEATURES, NARROW_RESNET, write_image_folder
 from mmengine.config import Config
+from mmpretrain.registry import MODELS
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -107,6 +109,65 @@ def test_embed_writes_features_with_names(run, tmp_path, capsys):
     )
     assert main(arguments) == 1
     assert '--force overwrites' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('kind', 'to_rgb', 'options'),
+    [
+        ('SelfSupDataPreprocessor', False, {}),
+        ('SelfSupDataPreprocessor', True, {}),
+        ('TwoViewAugment', False, dict(crop=dict(scale=32))),
+    ],
+)
+def test_embed_has_the_colors_of_training(tmp_path, kind, to_rgb, options):
+    """Arrays that training did not reverse are RGB; files are read as BGR."""
+    crops = [dict(type='RandomResizedCrop', scale=(32, 32))]
+    cfg = dict(
+        model=dict(
+            type='UniMoCo',
+            backbone=NARROW_RESNET,
+            neck=dict(
+                type='MoCoV2Neck',
+                in_channels=FEATURES,
+                hid_channels=16,
+                out_channels=8,
+            ),
+            head=dict(type='UniMoCoHead', feat_dim=8, queue_len=8),
+        ),
+        data_preprocessor=dict(
+            type=kind,
+            **dict(mean=[90.0, 100.0, 110.0], std=[50.0, 60.0, 70.0]),
+            **dict(to_rgb=to_rgb, **options),
+        ),
+        train_dataloader=dict(
+            dataset=dict(
+                type='NpzImages',
+                ann_file='not read',
+                pipeline=[] if options else crops,
+            )
+        ),
+    )
+    config, checkpoint = tmp_path / 'config.py', tmp_path / 'a.pth'
+    Config(cfg).dump(config)
+    backbone = randomize(MODELS.build(dict(NARROW_RESNET)))
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    torch.save(dict(state_dict=state), checkpoint)
+    images = write_image_folder(tmp_path / 'images', 3, 1)
+    arguments = ['embed', str(checkpoint), str(images), '--config']
+    arguments += [str(config), '--out', str(tmp_path / 'x.npz')]
+    assert main(arguments) == 0
+    found = np.load(tmp_path / 'x.npz')
+    assert found['labels'].tolist() == [0, 1, 2]
+    pixels = [np.asarray(Image.open(images / x)) for x in found['names']]
+    mean, std = (
+        torch.tensor(cfg['data_preprocessor'][x]) for x in ('mean', 'std')
+    )
+    x = (torch.from_numpy(np.stack(pixels)).float() - mean) / std
+    with torch.no_grad():
+        (expected,) = backbone(x.permute(0, 3, 1, 2))
+    np.testing.assert_allclose(
+        found['features'], expected.mean(dim=(2, 3)), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_unlabeled_images_train_without_validation(tmp_path, capsys):
@@ -239,6 +300,7 @@ def test_a_run_that_was_moved_keeps_its_lists(tmp_path, capsys):
     capsys.readouterr()
     (evaluated,) = (moved / 'eval').rglob('config.py')
     cfg = Config.fromfile(evaluated)
+    assert cfg.load_from == str(moved / 'epoch_1.pth')
     named = [cfg.test_dataloader.dataset, cfg.test_cfg.bank_dataloader.dataset]
     assert [Path(x.ann_file).parents[1] for x in named] == [moved, moved]
 
