@@ -33,6 +33,9 @@ from .protocols import (
 from .records import Results
 from .spec import Study, Variant, slug
 
+# Of an evaluation: how numbers are shown, which does not change them.
+SHOWN = ('metrics', 'variants', 'lower_is_better', 'scale')
+
 
 @dataclass(eq=False)
 class Job:
@@ -173,9 +176,7 @@ def _jobs_of(
             *(filled, cfg, variant.overrides, seed, study.label_seed)
         )
         _check_config(study, f'evaluations.{name}', own)
-        # How numbers are shown does not change them.
-        shown = ('metrics', 'variants', 'lower_is_better', 'scale')
-        protocol = {k: v for k, v in settings.items() if k not in shown}
+        protocol = {k: v for k, v in settings.items() if k not in SHOWN}
         read = {*_own_files(own, settings)}
         _check_files(study, work_dir, f'evaluations.{name}', read)
         # What the pre-training reads too is in its digest.
@@ -240,8 +241,9 @@ def _adopt_code(job: Job, results: Results, work_dir: Path) -> None:
     # A result counts, also if a later version of the code has failed.
     done = [record for record in own if record['status'] == 'done']
     for record in (done or own)[-1:]:
-        job.code = record['code']
         job.folder = work_dir / record['folder']
+        if done:  # what failed is tried again with the code of today
+            job.code = record['code']
     if not results.finished(job.key):
         start = job.folder.parent.name.rpartition('-')[0]
         found = [

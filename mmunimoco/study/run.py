@@ -13,7 +13,7 @@ from rich.console import Console
 from mmunimoco.engine.checks.work_folder import lock_folder
 from mmunimoco.utils.versions import describe_environment
 
-from .plan import Job, plan_jobs
+from .plan import SHOWN, Job, plan_jobs
 from .pool import Options, Pool
 from .prepare import prepare
 from .progress import Display, plan_table, say
@@ -130,7 +130,7 @@ def report_study(
     records = [
         latest[job.key]
         | dict(
-            protocol=latest[job.key]['protocol'] | _shown(job),
+            protocol=_protocol(latest[job.key], job),
             series=job.variant.series,
             variant=job.variant.name,
             group=job.variant.group,
@@ -153,6 +153,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _shown(job: Job) -> dict:
-    keys = ('metrics', 'lower_is_better', 'scale')
-    return {key: job.settings[key] for key in keys if key in job.settings}
+def _protocol(record: dict, job: Job) -> dict:
+    """That of a record, but shown as the study file says today."""
+    kept = {k: v for k, v in record['protocol'].items() if k not in SHOWN}
+    return kept | {k: v for k, v in job.settings.items() if k in SHOWN}

@@ -124,6 +124,12 @@ def test_key_follows_the_numbers_and_not_how_they_are_shown(tmp_path):
     shown = dict(metric=['knn/top1'], scale=2.0, lower_is_better=True)
     assert keys(k=5, variants=['base'], **shown) == [train, knn]
     assert keys(k=6)[0] == train and keys(k=6)[1] != knn
+    # Its options are in no config.
+    probes = [
+        plan(tmp_path, evaluations=dict(x=dict(PROBE, l2=l2)))[1].key
+        for l2 in (0.1, 0.2)
+    ]
+    assert probes[0] != probes[1]
 
 
 def test_documented_study(tmp_path):
@@ -652,9 +658,10 @@ def test_renamed_variant_is_the_same_run(tmp_path):
     results = Results(work_dir / 'results.jsonl')
     change = {'model.momentum': 0.5}
     study = tmp_path / 'study.py'
-    for name, scale in (('old', 1.0), ('new', 100.0)):
+    shown = dict(lower_is_better=True, scale=100.0)
+    for name, options in (('old', shown), ('new', {})):
         variants = {name: dict(change, series=f'{name}er')}
-        knn = {f'{name}est': dict(type='knn', scale=scale)}
+        knn = {f'{name}est': dict(type='knn', **options)}
         study.write_text(
             f'base = {BASE!r}\nvariants = {variants}\nevaluations = {knn}'
         )
@@ -663,13 +670,19 @@ def test_renamed_variant_is_the_same_run(tmp_path):
         if name == 'old':
             folders = [job.folder for job in jobs]
             for job in jobs:
-                results.append(finished_record(job, work_dir))
+                protocol = dict(job.settings)
+                results.append(
+                    finished_record(job, work_dir, protocol=protocol)
+                )
     assert [job.folder for job in jobs] == folders
     console = Console(file=io.StringIO())
     report_study(read, jobs, results, work_dir, console)
     table = (work_dir / 'results.csv').read_text()
-    assert 'new,1.0,newest,knn/top1,1,5000.0,' in table
+    assert 'new,1.0,newest,knn/top1,1,50.0,' in table
     assert 'old' not in table
+    # What is no longer said is no longer shown.
+    text = (work_dir / 'report.md').read_text()
+    assert 'Protocol newest: ' in text and 'scale' not in text
 
 
 def test_any_code_prefers_a_result(tmp_path):
@@ -685,6 +698,20 @@ def test_any_code_prefers_a_result(tmp_path):
         results.append(finished_record(job, work_dir, **changes))
     (job,) = plan_jobs(read_study(study), work_dir, results, any_code=True)
     assert results.finished(job.key)
+
+
+def test_any_code_tries_again_with_the_code_of_today(tmp_path):
+    """In the folder of what has failed; the record names what has run."""
+    work_dir = tmp_path / 'work'
+    results = Results(work_dir / 'results.jsonl')
+    study = tmp_path / 'study.py'
+    study.write_text(f'base = {BASE!r}')
+    (job,) = plan_jobs(read_study(study), work_dir, results)
+    changes = dict(key='old', code='old', status='failed', folder='runs/x')
+    results.append(finished_record(job, work_dir, **changes))
+    (again,) = plan_jobs(read_study(study), work_dir, results, any_code=True)
+    assert again.folder == work_dir / 'runs/x'
+    assert again.code == job.code
 
 
 def test_published_number_belongs_to_one_metric(tmp_path):
