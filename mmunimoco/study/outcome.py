@@ -44,7 +44,6 @@ def write_commands(
     _write_config(config, cfg)
     before, after = launcher(gpus, slurm_args)
     if is_probe(job):
-        after = []
         commands = [probe_command(job.settings, config, folder, weights)]
     elif job.trains:
         commands = [train_command(cfg, config, folder)]

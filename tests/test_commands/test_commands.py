@@ -112,14 +112,17 @@ def test_embed_writes_features_with_names(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'to_rgb', 'options'),
+    ('kind', 'to_rgb', 'options', 'cut'),
     [
-        ('SelfSupDataPreprocessor', False, {}),
-        ('SelfSupDataPreprocessor', True, {}),
-        ('TwoViewAugment', False, dict(crop=dict(scale=32))),
+        ('SelfSupDataPreprocessor', False, {}, 0),
+        ('SelfSupDataPreprocessor', True, {}, 0),
+        ('SelfSupDataPreprocessor', True, {}, 4),
+        ('TwoViewAugment', False, dict(crop=dict(scale=32)), 0),
     ],
 )
-def test_embed_has_the_colors_of_training(tmp_path, kind, to_rgb, options):
+def test_embed_has_the_colors_of_training(
+    tmp_path, capsys, kind, to_rgb, options, cut
+):
     """Arrays that training did not reverse are RGB; files are read as BGR."""
     crops = [dict(type='RandomResizedCrop', scale=(32, 32))]
     cfg = dict(
@@ -147,6 +150,11 @@ def test_embed_has_the_colors_of_training(tmp_path, kind, to_rgb, options):
             )
         ),
     )
+    if cut:  # as in validation, if that reads files
+        load, crop = 'CheckedLoadImageFromFile', dict(type='CenterCrop')
+        pipeline = [dict(type=load), dict(crop, crop_size=32 - 2 * cut)]
+        pipeline.append(dict(type='PackInputs'))
+        cfg['val_dataloader'] = dict(dataset=dict(pipeline=pipeline))
     config, checkpoint = tmp_path / 'config.py', tmp_path / 'a.pth'
     Config(cfg).dump(config)
     backbone = randomize(MODELS.build(dict(NARROW_RESNET)))
@@ -163,11 +171,16 @@ def test_embed_has_the_colors_of_training(tmp_path, kind, to_rgb, options):
         torch.tensor(cfg['data_preprocessor'][x]) for x in ('mean', 'std')
     )
     x = (torch.from_numpy(np.stack(pixels)).float() - mean) / std
+    x = x[:, cut : 32 - cut, cut : 32 - cut]
     with torch.no_grad():
         (expected,) = backbone(x.permute(0, 3, 1, 2))
     np.testing.assert_allclose(
         found['features'], expected.mean(dim=(2, 3)), rtol=1e-4, atol=1e-6
     )
+    state['backbone.conv1.weight'][0] = float('nan')
+    torch.save(dict(state_dict=state), checkpoint)
+    assert main([*arguments, '--force']) == 1
+    assert 'of 3 images are infinite or NaN' in capsys.readouterr().err
 
 
 def test_unlabeled_images_train_without_validation(tmp_path, capsys):
@@ -253,6 +266,14 @@ def test_labels_of_one_class_do_not_validate(tmp_path, capsys):
     text = capsys.readouterr().out
     assert 'one class alone (class_1)' in text
     assert 'validation  none' in text
+
+
+def test_a_share_of_nothing_is_no_validation(tmp_path, capsys):
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    options = ['--out', str(tmp_path / 'out'), '--val-share', '0']
+    assert main(['pretrain', str(images), *options, '--dry-run']) == 0
+    text = capsys.readouterr().out
+    assert 'images      40 in' in text and 'validation  none' in text
 
 
 @pytest.mark.parametrize('command', ['embed', 'eval'])
