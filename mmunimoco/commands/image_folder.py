@@ -283,7 +283,7 @@ def _leads_up(parent: str, name: str) -> bool:
 
 def _decode_all(root: Path, names: Sequence[str]) -> tuple[float, list[str]]:
     """Median of the shorter sides, and names of unreadable files."""
-    names = names[:: len(names) // _MAX_DECODED + 1]
+    names = names[:: -(-len(names) // _MAX_DECODED) or 1]
     with ThreadPoolExecutor(count_cores()) as pool:
         found = pool.map(lambda name: _shorter_side(root / name), names)
         sides = [

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmunimoco.__main__ import main
 from mmunimoco.datasets.image_checks import BrokenImageError
-from mmunimoco.engine import ExactCheckpointHook
+from mmunimoco.engine import ExactCheckpointHook, KNNValLoop
 
 
 @pytest.fixture(scope='module')
@@ -47,6 +47,21 @@ def test_pretrain_says_what_it_does_and_what_comes_next(tmp_path, capsys):
         f"embed {tmp_path}/out/epoch_1.pth '{images}' --out features.npz",
     ):
         assert line in text
+
+
+def test_pretrain_tells_the_last_score_from_the_best(
+    tmp_path, monkeypatch, capsys
+):
+    scores = iter((10.0, 50.0, 30.0))  # before training, and of two epochs
+    monkeypatch.setattr(
+        *(KNNValLoop, 'measure'),
+        lambda *_, **__: {'knn/top1': next(scores)},
+    )
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    options = ['--out', str(tmp_path / 'out'), '--epochs', '2']
+    assert main(['pretrain', str(images), *options]) == 0
+    text = 'kNN top-1   30.0 % (best 50.0), 10.0 before training'
+    assert text in capsys.readouterr().out
 
 
 def test_labels_are_those_of_the_folder(run):

@@ -6,6 +6,7 @@ import pytest
 from image_folders import write_image_folder
 from PIL import Image
 
+from mmunimoco.commands import image_folder
 from mmunimoco.commands.image_folder import (
     find_splits,
     hold_out,
@@ -62,6 +63,20 @@ def test_images_that_do_not_decode_are_left_out(mixed):
         *(f'class_0/{x}' for x in ('floats.tif', 'gone.png', 'truncated.png')),
         'class_1/broken.jpg',
     ]
+
+
+@pytest.mark.parametrize(
+    ('count', 'found'), [(4, ['3.png']), (7, ['6.png']), (8, [])]
+)
+def test_of_many_images_every_nth_is_decoded(
+    tmp_path, monkeypatch, count, found
+):
+    """The last one is broken."""
+    monkeypatch.setattr(image_folder, '_MAX_DECODED', 4)
+    for index in range(count):
+        Image.new('RGB', (8, 8)).save(tmp_path / f'{index}.png')
+    (tmp_path / f'{count - 1}.png').write_text('')
+    assert read_folder(tmp_path).unreadable == found
 
 
 @pytest.mark.parametrize(
@@ -254,3 +269,4 @@ def test_held_out_images_are_a_share_of_each_class(tmp_path):
     assert hold_out(folder, 0.25)[1].names == taken.names
     assert hold_out(folder, 0.25, seed=1)[1].names != taken.names
     assert len(hold_out(folder, 0.0)[1]) == 0
+    assert len(hold_out(folder, 0.01)[1]) == 1  # at least

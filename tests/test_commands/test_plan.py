@@ -1,5 +1,6 @@
 """Settings chosen for a folder, and the config that is written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ def folder(count, side, classes=2):
         (2000, 400, H100, dict(base=PHOTOS, batch=256, queue=256, epochs=800)),
         (1_281_167, 400, H100, dict(size=224, queue=65536, epochs=200)),
         (50_000, 400, SMALL_GPU, dict(base=PHOTOS, batch=64, workers=8)),
+        (50_000, 400, Machine(24, 8), dict(base=PHOTOS, batch=128)),
+        (60_000, 96, H100, dict(base=SMALL, size=96)),
     ],
 )
 def test_choices(count, side, machine, expected):
@@ -36,6 +39,13 @@ def test_choices(count, side, machine, expected):
     assert {key: getattr(plan, key) for key in expected} == expected
     # The queue holds no image twice, and each split has two images.
     assert plan.queue < count and plan.batch >= 8
+
+
+def test_neighbours_are_fewer_than_the_labels():
+    images = folder(400, 32)
+    few = replace(images, labels=[0, 1] * 4 + [-1] * 392)
+    assert Plan.choose(images, CPU).neighbours == 10
+    assert Plan.choose(few, CPU).neighbours == 2
 
 
 def test_too_few_images():
@@ -47,12 +57,16 @@ def test_too_few_images():
 @pytest.mark.parametrize('classes', [0, 2])
 def test_the_config_inherits_what_it_does_not_name(tmp_path, side, classes):
     images = folder(400, side, classes)
-    plan = Plan.choose(images, H100, epochs=7)
+    plan = Plan.choose(images, H100, epochs=30)
     val = images.subset(range(4)) if classes else None
     path = tmp_path / 'config.py'
     path.write_text(plan.config(tmp_path, images, val))
     cfg = Config.fromfile(path)
-    assert cfg.train_cfg.max_epochs == 7
+    assert cfg.train_cfg.max_epochs == 30
+    assert cfg.train_cfg.val_interval == 3
+    steps = 30 * (400 // cfg.train_dataloader.batch_size)
+    assert f'length      30 epochs, {steps} steps' in plan.lines(images, val)
+    assert cfg.train_dataloader.dataset.dataset.label_ratio == min(classes, 1)
     assert cfg.model.type == 'UniMoCo'
     assert cfg.model.head.queue_len == plan.queue
     loss = dict(type='UniConLoss', own_key_weight='balanced')
