@@ -244,12 +244,20 @@ def test_validation(validated, monkeypatch):
     found = check(config)
     assert problems(found) == ['memory']
     assert 'activations of 4 images' in found['memory'].text
+    found = check(config, processes=2)
+    assert 'activations of 8 images' in found['memory'].text
     monkeypatch.undo()
     monkeypatch.setattr(setup_check, 'collect_versions', dict)
     (other / 'class_1').rename(config.parent / 'gone')
     found = check(config)
     assert problems(found) == ['evaluation']
     assert 'class_1' in found['evaluation'].text
+    # Its last image.
+    (config.parent / 'gone').rename(other / 'class_1')
+    (other / 'class_2/1.png').write_text('')
+    found = check(config)
+    assert problems(found) == ['evaluation']
+    assert 'class_2/1.png' in found['evaluation'].text
 
 
 def test_splits_without_enough_images(config):
@@ -274,6 +282,8 @@ def test_fewer_images_than_a_batch(config):
     assert 'drop_last=False' in found['data'].fix
     found = check(config, {**changes, 'train_dataloader.drop_last': False})
     assert not problems(found)
+    changes['train_dataloader.dataset.dataset.indices'] = 4  # one batch
+    assert not problems(check(config, changes))
 
 
 def test_missing_data(config, tmp_path):
@@ -316,6 +326,17 @@ def test_wrong_line_of_a_list(config, tmp_path, line):
     assert problems(found) == ['data']
     assert f'{path}, line 2: {line!r} is not' in found['data'].text
     assert 'or correct their list' in found['data'].fix
+
+
+def test_first_and_last_of_many_images_are_loaded(config, tmp_path):
+    """Both are not among those that are drawn."""
+    folder = write_image_folder(tmp_path / 'images', per_class=13)
+    cut = [folder / 'class_0/0.png', folder / 'class_2/12.png']
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-100])
+    found = check(config)
+    assert '2 of 18 samples do not load' in found['samples'].text
+    assert all(str(path) in found['samples'].text for path in cut)
 
 
 def test_list_that_is_no_text(config, tmp_path):
