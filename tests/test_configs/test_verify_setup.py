@@ -93,7 +93,7 @@ def test_no_problem(config, tmp_path):
     [
         (dict(by_epoch=False, interval=2), 16),  # three steps an epoch
         (dict(by_epoch=False, interval=30, save_best=['a', 'b']), 4),
-        (dict(interval=3, save_best='a'), 6),
+        (dict(interval=3, save_best='knn'), 6),
         (dict(interval=1, max_keep_ckpts=3), 4),
         (dict(interval=-1), 1),
     ],
