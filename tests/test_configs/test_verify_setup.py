@@ -144,7 +144,7 @@ def test_command_line(config, monkeypatch, capsys):
     assert 'No problem, but warnings: queue, batch norm\n' in text
     folder = 'train_dataloader.dataset.dataset.data_prefix=gone'
     status, text = run('--cfg-options', folder)
-    assert status == 1 and 'Fix:' in text and 'Problems: data' in text
+    assert status == 1 and 'Fix:' in text and 'Problems: data\n' in text
 
 
 def warnings(found):

@@ -84,7 +84,9 @@ def test_problem_is_printed(tmp_path, converted, to_ours, from_ours, capsys):
     ):
         assert to_ours([str(source), str(out)]) == 1
         assert message in capsys.readouterr().err
-    assert to_ours([str(converted), str(out), '--mean', '1', '2', '3']) == 1
+    for name in ('--mean', '--std'):
+        assert to_ours([str(converted), str(out), name, '1', '2', '3']) == 1
+        assert 'are given together' in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
     assert from_ours([str(converted), str(out), '--format', 'timm']) == 1

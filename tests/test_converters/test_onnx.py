@@ -31,10 +31,14 @@ def write(path, to_rgb=True, **backbone):
 @pytest.mark.parametrize('to_rgb', [True, False])
 def test_features_of_images_of_another_size(tmp_path, to_rgb):
     """Normalised in the file; batch and size are free."""
+    onnx = pytest.importorskip('onnx')
     reference = pytest.importorskip('onnx.reference')
     norm = dict(type='SplitBatchNorm', num_splits=2)
     model = write(tmp_path / 'a.pth', to_rgb, **NARROW, norm_cfg=norm)
     export(tmp_path / 'a.pth', tmp_path / 'a.onnx', 'onnx')
+    (declared,) = onnx.load(tmp_path / 'a.onnx').graph.input
+    sizes = declared.type.tensor_type.shape.dim
+    assert [size.dim_param for size in sizes] == ['N', '', 'H', 'W']
     images = np.random.default_rng(0).uniform(0, 255, (3, 3, 32, 48))
     images = images.astype(np.float32)
     run = reference.ReferenceEvaluator(str(tmp_path / 'a.onnx')).run
