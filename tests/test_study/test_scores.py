@@ -99,6 +99,14 @@ def test_winner_only_beyond_the_noise(scores, expected):
     assert (b'#0072b2' in drawn) == bool(expected)  # the winner's bar
 
 
+def test_only_the_metrics_of_the_evaluation_are_shown():
+    found = records(CLEAR)
+    for record in found:
+        record['metrics']['top5'] = record['metrics']['top1']
+    (column,) = summarise_records(found).columns
+    assert (column.evaluation, column.metric) == ('knn', 'top1')
+
+
 def test_lower_is_better():
     assert winners(CLEAR, lower_is_better=True) == {'c'}
 
