@@ -177,9 +177,8 @@ def test_a_run_that_is_preempted_for_ever_fails(tmp_path, started):
 
 def test_the_best_epoch_of_an_error_is_its_lowest(tmp_path):
     linear = dict(type='linear', config=LINEAR, metric='error')
-    jobs = jobs_of(
-        tmp_path, evaluations=dict(lin=dict(linear, lower_is_better=True))
-    )
+    linear['lower_is_better'] = True
+    jobs = jobs_of(tmp_path, evaluations=dict(lin=linear, probe=PROBE))
     job = jobs['base', 0, 'lin']
     log = job.folder / '1/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
@@ -194,6 +193,10 @@ def test_the_best_epoch_of_an_error_is_its_lowest(tmp_path):
         test.parent.mkdir()
         test.write_text(json.dumps(dict(tested=value)))
     assert read_result(job)['metrics']['tested']['last'] == 6
+    probe = jobs['base', 0, 'probe']
+    probe.folder.mkdir()
+    (probe.folder / 'metrics.json').write_text('{"top1": 60.0}')
+    assert read_result(probe)['metrics']['top1']['last'] == 60
     with pytest.raises(ValueError, match='has no checkpoint'):
         read_result(job.needs)
     save_checkpoint(job.needs.folder)

@@ -13,6 +13,7 @@ from mmunimoco.study.configs import count_steps
 from mmunimoco.study.plan import plan_jobs
 from mmunimoco.study.prepare import prepare
 from mmunimoco.study.records import Results
+from mmunimoco.study.report import write_report
 from mmunimoco.study.run import print_plan, report_study
 from mmunimoco.study.spec import read_study
 
@@ -653,13 +654,13 @@ def finished_record(job, work_dir, **changes):
     )
 
 
-def test_renamed_variant_is_the_same_run(tmp_path):
+def test_renamed_variant_is_the_same_run(tmp_path, monkeypatch):
     work_dir = tmp_path / 'work'
     results = Results(work_dir / 'results.jsonl')
     change = {'model.momentum': 0.5}
     study = tmp_path / 'study.py'
-    shown = dict(lower_is_better=True, scale=100.0)
-    for name, options in (('old', shown), ('new', {})):
+    turned = dict(lower_is_better=True, scale=100.0)
+    for name, options in (('old', turned), ('new', {})):
         variants = {name: dict(change, series=f'{name}er')}
         knn = {f'{name}est': dict(type='knn', **options)}
         study.write_text(
@@ -676,7 +677,14 @@ def test_renamed_variant_is_the_same_run(tmp_path):
                 )
     assert [job.folder for job in jobs] == folders
     console = Console(file=io.StringIO())
+    shown = []
+    monkeypatch.setattr(
+        *('mmunimoco.study.run.write_report',),
+        lambda *args: shown.extend(args[2]) or write_report(*args),
+    )
     report_study(read, jobs, results, work_dir, console)
+    names = {(r['variant'], r['group'], r['series']) for r in shown}
+    assert names == {('new', 'new', 'newer')}
     table = (work_dir / 'results.csv').read_text()
     assert 'new,1.0,newest,knn/top1,1,50.0,' in table
     assert 'old' not in table
