@@ -98,7 +98,7 @@ class LabelPropagation:
             whose neighbours do not agree.
         """
         with torch.autocast(device_type=keys.device.type, enabled=False):
-            votes = nearest_labels(keys.to(queue.dtype), queue, labels, self.k)
+            votes = nearest_labels(keys, queue, labels, self.k)
         # More than half of the votes includes the one in the middle.
         winner = votes.sort(dim=1).values[:, self.k // 2]
         count = (votes == winner.unsqueeze(1)).sum(dim=1)
