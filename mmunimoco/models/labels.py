@@ -147,7 +147,7 @@ class KeyBlock:
         positives = ignored = None
         if queries.has_labels or self.own_start is not None:
             positives = same_class(queries.labels, keys.labels[chunk])
-            if self.ignore_unlabeled and queries.has_labels:
+            if self.ignore_unlabeled:
                 unlabeled = ~SampleLabels(keys.labels[chunk]).known
                 ignored = queries.known.unsqueeze(1) & unlabeled
             if self.never_positive is not None:

@@ -240,7 +240,7 @@ def test_balanced_own_key_weighs_as_all_others(kind, others):
 
 
 @pytest.mark.parametrize(
-    'weight', [0, 0.009, -1, True, '2', None, float('nan')]
+    'weight', [0, 0.009, -1, True, '2', None, float('nan'), float('inf')]
 )
 @pytest.mark.parametrize('kind', ['UniConLoss', 'SupConLoss'])
 def test_wrong_weight_is_named(kind, weight):

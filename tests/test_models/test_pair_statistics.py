@@ -148,6 +148,12 @@ def test_gradcheck(loss):
         return problem.streamed(loss, 0.3, chunk_size=5)[0]
 
     assert torch.autograd.gradcheck(function, problem.query)
+    # A second derivative would lack what depends on the softmax weights.
+    slope = torch.autograd.grad(
+        function(problem.query), problem.query, create_graph=True
+    )[0]
+    with pytest.raises(RuntimeError, match='twice'):
+        slope.norm().backward()
 
 
 @pytest.mark.parametrize('dtype', CPU_AUTOCAST)

@@ -59,6 +59,7 @@ OPTIONS = {
     ),
     'everything-of-one-label': dict(
         in_batch_positives=True,
+        ignore_unlabeled_keys=True,
         exclude_own_keys=True,
         positive_temperature=0.5,
         label_warmup=5,
@@ -386,6 +387,7 @@ def test_nothing_is_logged_of_queries_that_are_not_there(
         (dict(propagate_labels=True), 'None or a dict of k, threshold'),
         (dict(propagate_labels=dict(kk=2)), 'None or a dict of k, threshold'),
         (dict(propagate_labels=dict(k=0)), r'propagate_labels\.k'),
+        (dict(propagate_labels=dict(k=2.5)), r'labels\.k must be an integer'),
         (dict(propagate_labels=dict(threshold=0.5)), r'in \(0.5, 1\]'),
         (dict(propagate_labels=dict(start=-1)), 'model.*labels.start'),
         (dict(propagate_labels=dict(use='both')), 'ignore.*positive'),
@@ -496,11 +498,12 @@ def test_ranks_equal_one_process(tmp_path, sizes, queue_len):
 
 
 def batches_of_ranks(sizes, multi_label):
-    """Batches in which only the first rank has labels."""
+    """Batches, of which in every second only the first rank has labels."""
     n, batches = sum(sizes), []
-    for _ in range(4):
+    for step in range(4):
         labels = draw_labels(n, multi_label=multi_label)
-        labels[sizes[0] :] = 0 if multi_label else -1
+        if step % 2:
+            labels[sizes[0] :] = 0 if multi_label else -1
         batches.append(
             (unit_vectors(n), unit_vectors(n), labels, torch.arange(n))
         )
