@@ -1,4 +1,4 @@
-"""Labels from neighbours, apart from the head; with it in test_unimoco_head."""
+"""Labels from neighbours; with the head they are in test_unimoco_head."""
 
 import pytest
 import torch

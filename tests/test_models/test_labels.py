@@ -22,6 +22,8 @@ def sample(label=None, **metainfo):
 def test_absent_and_minus_one_are_unlabeled():
     labels = collect_labels([sample(3), sample(), sample(-1), sample([2])])
     assert labels.tolist() == [3, -1, -1, 2] and labels.dtype == torch.int64
+    none = collect_labels([sample(), sample()])
+    assert none.tolist() == [-1, -1] and none.dtype == torch.int64
 
 
 @pytest.mark.parametrize('multi_label', [False, True])

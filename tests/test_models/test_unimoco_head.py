@@ -320,6 +320,16 @@ def test_keys_get_no_gradient_and_the_queue_no_graph():
     assert not head.queue.requires_grad
 
 
+def test_observers_see_the_batch_without_its_graph():
+    head, seen = build_head(), []
+    head.observers.append(lambda *batch: seen.extend(batch))
+    query, key = unit_vectors(5).requires_grad_(), unit_vectors(5)
+    head.loss(query, key, torch.arange(5))
+    assert torch.equal(seen[0], query) and torch.equal(seen[1], key)
+    assert seen[2].labels.tolist() == list(range(5))
+    assert not seen[0].requires_grad
+
+
 def test_log_values_of_a_hand_made_batch():
     head = build_head(queue_len=4, feat_dim=DIM)
     x, y, z = torch.eye(DIM, dtype=torch.float64)[:3]
@@ -582,6 +592,10 @@ def test_collapsed_loss_is_that_of_equal_features(loss, formula, streamed):
 @pytest.mark.parametrize(
     ('options', 'sizes'),
     [
+        (
+            dict(exclude_own_keys=True),
+            [(4, 4)] * 3 + [(3, 5)] * 2 + [(1, 7)] * 2,
+        ),
         # Of three keys of class 0 the third is left out.
         (
             dict(max_positives=2),
@@ -607,9 +621,10 @@ def test_collapsed_loss_follows_the_options(options, sizes):
     assert head.collapsed_loss().item() == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize('options', [{}, dict(max_positives=2)])
 @pytest.mark.parametrize('batch', [5, 12])
-def test_collapsed_loss_counts_positives_of_the_batch(batch):
-    head = build_head(queue_len=8, in_batch_positives=True)
+def test_collapsed_loss_counts_positives_of_the_batch(batch, options):
+    head = build_head(queue_len=8, in_batch_positives=True, **options)
     feature = functional.normalize(torch.ones(batch, DIM).double(), dim=1)
     head.queue[:] = feature[:1]
     # The batch is labeled as the rows of the queue that stand for it.
@@ -621,12 +636,20 @@ def test_collapsed_loss_counts_positives_of_the_batch(batch):
     assert found == pytest.approx(actual)
 
 
-def test_collapsed_loss_is_mixed_during_the_warmup():
-    head = build_head(queue_len=7, label_warmup=4)
+@pytest.mark.parametrize('in_batch', [False, True])
+@pytest.mark.parametrize(
+    ('steps', 'last', 'share'), [(1, 0, 1 / 4), (1, 3, 0), (6, 3, 11 / 12)]
+)
+def test_collapsed_loss_is_mixed_during_the_warmup(
+    steps, last, share, in_batch
+):
+    head = build_head(queue_len=7, label_warmup=4, in_batch_positives=in_batch)
     head.label_queue[:] = 0
-    head.steps.fill_(1)
-    # A quarter of the queries use their label, but there are no negatives.
-    assert head.collapsed_loss().item() == pytest.approx(0.75 * math.log(8))
+    head.steps.fill_(steps)
+    # Queries that use their label have no negatives; the others have no
+    # positives but their own key.
+    found = head.collapsed_loss(num_steps=last, batch_size=5).item()
+    assert found == pytest.approx((1 - share) * math.log(8))
 
 
 @pytest.mark.parametrize('steps', [2, 4, 10, 20])
