@@ -191,6 +191,8 @@ class PlainLoss(nn.Module):
 
     def forward(self, logits, positives):
         assert positives[:, 0].all() and positives.dtype == torch.bool
+        # Autocast of the model is off.
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.float32
         negative = logits.masked_fill(positives, float('-inf')).exp().sum(1)
         positive = (-logits).exp().masked_fill(~positives, 0).sum(1)
         return (1 + negative * positive).log().mean()
@@ -201,10 +203,28 @@ def test_a_loss_from_elsewhere_is_called_with_logits_and_positives():
     head.loss_module = PlainLoss()
     for _ in range(3):
         query, key, labels = unit_vectors(8), unit_vectors(8), draw_labels(8)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            loss = head.loss(query, key, labels)['loss']
         torch.testing.assert_close(
-            head.loss(query, key, labels)['loss'],
-            wanted.loss(query, key, labels)['loss'],
+            loss, wanted.loss(query, key, labels)['loss']
         )
+
+
+@pytest.mark.parametrize('streamed', [True, False])
+@pytest.mark.parametrize('loss', ['unicon', 'unicon-own', 'supcon-out-own'])
+def test_half_precision_features_are_computed_in_float32(loss, streamed):
+    options = dict(in_batch_positives=True, propagate_labels=PROPAGATION)
+    heads = [
+        build_head(loss=LOSSES[loss][0], streamed=streamed, **options).float()
+        for _ in range(2)
+    ]
+    for _ in range(4):
+        query, key = unit_vectors(9).bfloat16(), unit_vectors(9).bfloat16()
+        labels = draw_labels(9)
+        found = heads[0].loss(query, key, labels)
+        expected = heads[1].loss(query.float(), key.float(), labels)
+        assert found == expected
+    assert torch.equal(heads[0].queue, heads[1].queue)
 
 
 @pytest.mark.parametrize('queue_len', [1, 2, 5, 7, 64])
