@@ -1,5 +1,6 @@
 """TwoViewAugment: distributions, order, seeds, channel orders, inputs."""
 
+import inspect
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 from torchvision import transforms
 
 import mmunimoco
+from mmunimoco.datasets import LoadTwoCrops
 from mmunimoco.models import view_operations
 from mmunimoco.utils.normalization import normalization_of
 
@@ -69,6 +71,8 @@ def test_views_of_either_channel_order_undergo_the_same():
     rgb = augment(build(mean=MEAN, std=STD), views)
     bgr = augment(build(mean=MEAN, std=STD, to_rgb=True), turned)
     torch.testing.assert_close(rgb, bgr)
+    alias = augment(build(mean=MEAN, std=STD, bgr_to_rgb=True), turned)
+    assert all(map(torch.equal, alias, bgr))
     kept = augment(build(input_order='bgr'), turned)
     plain = augment(build(), views)
     torch.testing.assert_close([view.flip(1) for view in kept], plain)
@@ -139,6 +143,27 @@ def test_jitter_is_torchvisions_in_the_order_drawn(monkeypatch):
         )
 
 
+def test_blur_is_torchvisions_of_the_sigma_drawn(monkeypatch):
+    drawn = {}
+    for name in ('draw_chosen', 'draw_uniform'):
+        original = getattr(view_operations, name)
+
+        def record(*args, name=name, original=original):
+            drawn[name] = original(*args)  # the last one is the blur's
+            return drawn[name]
+
+        monkeypatch.setattr(view_operations, name, record)
+    views = draw_views(8, (24, 28))
+    ours = torch.cat(augment(build(**OFF | dict(blur_prob=0.5)), views))
+    blurred, sigma = drawn['draw_chosen'], drawn['draw_uniform']
+    assert 0 < blurred.sum() < 16 and sigma[blurred].max() > 1.5
+    blur = transforms.functional.gaussian_blur
+    for i, image in enumerate(torch.cat(views).float()):
+        if blurred[i]:
+            image = blur(image, 23, sigma[i].item())
+        torch.testing.assert_close(ours[i], image, rtol=0, atol=0.1)
+
+
 def test_shares_and_factors_are_the_published_ones():
     """Chosen images are binomial, factors uniform, orders equally likely."""
     n, generator = 4000, the_generator()
@@ -165,11 +190,19 @@ def test_shares_and_factors_are_the_published_ones():
     assert len(codes) == 24 and stats.chisquare(counts).pvalue > 0.01
 
 
-@pytest.mark.parametrize('size', [(32, 32), (20, 60), (90, 30)])
-def test_boxes_are_torchvisions(size):
+@pytest.mark.parametrize(
+    ('size', 'aspect'),
+    [
+        ((32, 32), (3 / 4, 4 / 3)),
+        ((20, 60), (3 / 4, 4 / 3)),
+        ((90, 30), (3 / 4, 4 / 3)),
+        ((40, 60), (1.0, 2.0)),
+    ],
+)
+def test_boxes_are_torchvisions(size, aspect):
     """Areas, shapes and places are equally distributed."""
     n, torch_seed = 3000, 0
-    area, aspect = (0.2, 1.0), (3 / 4, 4 / 3)
+    area = (0.2, 1.0)
     ours = view_operations.draw_boxes(n, size, area, aspect, the_generator())
     torch.manual_seed(torch_seed)
     image = torch.empty(3, *size)
@@ -185,6 +218,16 @@ def test_boxes_are_torchvisions(size):
     assert stats.ks_2samp(a.numpy(), b.numpy()).pvalue > 0.01
 
 
+@pytest.mark.parametrize('size', [(32, 32), (20, 60), (90, 30), (1, 1)])
+@pytest.mark.parametrize('area', [9.0, 1e-9])
+def test_box_if_none_fits_is_torchvisions(size, area):
+    area, aspect = (area, area), (3 / 4, 4 / 3)
+    ours = view_operations.draw_boxes(2, size, area, aspect, the_generator())
+    get = transforms.RandomResizedCrop.get_params
+    theirs = get(torch.empty(3, *size), area, aspect)
+    assert ours.tolist() == [list(theirs)] * 2
+
+
 def test_crops_whole_images():
     image = draw_views(1, (32, 32))[0]
     images = image.expand(6, -1, -1, -1)
@@ -195,6 +238,28 @@ def test_crops_whole_images():
     views = augment(build(crop=dict(scale=(16, 24)), **OFF), images)
     assert [view.shape for view in views] == [(6, 3, 16, 24)] * 2
     assert len(torch.cat(views).unique(dim=0)) == 12
+    with pytest.raises(ValueError, match='got images of 4 channels'):
+        augment(build(crop=crop), torch.zeros(2, 4, 32, 32).byte())
+
+
+def test_crops_have_the_options_of_load_two_crops(monkeypatch):
+    drawn, original = [], view_operations.draw_boxes
+
+    def record(n, size, area, aspect, generator, attempts):
+        drawn.append((area, aspect, attempts))
+        return original(n, size, area, aspect, generator, attempts)
+
+    monkeypatch.setattr(view_operations, 'draw_boxes', record)
+    names = 'crop_ratio_range', 'aspect_ratio_range', 'max_attempts'
+    theirs = inspect.signature(LoadTwoCrops).parameters
+    expected = [
+        tuple(theirs[name].default for name in names),
+        ((0.5, 0.6), (1.0, 1.5), 3),
+    ]
+    for options in ({}, dict(zip(names, expected[1], strict=True))):
+        preprocessor = build(crop=dict(scale=8, **options))
+        augment(preprocessor, draw_views()[0])
+    assert drawn == expected
 
 
 def test_indices_stand_for_images():

@@ -1,6 +1,7 @@
 """UniMoCoHead against a head written with Python lists."""
 
 import math
+import sys
 from dataclasses import replace
 
 import loss_references as ref
@@ -472,6 +473,12 @@ def test_the_kernel_leaves_keys_that_are_never_positive_to_the_loop():
         block = head._queue_block(SampleLabels(torch.zeros(3).long()))
         query = unit_vectors(3).float()
         assert fused_pass.supports(query, [block]) == supported
+
+
+def test_fused_needs_triton(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'triton', None)
+    with pytest.raises(ValueError, match='needs Triton 3.*head.fused=False'):
+        build_head(fused=True)
 
 
 def test_wrong_features_are_named():
