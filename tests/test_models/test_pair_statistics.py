@@ -195,6 +195,8 @@ def test_rows_without_negatives_have_no_loss_and_no_gradient():
     assert value.isfinite() and torch.equal(gradient[:2], gradient[:2] * 0)
     assert (gradient[2:].norm(dim=1) > 0).all()
     assert monitor.num_negatives.tolist() == [0, 0, 20, 20]
+    none = monitor.nearest_negative.isneginf()
+    assert none.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize('tau', [1.0, 0.2, 0.01])
