@@ -78,7 +78,7 @@ class LabelPropagation:
     @property
     def votes_needed(self) -> int:
         """Fewest votes that are ``threshold`` of k."""
-        # 0.55 * 20 is a little more than 11.
+        # 0.56 * 25 is a little more than 14.
         return math.ceil(self.threshold * self.k - 1e-6)
 
     @torch.no_grad()

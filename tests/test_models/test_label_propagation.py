@@ -28,10 +28,10 @@ def test_nearest_labels_of_any_queue(queue_len):
 
 @pytest.mark.parametrize(
     ('k', 'threshold', 'votes'),
-    [(20, 0.9, 18), (20, 0.55, 11), (3, 0.6, 2), (4, 1, 4), (1, 0.51, 1)],
+    [(20, 0.9, 18), (25, 0.56, 14), (3, 0.6, 2), (4, 1, 4), (1, 0.51, 1)],
 )
 def test_fewest_votes(k, threshold, votes):
-    """0.55 * 20 is above 11 in floating point."""
+    """0.56 * 25 is above 14 in floating point."""
     assert LabelPropagation(k, threshold).votes_needed == votes
 
 
