@@ -388,6 +388,18 @@ def test_keys_that_are_not_finite_are_not_enqueued():
     assert head.index_queue[[0, 2, 3]].tolist() == [0, 2, 3]
 
 
+def test_a_bad_key_of_a_batch_longer_than_the_queue_is_not_enqueued():
+    head = build_unimoco(num_classes=3, queue_len=4).head
+    before = head.queue.clone()
+    query, key = nn.functional.normalize(torch.randn(2, 6, 16), dim=2)
+    key[[1, 5]] = NAN
+    head.loss(query, key, torch.zeros(6).long())
+    # Keys 2 to 5 are the newest four, for rows 2, 3, 0 and 1.
+    assert torch.equal(head.queue[[2, 3, 0]], key[2:5])
+    assert torch.equal(head.queue[1], before[1])
+    assert head.label_queue.tolist() == [0, -1, 0, 0]
+
+
 @pytest.mark.parametrize('options', [dict(max_skipped=-1), dict(interval=0)])
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match=next(iter(options))):
