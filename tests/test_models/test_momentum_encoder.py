@@ -206,11 +206,11 @@ def test_warmup_is_linear_and_resumes():
     options = dict(momentum=0.1, start_momentum=0.5, momentum_warmup=4)
     key, found, weight = MomentumEncoder(query, **options), [], None
     for step in range(6):
-        found.append(key.current_momentum())
         if step == 3:  # a new process
             state = copy.deepcopy(key.state_dict())
             key = MomentumEncoder(query, **options)
             key.load_state_dict(state)
+        found.append(key.current_momentum())
         new = query.weight.detach().clone()
         weight = new if step == 0 else torch.lerp(weight, new, found[-1])
         key.update(query)
