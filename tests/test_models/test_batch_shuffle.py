@@ -107,6 +107,10 @@ def test_permutations_follow_the_seed_of_rank_zero(tmp_path):
     assert any(i >= 4 for p in first for i in p[:4])
     assert again == first
     assert other != first
+    # As one process with the seed of rank 0 draws them.
+    torch.manual_seed(0)
+    plans = [ShufflePlan.draw(8, CPU) for _ in range(5)]
+    assert first == [plan.permutation.tolist() for plan in plans]
 
 
 def test_a_restored_generator_gives_the_same_plan():
