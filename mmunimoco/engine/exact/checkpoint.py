@@ -274,6 +274,8 @@ class ExactCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best; mmengine would remove the previous one before."""
+        if self.save_best:
+            self._expect_best_here()
         saver = _BestSaver(self, runner)
         self.file_backend.remove = saver.surplus.append
         try:
@@ -283,6 +285,23 @@ class ExactCheckpointHook(CheckpointHook):
         self._remove(saver.surplus)
         for text in saver.texts:
             runner.logger.info(text)
+
+    def _expect_best_here(self) -> None:
+        """Replace the previous best in this folder, never in another one.
+
+        A run that was resumed elsewhere, or whose folder was copied, knows
+        that of the other run, which needs it.
+        """
+
+        def here(path: str | None) -> str | None:
+            join = self.file_backend.join_path
+            return path and join(self.out_dir, Path(path).name)
+
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = here(self.best_ckpt_path)
+        else:
+            paths = self.best_ckpt_path_dict
+            paths.update({key: here(path) for key, path in paths.items()})
 
     def _collect(self, runner: Runner) -> dict | None:
         """State of the loop and of all processes; a collective call."""
@@ -430,9 +449,12 @@ class _BestSaver:
                 self.hook.best_ckpt_path_dict[key] = old
             else:
                 self.hook.best_ckpt_path = old
-            if old in self.surplus:
-                self.surplus.remove(old)
-            self.texts = [text for text in self.texts if str(old) not in text]
+            # By name: it may be of the folder before a copy.
+            kept = Path(str(old)).name
+            self.surplus[:] = [
+                path for path in self.surplus if Path(path).name != kept
+            ]
+            self.texts = [text for text in self.texts if kept not in text]
 
 
 def _warn(text: str) -> None:

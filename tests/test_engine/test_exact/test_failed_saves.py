@@ -1,5 +1,7 @@
 """Checkpoints that cannot be written, and what the run knows of them."""
 
+import shutil
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -24,7 +26,15 @@ class _Validate(Hook):
         runner.train_loop._epoch -= 1
 
 
-def train(work_dir, monkeypatch, failing, epochs=4, scores=(), **options):
+def train(
+    work_dir,
+    monkeypatch,
+    failing,
+    epochs=4,
+    scores=(),
+    resume_from=None,
+    **options,
+):
     """Train; files whose names are in ``failing`` cannot be written."""
     runner = noise_runner(
         work_dir,
@@ -39,6 +49,8 @@ def train(work_dir, monkeypatch, failing, epochs=4, scores=(), **options):
             checkpoint=dict(type='ExactCheckpointHook', interval=1, **options)
         ),
         log_level='INFO',
+        resume=resume_from is not None,
+        load_from=resume_from,
     )
     save = runner.save_checkpoint
 
@@ -83,6 +95,38 @@ def test_one_of_two_best_is_not_written(tmp_path, monkeypatch):
     saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     hub = saved['message_hub']['runtime_info']
     assert (hub['best_score_a'], hub['best_score_b']) == (2, 9)
+
+
+@pytest.mark.parametrize('save_best', ['a', ['a', 'b']])
+def test_the_best_of_the_run_before_is_not_removed(
+    tmp_path, monkeypatch, save_best
+):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    scores = [dict(a=x, b=x) for x in (1, 2)]
+    options = dict(scores=scores, save_best=save_best, rule='greater')
+    train(first, monkeypatch, [], epochs=1, **options)
+    options |= dict(resume_from=str(first / 'epoch_1.pth'), epochs=2)
+    train(second, monkeypatch, [], **options)
+    for number, folder in enumerate((first, second), 1):
+        best = {path.name for path in folder.glob('best_*')}
+        assert best == {f'best_{key}_epoch_{number}.pth' for key in save_best}
+
+
+def test_a_copied_folder_replaces_its_own_best(tmp_path, monkeypatch, log_of):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    scores = [dict(score=x) for x in (1, 2, 3)]
+    options = dict(scores=scores, save_best='score', rule='greater')
+    train(first, monkeypatch, [], epochs=1, **options)
+    shutil.copytree(first, second)
+    options |= dict(resume_from=str(second / 'epoch_1.pth'), epochs=3)
+    train(second, monkeypatch, ['best_score_epoch_2.pth'], **options)
+    assert (first / 'best_score_epoch_1.pth').exists()
+    assert [path.name for path in second.glob('best_*')] == [
+        'best_score_epoch_3.pth'
+    ]
+    log = log_of(second)
+    assert log.count('The previous best checkpoint') == 1
+    assert f'{second}/best_score_epoch_1.pth is removed' in log
 
 
 def test_only_the_save_of_the_last_step_must_not_fail(tmp_path, monkeypatch):
