@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 
 from .checks.config_fields import check_arguments, check_fields
 from .checks.config_values import accumulation
-from .exact.checkpoint_files import LAST
+from .checks.work_folder import REFUSED, has_checkpoint
 from .logs import BriefRunner
 from .pretrained_init import NO_CHECKPOINT
 from .schedules import extend_config
@@ -71,9 +71,11 @@ def parse_options(tool: str, arguments: Sequence[str]) -> Namespace:
 def merge_train_options(cfg: Config, args: Namespace) -> Config:
     """Apply the options of ``tools/train.py``, as mmpretrain's does.
 
-    In addition, a run that torchrun or Slurm has restarted resumes from its
-    last checkpoint, whatever it started from (without one it starts again as
-    the command says), and ``--extend-to`` makes a resumed run longer.
+    In addition, ``--resume`` without a file starts from ``load_from``, if
+    there is one, until the work folder has a checkpoint. A run that torchrun
+    or Slurm has restarted resumes from its last checkpoint, whatever it
+    started from (without one it starts again as the command says).
+    ``--extend-to`` makes a resumed run longer.
 
     Args:
         cfg (Config): The config; changed in place, and returned.
@@ -94,9 +96,14 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
             f'{args.config}.'
         )
     check_fields(cfg, args.cfg_options or {})
-    cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, args))
-    if was_restarted() and (
-        cfg.get('load_from') is None or (Path(cfg.work_dir) / LAST).is_file()
+    # mmpretrain's would drop load_from, whether there is a checkpoint or not,
+    # but not that of --cfg-options, from which it would resume.
+    is_auto = args.resume == 'auto'
+    own = Namespace(**vars(args) | dict(resume=None)) if is_auto else args
+    cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, own))
+    resumes = is_auto or _goes_on(Path(cfg.work_dir))
+    if resumes and (
+        cfg.get('load_from') is None or has_checkpoint(Path(cfg.work_dir))
     ):
         cfg.resume, cfg.load_from = True, None
     if args.extend_to is not None:
@@ -167,6 +174,15 @@ def was_restarted() -> bool:
     """Whether torchrun or Slurm has started this run before."""
     counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
     return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
+
+
+def _goes_on(folder: Path) -> bool:
+    """Whether a restarted run may have checkpoints of its own.
+
+    torchrun also restarts a run that was refused because the folder has those
+    of another one.
+    """
+    return was_restarted() and not (folder / REFUSED).exists()
 
 
 def build_runner(cfg: Config, verbose: bool = True) -> Runner:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from mmengine.config import Config
+from noise_runs import noise_runner
 
 from mmunimoco.engine import launch
 from mmunimoco.engine.launch import (
@@ -102,8 +103,9 @@ def test_restarted_runs_resume(monkeypatch, variable, count, resume):
 @pytest.mark.parametrize(
     'start', [['--resume', 'a.pth'], ['--cfg-options', 'load_from=a.pth']]
 )
+@pytest.mark.parametrize('file', ['last_checkpoint', 'epoch_1.pth'])
 def test_a_restart_goes_on_from_the_last_checkpoint(
-    monkeypatch, tmp_path, start
+    monkeypatch, tmp_path, start, file
 ):
     """Not from that of the first start, unless there is no other yet."""
     monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
@@ -112,9 +114,41 @@ def test_a_restart_goes_on_from_the_last_checkpoint(
     cfg = merge_train_options(config(), args)
     assert cfg.load_from == 'a.pth'
     assert cfg.get('resume', False) == ('--resume' in start)
-    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    # A kill may come between the first checkpoint and last_checkpoint.
+    (tmp_path / file).write_text('epoch_1.pth')
     cfg = merge_train_options(config(), args)
     assert cfg.resume and cfg.load_from is None
+
+
+@pytest.mark.parametrize('options', [[], ['--cfg-options', 'load_from=a.pth']])
+def test_resume_begins_with_the_weights_to_start_from(
+    monkeypatch, tmp_path, options
+):
+    """As of studies, and when Slurm calls a run again."""
+    command = ['x.py', '--work-dir', str(tmp_path), *options, '--resume']
+    args = parse('train', monkeypatch, *command)
+    cfg = Config(config().to_dict() | dict(load_from='a.pth'))
+    merged = merge_train_options(cfg.copy(), args)
+    assert merged.load_from == 'a.pth' and not merged.get('resume')
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    merged = merge_train_options(cfg.copy(), args)
+    assert merged.resume and merged.load_from is None
+
+
+def test_a_run_that_was_refused_is_not_another_when_it_is_restarted(
+    monkeypatch, tmp_path
+):
+    """It has failed, so torchrun restarts it."""
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    args = parse('train', monkeypatch, 'x.py', '--work-dir', str(tmp_path))
+    hooks = [dict(type='PreflightHook')]
+    noise_runner(tmp_path, hooks=hooks).train()
+    with pytest.raises(FileExistsError):
+        noise_runner(tmp_path, hooks=hooks).train()
+    assert not merge_train_options(config(), args).get('resume')
+    # The next one may be there, and be restarted.
+    noise_runner(tmp_path, hooks=hooks, resume=True).train()
+    assert merge_train_options(config(), args).resume
 
 
 def test_test_options(monkeypatch):

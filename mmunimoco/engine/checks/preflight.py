@@ -54,7 +54,7 @@ from .masks import (
     check_segmentation_heads,
 )
 from .resume_changes import check_resumed_config
-from .work_folder import lock_folder, refuse_checkpoints
+from .work_folder import REFUSED, lock_folder, refuse_checkpoints
 
 _TRAIN = 'train_dataloader.dataset'
 _VAL = 'val_dataloader.dataset'
@@ -153,6 +153,7 @@ class PreflightHook(Hook):
     def _enter(self, runner: Runner) -> None:
         folder = Path(runner.work_dir)
         self._lock = lock_folder(folder)
+        (folder / REFUSED).unlink(missing_ok=True)
         if not runner._resume:
             refuse_checkpoints(folder)
 

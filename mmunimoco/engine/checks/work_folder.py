@@ -9,12 +9,16 @@ from typing import IO
 
 from mmengine.logging import print_log
 
+from ..exact.checkpoint_files import LAST
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system
     fcntl = None
 
 LOCK = 'run.lock'
+# Tells restarts of a run that was refused that the checkpoints are not its.
+REFUSED = 'run.refused'
 _CHECKPOINT = re.compile(r'(epoch|iter|best)_.*\.pth')
 
 
@@ -63,21 +67,35 @@ def lock_folder(folder: Path) -> IO | None:
     return file
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has left something to resume in its work folder.
+
+    ``last_checkpoint`` may name a file elsewhere; a run that was killed may
+    have written its first checkpoint, but not that file.
+    """
+    return (folder / LAST).is_file() or bool(_checkpoints_in(folder))
+
+
 def refuse_checkpoints(folder: Path) -> None:
     """Refuse to start a new run among the checkpoints of another.
 
     Raises:
         FileExistsError: If there are any.
     """
-    found = sorted(
-        path.name
-        for path in folder.glob('*.pth')
-        if _CHECKPOINT.fullmatch(path.name)
-    )
+    found = _checkpoints_in(folder)
     if found:
+        (folder / REFUSED).touch()
         raise FileExistsError(
             f'{folder} has {len(found)} checkpoints of an earlier run, such '
             f'as {found[-1]}, which a new run would replace or mix with its '
             'own. Continue that run with --resume, choose another '
             '--work-dir, or remove them.'
         )
+
+
+def _checkpoints_in(folder: Path) -> list[str]:
+    return sorted(
+        path.name
+        for path in folder.glob('*.pth')
+        if _CHECKPOINT.fullmatch(path.name)
+    )
