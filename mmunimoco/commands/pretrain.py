@@ -111,7 +111,10 @@ def main(args: Namespace) -> None:
     try:
         runner.train()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_continue(Path(out))) from None
+        again = '--resume'
+        if args.resume and args.epochs is not None:
+            again += f' --epochs {args.epochs}'
+        raise KeyboardInterrupt(_how_to_continue(Path(out), again)) from None
     _report(runner, args.folder)
 
 
@@ -278,12 +281,12 @@ def _annotations(images: ImageFolder) -> str:
     return ''.join(f'{name} {label}\n' for name, label in pairs)
 
 
-def _how_to_continue(out: Path) -> str:
+def _how_to_continue(out: Path, again: str) -> str:
     last = out / LAST
     if not last.is_file():
-        return 'no checkpoint was written yet, --resume begins anew'
+        return f'no checkpoint was written yet, {again} begins anew'
     name = Path(last.read_text().strip()).name
-    return f'--resume continues from {name}'
+    return f'{again} continues from {name}'
 
 
 def _report(runner: Runner, folder: Path) -> None:

@@ -15,7 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmunimoco.__main__ import main
 from mmunimoco.datasets.image_checks import BrokenImageError
-from mmunimoco.engine import ExactCheckpointHook, KNNValLoop
+from mmunimoco.engine import (
+    ExactCheckpointHook,
+    ExactEpochLoop,
+    KNNValLoop,
+)
 
 
 @pytest.fixture(scope='module')
@@ -359,6 +363,22 @@ def test_an_interrupted_run_says_what_is_left(
 
     monkeypatch.setattr(ExactCheckpointHook, 'after_train_epoch', interrupt)
     assert main(['pretrain', str(images), *options]) == 130
+    assert text in capsys.readouterr().err
+
+
+def test_an_interrupted_longer_run_continues_as_such(
+    run, tmp_path, capsys, monkeypatch
+):
+    images, out = run
+    shutil.copytree(out, tmp_path / 'out')
+    options = ['--out', str(tmp_path / 'out'), '--resume', '--epochs', '4']
+
+    def interrupt(loop):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExactEpochLoop, 'run_epoch', interrupt)
+    assert main(['pretrain', str(images), *options]) == 130
+    text = '--resume --epochs 4 continues from epoch_2.pth'
     assert text in capsys.readouterr().err
 
 

@@ -39,13 +39,15 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
         meta (Mapping): ``meta`` of the checkpoint.
 
     Raises:
-        ValueError: If a change would have no effect, or leave the learning
-            rate at the end of its schedule.
+        ValueError: If a change would have no effect, leave the learning rate
+            at the end of its schedule, or end an extended run where it is.
     """
     if not isinstance(meta.get('cfg'), str):
         return  # not written by mmengine; others report that
     changes = changed_fields(meta['cfg'], runner.cfg.pretty_text)
     extends = any(isinstance(x, ExtendScheduleHook) for x in runner.hooks)
+    if not extends:
+        _refuse_to_end(changes, meta)
     useless = without_effect(changes)
     if extends:
         useless = [x for x in useless if not x.startswith('param_scheduler')]
@@ -84,6 +86,22 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
             f'{length}, nothing is trained. To train longer: --resume '
             '--extend-to N; for mmunimoco pretrain, --resume --epochs N.'
         )
+
+
+def _refuse_to_end(changes: Mapping[str, tuple], meta: Mapping) -> None:
+    """Refuse to take an extended run that was stopped for a finished one."""
+    for field, unit in zip(_LENGTHS, ('epoch', 'iter'), strict=True):
+        old, new = changes.get(field, (None, None))
+        done = meta.get(unit, 0)
+        if not isinstance(old, int) or not isinstance(new, int):
+            continue
+        if new <= done < old:
+            raise ValueError(
+                f'{field} is {new}, but the run to resume is meant for {old} '
+                f'and has done {done}. If it was extended, give --resume '
+                f'--extend-to {old} again; for mmunimoco pretrain, --resume '
+                f'--epochs {old}.'
+            )
 
 
 def changed_fields(before: str, now: str) -> dict[str, tuple[Any, Any]]:

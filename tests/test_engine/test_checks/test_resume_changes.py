@@ -147,6 +147,21 @@ def test_what_cannot_be_extended(change, message):
         extend_config(Config({**cfg, **change}), 420)
 
 
+@pytest.mark.parametrize('epoch', [2, 3, 4])
+def test_an_extended_run_that_was_stopped_is_not_finished(epoch):
+    """The config, which stays as it was, has the length from before."""
+    cfg = Config(dict(train_cfg=dict(max_epochs=2)))
+    extended = Config(dict(train_cfg=dict(max_epochs=4)))
+    loop = SimpleNamespace(max_iters=14)
+    runner = SimpleNamespace(cfg=cfg, hooks=[], train_loop=loop, logger=Mock())
+    meta = dict(cfg=extended.pretty_text, epoch=epoch, iter=7 * epoch)
+    if epoch == 4:
+        check_resumed_config(runner, meta)
+        return
+    with pytest.raises(ValueError, match=f'has done {epoch}.*--extend-to 4'):
+        check_resumed_config(runner, meta)
+
+
 @pytest.mark.parametrize(('epoch', 'said'), [(2, False), (4, True)])
 def test_finished_is_counted_in_epochs(epoch, said):
     """Of a run with larger batches, iterations would be more than it has."""
