@@ -7,7 +7,12 @@ from .exact.checkpoint import ExactCheckpointHook
 from .exact.loops import ExactEpochLoop, ExactIterLoop
 from .exact.queue_resume import QueueResumeHook
 from .knn_loop import KNNTestLoop, KNNValLoop
-from .logs import BriefRunner, DelayedRuntimeInfoHook, ProgressHook
+from .logs import (
+    BriefRunner,
+    DelayedRuntimeInfoHook,
+    PatientVisBackend,
+    ProgressHook,
+)
 from .monitors import FeatureMonitorHook, OnlineProbeHook
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
@@ -31,6 +36,7 @@ __all__ = [
     'KNNValLoop',
     'NonFiniteLossHook',
     'OnlineProbeHook',
+    'PatientVisBackend',
     'PreemptionHook',
     'PreflightHook',
     'ProgressHook',

@@ -2,17 +2,21 @@
 
 import atexit
 import logging
+import os
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmpretrain.registry import HOOKS
+from mmengine.visualization import LocalVisBackend
+from mmpretrain.registry import HOOKS, VISBACKENDS
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -153,6 +157,31 @@ def _print_to(logger: MMLogger, stream: TextIO) -> None:
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(stream)
+
+
+@VISBACKENDS.register_module()
+class PatientVisBackend(LocalVisBackend):
+    """mmengine's ``LocalVisBackend``, which does not stop a run.
+
+    What cannot be written to ``scalars.json`` (disk full, no permission) is
+    left out of it, with an error in the log.
+    """
+
+    def _dump(
+        self, value_dict: dict, file_path: str, file_format: str
+    ) -> None:
+        path = Path(file_path)
+        size = path.stat().st_size if path.is_file() else 0
+        try:
+            super()._dump(value_dict, file_path, file_format)
+        except OSError as error:
+            with suppress(OSError):  # half a line would spoil the next one
+                os.truncate(path, size)
+            print_log(
+                f'{path} could not be written: {error}. Training continues.',
+                logger='current',
+                level=logging.ERROR,
+            )
 
 
 @HOOKS.register_module()

@@ -1,5 +1,6 @@
 """What a run prints; the log with values read late, against mmengine's."""
 
+import errno
 import io
 import itertools
 import json
@@ -16,9 +17,15 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from mmengine.visualization import vis_backend
 from noise_runs import noise_runner
 
-from mmunimoco.engine import DelayedRuntimeInfoHook, ProgressHook, logs
+from mmunimoco.engine import (
+    DelayedRuntimeInfoHook,
+    PatientVisBackend,
+    ProgressHook,
+    logs,
+)
 
 
 class Terminal(io.StringIO):
@@ -178,6 +185,25 @@ def test_checkpoint_between_two_log_lines_has_all_values(tmp_path, kind):
     saved = torch.load(folder / 'iter_8.pth', weights_only=False)
     history = saved['message_hub']['log_scalars']['train/loss'].data[0]
     assert history.tolist() == list(range(1, 9))
+
+
+def test_values_that_cannot_be_written_do_not_stop_a_run(
+    tmp_path, monkeypatch
+):
+    """The disk is full after half of a line."""
+    backend = PatientVisBackend(str(tmp_path))
+
+    def write_half(value, file, **_):
+        file.write(json.dumps(value)[:9])
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    for step in range(4):
+        with monkeypatch.context() as patch:
+            if step in (0, 2):
+                patch.setattr(vis_backend, 'dump', write_half)
+            backend.add_scalars(dict(loss=1.0), step)
+    lines = (tmp_path / 'scalars.json').read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [1, 3]
 
 
 def test_validation_sees_all_steps_before_it():
