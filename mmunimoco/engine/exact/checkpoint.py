@@ -1,6 +1,7 @@
 """Checkpoints that are never partial, and from which a run resumes exactly."""
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from inspect import signature
@@ -93,7 +94,7 @@ class ExactCheckpointHook(CheckpointHook):
         self._damaged: list[str] = []
         self._state: dict | None = None
         self._loaded: Mapping | None = None
-        self._given: str | None = None
+        self._resumed: str | None = None
         self._hooks: HookStates | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -102,7 +103,7 @@ class ExactCheckpointHook(CheckpointHook):
             return
         if runner._load_from is not None:
             on_main_process(lambda: _check_file(runner._load_from))
-            self._given = str(runner._load_from)
+            self._resumed = str(runner._load_from)
             return
         if not self._is_local:
             return
@@ -112,6 +113,7 @@ class ExactCheckpointHook(CheckpointHook):
             folder = Path(self.out_dir) / work_dir.name
         path = on_main_process(lambda: self._find(work_dir, folder))
         runner._load_from = None if path is None else str(path)
+        self._resumed = runner._load_from
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the state that is restored once training begins."""
@@ -137,7 +139,7 @@ class ExactCheckpointHook(CheckpointHook):
             )
             if is_main_process():
                 remove_parts(Path(self.out_dir))
-                self._name_given(Path(runner.work_dir))
+                self._name_resumed(Path(runner.work_dir))
         if self._damaged and self.max_keep_ckpts > 0:
             # No checkpoint lists them, so nothing else would remove them.
             extra = runner.message_hub.get_info(_EXTRA) or []
@@ -356,11 +358,18 @@ class ExactCheckpointHook(CheckpointHook):
         ]
         return path
 
-    def _name_given(self, work_dir: Path) -> None:
-        """Let a restart that comes before the next save resume it as well."""
-        if self._given is not None and Path(self._given).is_file():
-            path = Path(self._given).absolute()
-            write_atomic(work_dir / LAST, str(path))
+    def _name_resumed(self, work_dir: Path) -> None:
+        """Name the checkpoint that was resumed as the last one.
+
+        For a restart that comes before the next save, if it was given, and
+        for readers of a folder that was moved or copied.
+        """
+        if self._resumed is None or not Path(self._resumed).is_file():
+            return
+        path, last = Path(self._resumed).absolute(), work_dir / LAST
+        named = last.read_bytes().strip() if last.is_file() else b''
+        if Path(os.fsdecode(named)).absolute() != path:
+            write_atomic(last, str(path))
 
     def _is_own(self, name: str) -> bool:
         """Whether a file name is that of a checkpoint of this hook."""

@@ -161,6 +161,15 @@ def test_a_checkpoint_given_explicitly_is_the_last_from_then_on(tmp_path):
     assert runner.epoch == 1
 
 
+def test_a_moved_folder_names_its_own_file(tmp_path):
+    """Once it was resumed, also if the run is finished."""
+    noise_runner(tmp_path / 'old', train_cfg=EXACT).train()
+    (tmp_path / 'old').rename(tmp_path / 'new')
+    noise_runner(tmp_path / 'new', train_cfg=EXACT, resume=True).train()
+    named = (tmp_path / 'new/last_checkpoint').read_text()
+    assert named == str(tmp_path / 'new/epoch_3.pth')
+
+
 @pytest.mark.parametrize(
     'content', [dict(meta=dict(iter=3)), dict(message_hub={}, meta={})]
 )
