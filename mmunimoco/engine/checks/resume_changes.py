@@ -29,6 +29,8 @@ _RESTORED = (
 )
 _LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
 _ABSENT = 'not set'
+# mmpretrain's own tools, which run the configs too, do not have the option.
+_EXTEND = 'give tools/train.py of mmunimoco --resume --extend-to '
 
 
 def check_resumed_config(runner: Runner, meta: Mapping) -> None:
@@ -58,7 +60,7 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
             f'have no effect:{_describe({x: changes[x] for x in useless})}\n'
             'Resume with the old values, or start a new run from the weights '
             '(load_from without --resume, another --work-dir). To train '
-            'longer, leave the config as it was and give --extend-to.'
+            f'longer, leave the config as it was and {_EXTEND}N.'
         )
     for field in _LENGTHS:
         old, new = changes.get(field, (0, 0))
@@ -67,8 +69,8 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
             raise ValueError(
                 f'{field} is {new}, but the run to resume was meant for {old},'
                 ' and its schedule ends there. To train longer, leave the '
-                f'config as it was and give --resume --extend-to {new}, which '
-                'stretches the schedule.'
+                f'config as it was and {_EXTEND}{new}, which stretches the '
+                'schedule.'
             )
     if changes:
         runner.logger.warning(
@@ -83,8 +85,8 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
         length = f'{total} epochs' if total else f'{loop.max_iters} iterations'
         runner.logger.warning(
             f'This run is finished: the checkpoint is at the end of its '
-            f'{length}, nothing is trained. To train longer: --resume '
-            '--extend-to N; for mmunimoco pretrain, --resume --epochs N.'
+            f'{length}, nothing is trained. To train longer, {_EXTEND}N; for '
+            'mmunimoco pretrain, --resume --epochs N.'
         )
 
 

@@ -88,7 +88,8 @@ def test_the_refusal_names_the_field_and_what_to_do(field, old, new):
     cfg.merge_from_dict({field: new})
     loop = SimpleNamespace(max_iters=10)
     runner = SimpleNamespace(cfg=cfg, hooks=[], train_loop=loop)
-    message = rf'{field}(: {old} -> {new}| is {new}, .* for {old}).*extend-to'
+    message = rf'{field}(: {old} -> {new}| is {new}, .* for {old})'
+    message += '.*give tools/train.py of mmunimoco --resume --extend-to'
     with pytest.raises(ValueError, match=f'(?s){message}'):
         check_resumed_config(runner, dict(cfg=before))
 
