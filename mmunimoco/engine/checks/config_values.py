@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmpretrain.models import ImageClassifier
 from torch import nn
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -39,6 +40,7 @@ def advise(cfg: Mapping, model: nn.Module, sizes: Sizes) -> list[Advice]:
         check_queue(cfg, sizes.images),
         check_batch(cfg, sizes.processes),
         check_batch_norm(cfg, model, sizes.processes),
+        check_last_batch(cfg, model, sizes),
         check_memory(knn_memory(cfg, sizes)),
         *check_schedule(cfg, sizes),
     ]
@@ -150,6 +152,33 @@ def check_batch_norm(
         f'one process, so {shared}',
         f'set {norm}.type=SplitBatchNorm {norm}.num_splits={splits} (at least '
         'two images a split), or train on several GPUs',
+    )
+
+
+def check_last_batch(
+    cfg: Mapping, model: nn.Module, sizes: Sizes
+) -> Advice | None:
+    """Batch norm of a classifier has no statistics of a single value.
+
+    How many values a channel has at the end of the backbone depends on the
+    size of the images, 1 for 32 pixels, and is not known here.
+    """
+    loader = part(cfg, 'train_dataloader')
+    batch_size = loader.get('batch_size') or 1
+    images = math.ceil(sizes.images / sizes.processes)
+    if loader.get('drop_last') or batch_size == 1 or images % batch_size != 1:
+        return None
+    is_classifier = isinstance(model, ImageClassifier)
+    if not is_classifier or not _has_norm(model.backbone, _BatchNorm):
+        return None
+    return Advice(
+        'batch norm',
+        f'{images} training images (of each process) in batches of '
+        f'{batch_size} leave one image for the last batch, at which batch '
+        'norm stops the run if its feature map is a single value (a ResNet '
+        'on images of 32 pixels)',
+        'set train_dataloader.drop_last=True, which leaves out another image '
+        'in each epoch, or another train_dataloader.batch_size',
     )
 
 

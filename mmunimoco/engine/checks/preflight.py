@@ -104,8 +104,8 @@ class PreflightHook(Hook):
       out;
     - the queue is as long as the dataset, the schedule does not end with the
       run, the learning rate is for another batch size, plain batch norm on
-      one process leaks between query and key, or kNN needs more memory than
-      there is (:mod:`.config_checks`).
+      one process leaks between query and key or gets a last batch of one
+      image, or kNN needs more memory than there is (:mod:`.config_values`).
 
     Args:
         allow_missing (Sequence[str]): Names, or prefixes of names, that a

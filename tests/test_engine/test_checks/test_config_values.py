@@ -198,6 +198,37 @@ def model(norm, **backbone):
         )
 
 
+@pytest.mark.parametrize(
+    ('images', 'processes', 'options', 'stops'),
+    [
+        (65, 1, {}, True),
+        (130, 2, {}, True),
+        (65, 1, dict(drop_last=True), False),
+        (66, 1, {}, False),
+        (65, 1, dict(batch_size=1), False),
+    ],
+)
+def test_last_batch_of_one_image(images, processes, options, stops):
+    cfg = Config.fromfile(
+        ROOT / 'configs/own_data/resnet18_finetune_small-images.py'
+    )
+    cfg.train_dataloader.update(options)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        fine_tuned = MODELS.build(cfg.model)
+    found = advise(cfg, fine_tuned, Sizes(images, processes, 0, 0))
+    found = [x for x in found if 'last batch' in x.text]
+    assert bool(found) == stops
+    # What it warns of: one image of 32 pixels is one value a channel.
+    fine_tuned.train()
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        fine_tuned(torch.zeros(1, 3, 32, 32))
+    # A frozen backbone takes any batch.
+    fine_tuned.backbone.norm_eval = True
+    found = advise(cfg, fine_tuned, Sizes(images, processes, 0, 0))
+    assert not [x for x in found if 'last batch' in x.text]
+
+
 def test_plain_batch_norm_on_one_process():
     cfg = dict(train_dataloader=dict(batch_size=32))
     plain = model(dict(type='BN'))
