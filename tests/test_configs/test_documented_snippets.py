@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from image_folders import write_image_folder
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS, TRANSFORMS
 
@@ -31,6 +31,7 @@ PAGES = sorted(
 )
 BASE = ROOT / 'configs/unimoco/unimoco_resnet50_1xb256-coslr-200e_in1k.py'
 CONFIG = str(BASE.relative_to(ROOT))
+SMALL_IMAGES = ROOT / 'configs/own_data/unimoco_resnet18_small-images.py'
 # Words that stand for something, and what they stand for in the tests.
 PLACEHOLDERS = dict(
     CONFIG=CONFIG,
@@ -236,7 +237,7 @@ def load(text, folder, **bases):
 
 
 def test_example_of_a_config(tmp_path):
-    example, decoding, pieces = python_blocks('docs/configs.md')
+    example, _, decoding, pieces = python_blocks('docs/configs.md')
     folder, name = re.match(r'# (\S+/)(\S+)\n', example).groups()
     (base,) = re.findall(r"_base_ = '(.*)'", example)
     cfg = load(example.replace(base, str(ROOT / folder / base)), tmp_path)
@@ -253,6 +254,30 @@ def test_example_of_a_config(tmp_path):
     assert cfg.train_cfg.max_iters == 1_000_000
     assert cfg.default_hooks.checkpoint.interval == 5000
     assert not cfg.default_hooks.checkpoint.by_epoch
+
+
+def test_example_of_code_of_your_own(tmp_path, monkeypatch):
+    (tmp_path / 'my_loss.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    _, example, *_ = python_blocks('docs/configs.md')
+    cfg = load(example, tmp_path)
+    imports = Config.fromfile(SMALL_IMAGES).custom_imports.imports
+    assert 'mmunimoco.safe_checkpoints' in imports
+    assert cfg.custom_imports.imports == [*imports, 'my_loss']
+    assert 'my_loss' in sys.modules
+    # The loss of docs/contributing.md, which has no own_key_weight.
+    assert cfg.model.head.loss == dict(type='MarginUniConLoss', margin=0.2)
+
+
+def test_another_loss_on_the_command_line():
+    text = (ROOT / 'docs/configs.md').read_text()
+    (options,) = re.findall(r'`(model\.head\.loss\._delete_\S+ \S+)`', text)
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args = parser.parse_args(['--cfg-options', *options.split()])
+    cfg = Config.fromfile(SMALL_IMAGES)
+    cfg.merge_from_dict(args.cfg_options)
+    assert cfg.model.head.loss == dict(type='InfoNCELoss')
 
 
 def test_examples_of_evaluation():
@@ -330,7 +355,7 @@ def test_every_python_block_is_tested():
     counts.pop('own_data.md')  # test_own_data_docs.py
     assert counts == {
         'checkpoints.md': 5,
-        'configs.md': 3,
+        'configs.md': 4,
         'contributing.md': 1,
         'evaluation.md': 3,  # test_monitors.py
         'studies.md': 2,  # test_study/test_spec.py
