@@ -92,8 +92,8 @@ class ExactLoop:
             random_state (Mapping): Global generators of this process.
 
         Raises:
-            ValueError: If data or processes have changed such that there is
-                no equivalent position.
+            ValueError: If data, processes or the batch sampler have changed
+                such that there is no equivalent position.
         """
         saved = Layout(**state['layout'])
         if saved != self.layout and not (
@@ -104,6 +104,14 @@ class ExactLoop:
                 'Where it stands is only known with the same data and '
                 'processes, because the batch sampler of train_dataloader '
                 'has no attribute batch_size: keep them, or add it'
+            )
+        if state['sampler_seed'] is not None and self.batches.sampler is None:
+            kind = type(self.batches.batch_sampler).__name__
+            raise ValueError(
+                'the checkpoint is of a run whose sampler has a seed, but '
+                f'train_dataloader.batch_sampler, a {kind}, has no attribute '
+                'sampler: keep the batch sampler of that run, or start a new '
+                'run from its weights (load_from without --resume)'
             )
         position = self._translate(saved)
         if saved != self.layout:

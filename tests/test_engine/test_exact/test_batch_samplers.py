@@ -76,6 +76,13 @@ class EndlessPByK(PByK):
 
 
 @DATA_SAMPLERS.register_module()
+class PByKWithItsSize(PByK):
+    @property
+    def batch_size(self):
+        return self.size
+
+
+@DATA_SAMPLERS.register_module()
 class TorchsOwn(torch.utils.data.RandomSampler):
     """Draws its seed from torch's global generator."""
 
@@ -173,4 +180,35 @@ def test_another_layout_needs_the_batch_size(tmp_path):
     )
     runner.train_loop.dataloader.dataset.dataset.length += 1
     with pytest.raises(ValueError, match='has no attribute batch_size'):
+        runner.train()
+
+
+@pytest.mark.parametrize('loop', ['ExactEpochLoop', 'ExactIterLoop'])
+def test_another_batch_sampler_needs_the_sampler(tmp_path, loop):
+    """Of the same layout, so that only the seed has no place."""
+    noise_runner(
+        tmp_path,
+        train_cfg=dict(type='ExactEpochLoop', max_epochs=1),
+    ).train()
+    start = (tmp_path / 'last_checkpoint').read_text()
+    runner = own_runner(
+        *(tmp_path / 'other', loop, 'PByKWithItsSize'),
+        load_from=start,
+        resume=True,
+    )
+    with pytest.raises(ValueError, match='PByKWithItsSize, has no attribute'):
+        runner.train()
+
+
+def test_steps_count_the_same_number_of_images(tmp_path):
+    """Of a loop of iterations, whose length and schedules count steps."""
+    own_runner(tmp_path, 'ExactIterLoop', 'TorchsOwn').train()
+    runner = own_runner(
+        *(tmp_path / 'other', 'ExactIterLoop', 'TorchsOwn'),
+        load_from=str(tmp_path / 'iter_25.pth'),
+        resume=True,
+    )
+    runner._train_dataloader['batch_size'] *= 2
+    size = f'train_dataloader.batch_size={N}'
+    with pytest.raises(ValueError, match=f'change their meaning: .*{size}'):
         runner.train()
