@@ -375,6 +375,25 @@ def test_labels_outside_the_head(config):
     assert 'correct the annotations' in found['step'].text
 
 
+def test_labels_outside_the_classes_of_the_data_set(config):
+    """Which its own labels do not agree with."""
+    folder = config.parent / 'images'
+    lists = config.parent / 'all.txt'
+    names = sorted(x.relative_to(folder) for x in folder.rglob('*.*'))
+    lists.write_text(
+        ''.join(f'{name} {i % 3}\n' for i, name in enumerate(names))
+    )
+    changes = {
+        'train_dataloader.dataset.dataset.ann_file': str(lists),
+        'train_dataloader.dataset.dataset.classes': ['a', 'b'],
+        'train_dataloader.dataset.label_ratio': 1.0,
+    }
+    found = check(config, changes)
+    assert problems(found) == ['labels']
+    text = 'a label 2, but the list of classes of CustomDataset allows 2 cl'
+    assert text in found['labels'].text
+
+
 def test_loss_that_is_not_finite(config):
     found = check(config, {'model.head.temperature': 1e-40})
     assert problems(found) == ['step']

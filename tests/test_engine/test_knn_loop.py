@@ -12,7 +12,9 @@ from mmpretrain.registry import METRICS
 from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mmunimoco.datasets import SkipBrokenImages
 from mmunimoco.engine import knn_loop
+from mmunimoco.evaluation.knn import knn_neighbours
 
 CLASSES = 4
 WEIGHTS = dict(k=(3, 7), temperature=0.2)
@@ -187,11 +189,20 @@ def test_metrics_equal_a_slow_reference(tmp_path, stage, shuffle):
     assert_same(getattr(runner, stage)(), expected_metrics())
 
 
-def test_small_chunks_and_half_bank(tmp_path):
+def test_small_chunks_and_half_bank(tmp_path, monkeypatch):
+    dtypes = []
+
+    def observed(queries, bank, *arguments, **options):
+        dtypes.append(bank.dtype)
+        return knn_neighbours(queries, bank, *arguments, **options)
+
+    monkeypatch.setattr(knn_loop, 'knn_neighbours', observed)
     runner = build_runner(
         tmp_path, query_chunk=3, bank_chunk=5, bank_dtype='float16'
     )
     assert_same(runner.val(), expected_metrics())
+    assert_same(build_runner(tmp_path).val(), expected_metrics())
+    assert dtypes == [torch.float16, torch.float32]
 
 
 @pytest.mark.parametrize('stage', ['val', 'test'])
@@ -302,6 +313,50 @@ def test_classes_and_samplers_of_several_processes(tmp_path):
     expected = expected_metrics(bank=uneven_bank())
     for metrics in run_ddp(_validate_uneven, 2, tmp_path, str(tmp_path)):
         assert_same(metrics, expected)
+
+
+class Unreadable(Pictures):
+    """Some images cannot be read."""
+
+    def __init__(self, *arguments, unreadable):
+        super().__init__(*arguments)
+        self.unreadable = unreadable
+
+    def full_init(self):
+        pass
+
+    def get_data_info(self, index):
+        return dict(img_path=f'{index}.jpg')
+
+    def __getitem__(self, index):
+        if index in self.unreadable:
+            raise ValueError('no image')
+        return super().__getitem__(index)
+
+
+def _faults_of_one_rank(rank, world_size, folder):
+    """NaN in the share of rank 1, and a broken file in each share."""
+    damaged = Pictures(24, 1, damaged=[5])
+    broken = SkipBrokenImages(Unreadable(24, 1, unreadable=[4, 7]), 1)
+    errors = []
+    for options in (
+        dict(bank=damaged),
+        dict(queries=damaged),
+        dict(bank=broken),
+    ):
+        with pytest.raises(ValueError) as caught:
+            build_runner(folder, **options).val()
+        errors.append(str(caught.value))
+    return errors
+
+
+def test_all_processes_stop_for_a_fault_of_one(tmp_path):
+    """Else the others would wait for it."""
+    first, second = run_ddp(_faults_of_one_rank, 2, tmp_path, str(tmp_path))
+    assert first == second
+    nan = 'the features of 1 images are infinite or NaN'
+    assert nan in first[0] and nan in first[1]
+    assert '2 files are broken, but max_broken=1' in first[2]
 
 
 def test_bank_without_some_labels(tmp_path):

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from ddp_helpers import run_ddp
 from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop
+from mmpretrain.registry import LOOPS
 from noise_runs import noise_runner
 
 from mmunimoco.engine import ExactCheckpointHook, PreemptionHook
@@ -101,6 +103,44 @@ def test_saved_after_a_step_of_the_optimizer(tmp_path, count, saved):
     with pytest.raises(SystemExit, match='75'):
         runner.train()
     assert [x.name for x in tmp_path.glob('*.pth')] == [f'iter_{saved}.pth']
+
+
+@LOOPS.register_module()
+class TerminatedValidation(BaseLoop):
+    """Gets SIGTERM; notes what was trained when it went on."""
+
+    def __init__(self, runner, dataloader, evaluator):
+        super().__init__(runner, dataloader)
+        self.went_on = []
+
+    def run(self):
+        self.runner.call_hook('before_val')
+        signal.raise_signal(signal.SIGTERM)
+        self.went_on.append(self.runner.iter)
+
+
+def test_a_validation_that_is_repeated_is_left_at_once(tmp_path):
+    """The checkpoint that was resumed is all that is needed."""
+    loop = dict(type='ExactIterLoop', max_iters=3, val_interval=3)
+    checkpoint = dict(type='ExactCheckpointHook', by_epoch=False, interval=3)
+    options = dict(
+        train_cfg=loop,
+        default_hooks=dict(checkpoint=checkpoint),
+        val_cfg=dict(type='TerminatedValidation'),
+        val_dataloader=dict(
+            dataset=range(2),
+            batch_size=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        val_evaluator=[],
+    )
+    start = dict(load_from=str(tmp_path / 'iter_3.pth'), resume=True)
+    for changes in ({}, start):
+        hooks = [dict(type='PreemptionHook')]
+        runner = noise_runner(tmp_path, (), hooks, **options, **changes)
+        with pytest.raises(SystemExit, match='75'):
+            runner.train()
+        assert runner.val_loop.went_on == [] and runner.iter == 3
 
 
 def _train_on_rank(rank, world_size, folder):

@@ -13,7 +13,7 @@ from mmunimoco.engine.checks.resume_changes import (
     check_resumed_config,
     without_effect,
 )
-from mmunimoco.engine.schedules import extend_config
+from mmunimoco.engine.schedules import ExtendScheduleHook, extend_config
 
 
 @pytest.fixture(scope='module')
@@ -131,6 +131,17 @@ def test_stretched_schedules(schedule, expected):
     cfg = extend_config(cfg, 420).to_dict()
     assert cfg['train_cfg'] == dict(max_epochs=420)
     assert cfg['param_scheduler'] == expected
+
+
+def test_a_stretched_schedule_is_no_change_without_effect():
+    """The hook that is added with it builds the schedule anew."""
+    cfg = dict(train_cfg=dict(max_epochs=200), resume=True)
+    cfg = Config(dict(cfg, param_scheduler=[COSINE]))
+    before = cfg.pretty_text
+    runner = Mock(cfg=extend_config(cfg, 420), hooks=[ExtendScheduleHook()])
+    check_resumed_config(runner, dict(cfg=before, epoch=200))
+    (text,) = runner.logger.warning.call_args.args
+    assert 'param_scheduler.0.T_max: 190 -> 399' in text
 
 
 @pytest.mark.parametrize(
