@@ -122,12 +122,12 @@ function compare(a, b) {
 }
 function sortTable(table, column, descending) {
   const body = table.tBodies[0];
-  const isEmpty = row => row.cells[column].textContent.trim() === '';
+  const isEmpty = row => ['', NaN].includes(valueOf(row, column));
   const rows = Array.from(body.rows);
   const full = rows.filter(row => !isEmpty(row));
   full.sort((a, b) => compare(valueOf(a, column), valueOf(b, column)));
   if (descending) full.reverse();
-  body.append(...full, ...rows.filter(isEmpty)); // empty cells last
+  body.append(...full, ...rows.filter(isEmpty)); // empty cells and NaN last
   Array.from(table.tHead.rows[0].cells).forEach((head, index) => {
     if (index !== column) head.removeAttribute('aria-sort');
     else head.setAttribute(

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 from rich import table as rich_table
@@ -175,7 +176,7 @@ def _markdown(
         blocks.append('\n'.join(f'| {" | ".join(row)} |' for row in rows))
         if table.name == 'results':
             blocks += [
-                f'![{caption}]({name})\n\n{caption}'
+                f'![{caption}]({quote(name)})\n\n{caption}'
                 for name, (caption, _) in plots.items()
             ]
     if setup:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from .expectations import OUTCOMES, judge
 from .progress import duration
@@ -75,8 +76,8 @@ def details_table(summary: Summary) -> Table:
             (
                 *(name, column.evaluation, column.metric),
                 *((str(len(cell.values)), len(cell.values)),),
-                *((number(cell.mean), cell.mean), (std, cell.std or 0.0)),
-                *((number(best), best), (p_value, cell.p_value or 1.0)),
+                *((number(cell.mean), cell.mean), (std, cell.std)),
+                *((number(best), best), (p_value, cell.p_value)),
             )
         )
     return Table(
@@ -101,18 +102,13 @@ def runs_table(records: Iterable[dict]) -> Table:
         )
         seconds, seed = record.get('seconds'), record['seed']
         # Of a compared run that names none it is unknown.
-        shown = ('', -1) if seed is None else (str(seed), seed)
+        shown = ('' if seed is None else str(seed), seed)
         rows.append(
             (
                 *(record['variant'], record['evaluation']),
                 *(shown, record['status']),
-                *(
-                    scores,
-                    (
-                        '' if seconds is None else duration(seconds),
-                        seconds or 0.0,
-                    ),
-                ),
+                scores,
+                ('' if seconds is None else duration(seconds), seconds),
                 *(_link('log', record), _link('config', record)),
             )
         )
@@ -125,7 +121,7 @@ def runs_table(records: Iterable[dict]) -> Table:
 
 def _link(kind: str, record: dict) -> tuple[str, str] | str:
     path = record.get(kind)
-    return (kind, f'./{path}') if path else ''
+    return (kind, f'./{quote(path)}') if path else ''
 
 
 def failures_table(records: Iterable[dict]) -> Table:

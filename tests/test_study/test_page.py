@@ -14,7 +14,8 @@ CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason='there is no chromium'
 )
-SCORES = dict(small=(5.5, 6.0, 7.0), large=(70.0, 71.0, 72.0), middle=(41.0,))
+SCORES = dict(small=(5.5, 6.0, 7.0), nan=(float('nan'),))
+SCORES |= dict(large=(70.0, 71.0, 72.0), middle=(41.0,))
 # Run after the page's own script; what it writes is in the dumped DOM.
 PROBE = """
 <script>
@@ -112,14 +113,14 @@ def test_page_in_a_browser(page):
     published = 'O (published, not run here: a paper)'
     assert first_column(dom, 'results') == [*SCORES, published]
     # The probe has clicked on the names in this table.
-    assert first_column(dom, 'details') == ['large', 'middle', 'small']
+    assert first_column(dom, 'details') == sorted(SCORES)
     assert 'A &lt;title&gt;' in dom and '&lt;b&gt;not bold' in dom
     # By number, not by text: 6.17 < 41.00 < 50.0 < 71.00.
     dom, log = open_page(page, '500,900', '#sort=results:1')
     assert 'CONSOLE' not in log, log
     rising = ['small', 'middle', published, 'large']
-    assert first_column(dom, 'results') == rising
+    assert first_column(dom, 'results') == [*rising, 'nan']
     # The tables scroll, the page does not.
     assert int(re.search(r'overflow (-?\d+)', dom)[1]) <= 0
     dom, _ = open_page(page, address='#sort=results:1:desc')
-    assert first_column(dom, 'results') == rising[::-1]
+    assert first_column(dom, 'results') == [*rising[::-1], 'nan']
