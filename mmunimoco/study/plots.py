@@ -34,7 +34,7 @@ _COLORS = (
     *('#56B4E9', '#555555'),
 )
 _MARKERS, _LINES = 'os^Dv<>', ('-', '--', ':')
-_MAX_CURVES, _LONG_NAME = 21, 24
+_MAX_CURVES, _MAX_PANELS, _LONG_NAME = 21, 4, 24
 _LINE, _NAME = 110, 50  # letters: across a figure, and beside a bar
 
 
@@ -65,39 +65,48 @@ def _wanted(
         for name, record in summary.variants.items()
         if record['label_ratio'] is not None
     }
+    others = [name for name in summary.variants if name not in with_labels]
     if len({r['label_ratio'] for r in with_labels.values()}) > 1:
         yield (
             'label_ratio.svg',
             (
                 'Score over the share of labels in pre-training; error bars: '
-                'standard deviation over seeds.',
-                lambda: _over_labels(summary, with_labels),
+                'standard deviation over seeds.'
+                + _left_out('other variants', others, len(_LINES)),
+                lambda: _over_labels(summary, with_labels, others),
             ),
         )
-    curves = [r for r in records if r.get('curves')]
-    own = [r for r in curves if r['evaluation'] == PRETRAIN] or curves
+    own = _of_pretraining(records, 'curves')
     # A single validation is no curve; the table and the bars have it.
     metrics = list(
         dict.fromkeys(
-            m for r in own for m, curve in r['curves'].items() if curve[1:]
+            (r['evaluation'], metric)
+            for r in own
+            for metric, curve in r['curves'].items()
+            if curve[1:]
         )
-    )[:4]
+    )
     if metrics:
         yield (
             'curves.svg',
             (
                 'Validation during training: mean over seeds, and from the '
-                'lowest to the highest seed.',
-                lambda: _over_time(own, 'curves', metrics),
+                'lowest to the highest seed.'
+                + _left_out('metrics', metrics, _MAX_PANELS)
+                + _left_out('variants', _names(own), _MAX_CURVES),
+                lambda: _over_time(own, 'curves', metrics[:_MAX_PANELS]),
             ),
         )
-    if any(r.get('loss') for r in own):
+    trained = _of_pretraining(records, 'loss')
+    if trained:
+        kind = trained[0]['evaluation']
         yield (
             'loss.svg',
             (
                 'Training loss: mean over seeds. More labels mean more '
-                'positives and a larger loss, so compare shapes only.',
-                lambda: _over_time(own, 'loss', ['loss']),
+                'positives and a larger loss, so compare shapes only.'
+                + _left_out('variants', _names(trained), _MAX_CURVES),
+                lambda: _over_time(trained, 'loss', [(kind, 'loss')]),
             ),
         )
     if summary.columns:
@@ -111,11 +120,27 @@ def _wanted(
         )
 
 
-def _over_labels(summary: Summary, variants: dict[str, dict]) -> bytes:
+def _of_pretraining(records: Sequence[dict], field: str) -> list[dict]:
+    """Records that have a field; those of pre-training, if any."""
+    found = [r for r in records if r.get(field)]
+    return [r for r in found if r['evaluation'] == PRETRAIN] or found
+
+
+def _names(records: Sequence[dict]) -> list[str]:
+    return list(dict.fromkeys(r['variant'] for r in records))
+
+
+def _left_out(what: str, items: Sequence, limit: int) -> str:
+    if len(items) <= limit:
+        return ''
+    return f' Of {len(items)} {what} the first {limit} are drawn.'
+
+
+def _over_labels(
+    summary: Summary, variants: dict[str, dict], others: Sequence[str]
+) -> bytes:
     figure, panels = _panels(summary.columns)
     series = list(dict.fromkeys(map(_series, variants.values())))
-    others = [name for name in summary.variants if name not in variants]
-    others = others[: len(_LINES)]
     for axes, column in zip(panels, summary.columns, strict=True):
         for index, name in enumerate(series):
             points = sorted(
@@ -138,7 +163,7 @@ def _over_labels(summary: Summary, variants: dict[str, dict]) -> bytes:
                     **_style(index),
                 )
         # What is gained at all, so that no axis shows noise alone.
-        for index, name in enumerate(others):
+        for index, name in enumerate(others[: len(_LINES)]):
             if (name, column) in summary.cells:
                 axes.axhline(
                     summary.cells[name, column].mean,
@@ -161,16 +186,16 @@ def _series(record: dict) -> str:
 
 
 def _over_time(
-    records: Sequence[dict], field: str, metrics: Sequence[str]
+    records: Sequence[dict], field: str, metrics: Sequence[tuple[str, str]]
 ) -> bytes:
     figure, panels = _panels(metrics)
-    names = list(dict.fromkeys(r['variant'] for r in records))[:_MAX_CURVES]
-    for axes, metric in zip(panels, metrics, strict=True):
+    names = _names(records)[:_MAX_CURVES]
+    for axes, (kind, metric) in zip(panels, metrics, strict=True):
         for index, name in enumerate(names):
             curves = [
                 record[field] if field == 'loss' else record[field][metric]
                 for record in records
-                if record['variant'] == name
+                if (record['variant'], record['evaluation']) == (name, kind)
                 and (field == 'loss' or metric in record[field])
             ]
             if not any(curves):
@@ -194,8 +219,11 @@ def _over_time(
                 alpha=0.15,
                 linewidth=0,
             )
-        unit = 'iteration' if field == 'loss' else records[0]['unit']
-        axes.set(xlabel=unit, title=metric)
+        units = {r['unit']: None for r in records if r['evaluation'] == kind}
+        unit = 'iteration' if field == 'loss' else ' or '.join(units)
+        several = len({evaluation for evaluation, _ in metrics}) > 1
+        title = f'{kind}: {metric}' if several else metric
+        axes.set(xlabel=unit, title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     return _finish(figure, panels)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from scipy.stats import ttest_ind
@@ -17,6 +18,7 @@ from mmunimoco.study.command_line import main
 from mmunimoco.study.compare import records_of
 from mmunimoco.study.expectations import judge
 from mmunimoco.study.plots import all_plots
+from mmunimoco.study.progress import duration
 from mmunimoco.study.records import (
     Results,
     hardware_of,
@@ -356,6 +358,163 @@ def test_curves_are_those_of_pretraining():
     assert '<!-- epoch -->' in curves and '<!-- iteration -->' in loss
 
 
+def figures(monkeypatch, found):
+    """The figures that are drawn, by name, and their captions."""
+    drawn = []
+
+    def savefig(figure, *_, **__):
+        figure.draw_without_rendering()
+        drawn.append(figure)
+
+    monkeypatch.setattr(Figure, 'savefig', savefig)
+    made = all_plots(summarise_records(found), found)
+    captions = {name: caption for name, (caption, _) in made.items()}
+    return dict(zip(made, drawn, strict=True)), captions
+
+
+def shown_text(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_numbers_in_the_pictures(monkeypatch):
+    """Means and spread of the last epoch, in the order of the variants."""
+    scores = dict(all=(70, 74), none=(50, 51), random=(11, 13))
+    found = [
+        dict(
+            record,
+            label_ratio=dict(all=1.0, none=0.0).get(name),
+            series='UniMoCo',
+            curves=dict(top1=[[2, value], [1, value - seed]]),
+            loss=[[100, value / 10], [50, value]],
+            unit='epoch',
+        )
+        for record in records(scores)
+        for name, seed in [(record['variant'], record['seed'])]
+        for value in [record['metrics']['top1']['last']]
+    ]
+    for record in found:  # the last point is not the best one
+        record['curves']['top1'].sort()
+        record['curves']['top1'][0][1] += 20
+    drawn, _ = figures(monkeypatch, found)
+
+    (panel,) = drawn['label_ratio.svg'].axes
+    assert panel.get_xlabel() == 'labels in %'
+    ((line, _, (bars,)),) = panel.containers
+    assert line.get_xydata().tolist() == [[0, 50.5], [100, 72]]
+    ends = [segment[:, 1] for segment in bars.get_segments()]
+    spread = np.std(scores['none'], ddof=1), np.std(scores['all'], ddof=1)
+    assert np.allclose(np.ptp(ends, axis=1) / 2, spread)
+    assert shown_text(drawn['label_ratio.svg']) == ['random', 'UniMoCo']
+    assert panel.lines[-1].get_ydata() == [12, 12]
+
+    (panel,) = drawn['curves.svg'].axes
+    assert (panel.get_xlabel(), panel.get_title()) == ('epoch', 'top1')
+    assert shown_text(drawn['curves.svg']) == [*scores]
+    for line, band, values in zip(
+        *(panel.lines, panel.collections, scores.values()), strict=True
+    ):
+        first = [v + 20 - seed for seed, v in enumerate(values)]
+        expected = [[1, np.mean(first)], [2, np.mean(values)]]
+        assert line.get_xydata().tolist() == expected
+        area = {tuple(point) for point in band.get_paths()[0].vertices}
+        ends = [(1, x) for x in first] + [(2, x) for x in values]
+        assert area == set(ends)
+
+    (panel,) = drawn['loss.svg'].axes
+    assert panel.get_xlabel() == 'iteration'
+    assert panel.lines[0].get_xydata().tolist() == [[50, 72], [100, 7.2]]
+
+    (panel,) = drawn['bars.svg'].axes
+    assert [x.get_text() for x in panel.get_yticklabels()] == [*scores]
+    assert panel.get_ylim()[0] > panel.get_ylim()[1]  # the first on top
+    bars = [bar for bar in panel.patches if bar.get_width()]
+    assert [bar.get_width() for bar in bars] == [72, 50.5, 12]
+    dots = [x for x in panel.lines if x.get_marker() == 'o']
+    assert [tuple(x.get_xdata()) for x in dots] == [*scores.values()]
+    ends = [x.get_segments()[0][:, 0] for x in panel.collections]
+    spread = [np.std(values, ddof=1) for values in scores.values()]
+    assert np.allclose(np.ptp(ends, axis=1) / 2, spread)
+
+
+def test_an_axis_that_is_cut_says_so(monkeypatch):
+    """Where the scores of an evaluation are close to each other."""
+    scores = dict(
+        near=dict(a=(80,), b=(82,), c=(81,)),
+        far=dict(a=(8,), b=(80,)),
+        negative=dict(a=(-80,), b=(-82,)),
+    )
+    found = [
+        dict(record, evaluation=name)
+        for name, values in scores.items()
+        for record in records(values)
+    ]
+    figure = figures(monkeypatch, found)[0]['bars.svg']
+    shown, unused = figure.axes[:3], figure.axes[3]
+    assert not unused.get_visible()
+    for axes, (name, values) in zip(shown, scores.items(), strict=True):
+        assert axes.get_title() == f'{name}: top1'
+        assert [x.get_text() for x in axes.get_yticklabels()] == [*values]
+        low, high = axes.get_xlim()
+        assert not low < 0 < high == (name == 'near')
+        said = 'the axis does not start at 0' if name == 'near' else ''
+        assert axes.get_xlabel() == said
+
+
+def with_curves(name, evaluation='pretrain', unit='epoch', **fields):
+    (record,) = records({name: (2.0,)})
+    curves = dict(top1=[[1, 1.0], [2, 2.0]])
+    known = dict(evaluation=evaluation, unit=unit, curves=curves)
+    return dict(record, **(known | fields))
+
+
+def test_curves_of_two_evaluations_are_not_seeds_of_one(monkeypatch):
+    found = [with_curves('a', kind) for kind in ('linear', 'semi')]
+    found[1]['curves'] = dict(top1=[[1, 5.0], [2, 6.0]])
+    panels = figures(monkeypatch, found)[0]['curves.svg'].axes
+    assert {
+        panel.get_title(): panel.lines[0].get_ydata().tolist()
+        for panel in panels
+    } == {'linear: top1': [1, 2], 'semi: top1': [5, 6]}
+
+
+def test_loss_of_runs_that_do_not_validate(monkeypatch):
+    loss = [[10, 2.0], [20, 1.0]]
+    found = [
+        with_curves('a', curves={}, loss=loss),
+        with_curves('b', loss=loss),
+        with_curves('a', 'linear'),
+    ]
+    figure = figures(monkeypatch, found)[0]['loss.svg']
+    assert shown_text(figure) == ['a', 'b']
+
+
+def test_runs_that_count_epochs_and_iterations(monkeypatch):
+    """Compared with each other, they share an axis."""
+    found = [with_curves('a'), with_curves('b', unit='iteration')]
+    (panel,) = figures(monkeypatch, found)[0]['curves.svg'].axes
+    assert panel.get_xlabel() == 'epoch or iteration'
+
+
+def test_what_pictures_leave_out_is_said(monkeypatch):
+    curves = {f'm{i}': [[1, 1.0], [2, 2.0]] for i in range(5)}
+    loss = [[10, 2.0]]
+    found = [
+        with_curves(f'v{i}', curves=curves, loss=loss, label_ratio=ratio)
+        for i, ratio in enumerate([0.0, 1.0, *20 * [None]])
+    ]
+    drawn, captions = figures(monkeypatch, found)
+    assert len(drawn['curves.svg'].axes) == 4
+    assert 'Of 5 metrics the first 4 are' in captions['curves.svg']
+    for name in ('curves.svg', 'loss.svg'):
+        assert len(shown_text(drawn[name])) == 21
+        assert 'Of 22 variants the first 21 are' in captions[name]
+    assert 'Of 20 other variants the first 3' in captions['label_ratio.svg']
+    _, captions = figures(monkeypatch, found[:5])
+    for name in ('label_ratio.svg', 'loss.svg'):
+        assert 'Of ' not in captions[name]
+
+
 def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
     found = records(dict(a=(1.0, 2.0)))
     for record, code in zip(found, 'xy', strict=True):
@@ -374,6 +533,142 @@ def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
     assert [published[x] for x in names] == ['50.0', '0.5', '3', 'top1']
     write_report(tmp_path, 'T', found[:1], [dict(others, metric='top5')])
     assert '50.0' not in (tmp_path / 'report.md').read_text()
+
+
+@pytest.fixture
+def whole_report(tmp_path):
+    """A report with all that may be in its tables, as numbers known here."""
+    found = records(dict(a=(70.0, 72.0, 74.0), b=(80.0, 81.0, 82.0)))
+    for record in found:
+        record |= dict(seconds=61.0 + record['seed'], log='runs/a #1.log')
+        record |= dict(config='runs/a.py', machine=dict(cores=4))
+        record['versions'] = dict(torch='2.1')
+    other = dict(found[0], evaluation='linear', seed=None, seconds=None)
+    other |= dict(log=None, config=None, protocol=dict(l2=0.5, scale=0.01))
+    other['metrics'] = dict(acc=dict(last=50.0, best=52.0))
+    published = [
+        dict(evaluation='knn', value=9.5, std=0.3, metric='top1', n=4),
+        dict(evaluation='linear', value=0.4, metric='acc'),
+        dict(evaluation='semi', value=1.0, metric='top1'),
+    ]
+    for name, entry in zip('OPQ', published, strict=True):
+        entry |= dict(name=f'{name}_1', source=f'Table {name}')
+    write_report(tmp_path, 'A < B', [*found, other], published)
+    return tmp_path
+
+
+P_VALUE = ttest_ind((70, 72, 74), (80, 81, 82), equal_var=False).pvalue
+
+
+def test_tables_of_a_report(whole_report):
+    text = (whole_report / 'report.md').read_text()
+    lines = text.splitlines()
+    assert lines[0] == '# A < B'
+    _, results, details, runs, setup = re.split('\n## .*\n', text)
+    assert 'Scores are those of the last epoch' in results
+    caption = 'Scores of the last epoch; error bars: standard deviation over '
+    assert f'\n\n{caption}' in results and f'![{caption}' in results
+
+    def rows(part):
+        return [x for x in part.splitlines() if x.startswith('| ')]
+
+    assert rows(results) == [
+        '| Variant | knn: top1 | linear: acc |',
+        '| --- | --- | --- |',
+        '| a | 72.00 ± 2.00 (n=3) | 0.5000 (n=1) |',
+        r'| b | 81.00 ± 1.00 (n=3)\* |  |',
+        '| O_1 (published, not run here: Table O) | 9.5 ± 0.3 † |  |',
+        '| P_1 (published, not run here: Table P) |  | 0.4 † |',
+        '| Q_1 (published, not run here: Table Q) |  |  |',
+    ]
+    names = 'Variant | Evaluation | Metric | n | Mean | Std'
+    assert rows(details) == [
+        f'| {names} | Mean of best epochs | p against runner-up |',
+        '| --- | --- | --- | --- | --- | --- | --- | --- |',
+        '| a | knn | top1 | 3 | 72.00 | 2.00 | 73.00 |  |',
+        f'| b | knn | top1 | 3 | 81.00 | 1.00 | 82.00 | {P_VALUE:.2g} |',
+        '| a | linear | acc | 1 | 0.5000 |  | 0.5200 |  |',
+    ]
+    assert rows(runs)[0] == (
+        '| Variant | Run | Seed | State | Scores | Time | Log | Config |'
+    )
+    links = '[log](./runs/a%20%231.log) | [config](./runs/a.py)'
+    assert rows(runs)[2] == (
+        f'| a | knn | 0 | done | top1 70.00 | {duration(61)} | {links} |'
+    )
+    assert rows(runs)[-1] == '| a | linear |  | done | acc 50.00 |  |  |  |'
+    assert [x for x in setup.splitlines() if x] == [
+        "- Protocol knn: type=knn, metrics=['top1']",
+        '- Protocol linear: l2=0.5, scale=0.01',
+        '- Machine: cores 4',
+        '- Versions: torch 2.1',
+    ]
+
+
+def test_csv_of_a_report(whole_report):
+    header, *rows = (whole_report / 'results.csv').read_text().splitlines()
+    assert header == (
+        'variant,label_ratio,evaluation,metric,n,mean,std,best_mean,wins,'
+        'p_value,source'
+    )
+    assert rows == [
+        'a,,knn,top1,3,72.0,2.0,73.0,False,,measured',
+        f'b,,knn,top1,3,81.0,1.0,82.0,True,{P_VALUE},measured',
+        'a,,linear,acc,1,0.5,,0.52,False,,measured',
+        'O_1,,knn,top1,4,9.5,0.3,,,,published: Table O',
+        'P_1,,linear,acc,,0.4,,,,,published: Table P',
+        'Q_1,,semi,top1,,1.0,,,,,published: Table Q',
+    ]
+
+
+def test_latex_of_a_report(whole_report):
+    rule, *lines = (whole_report / 'results.tex').read_text().splitlines()
+    assert rule.startswith('% Scores are those of') and rule.isascii()
+    assert 'mean +- standard deviation (n - 1)' in rule
+    assert lines == [
+        r'\begin{tabular}{lrr}',
+        r'\hline',
+        r'Variant & knn: top1 & linear: acc \\',
+        r'\hline',
+        r'a & 72.00 $\pm$ 2.00 (n=3) & 0.5000 (n=1) \\',
+        r'b & \textbf{81.00 $\pm$ 1.00 (n=3)} & -- \\',
+        r'O\_1 (published: Table O) & 9.5 $\pm$ 0.3 & -- \\',
+        r'P\_1 (published: Table P) & -- & 0.4 \\',
+        r'Q\_1 (published: Table Q) & -- & -- \\',
+        r'\hline',
+        r'\end{tabular}',
+    ]
+
+
+def test_page_of_a_report(whole_report):
+    """What a cell is sorted by, and that texts stay texts."""
+    page = (whole_report / 'report.html').read_text()
+    assert '<title>A &lt; B</title>' in page and '<h1>A &lt; B</h1>' in page
+    assert '<li>Versions: torch 2.1</li>' in page
+
+    def cells(table, row):
+        body = re.search(f'id="{table}".*?<tbody>(.*?)</tbody>', page, re.S)
+        line = body[1].strip().splitlines()[row]
+        return re.findall('<td(?: class="number")?(.*?)</td>', line)
+
+    assert cells('results', 0)[1:] == [
+        ' data-value="72.0">72.00 ± 2.00 (n=3)',
+        ' data-value="0.5">0.5000 (n=1)',
+    ]
+    assert cells('results', 2)[1:] == [' data-value="9.5">9.5 ± 0.3 †', '>']
+    p_value = cells('details', 1)[-1]
+    assert p_value.endswith(f'>{P_VALUE:.2g}')
+    assert float(p_value.split('"')[1]) == pytest.approx(P_VALUE)
+    numbers = ['3">3', '72.0">72.00', '2.0">2.00', '73.0">73.00']
+    assert cells('details', 0)[3:] == [
+        *(f' data-value="{x}' for x in numbers),
+        '>',
+    ]
+    assert cells('runs', 1)[2] == ' data-value="1">1'
+    assert cells('runs', 1)[5] == f' data-value="62.0">{duration(62)}'
+    href = '><a href="./runs/a%20%231.log">log</a>'
+    assert cells('runs', 1)[6] == href
+    assert [cells('runs', -1)[i] for i in (2, 5, 6)] == ['>', '>', '>']
 
 
 def test_what_a_comparison_reads_from_the_newest_config(tmp_path):
@@ -446,13 +741,13 @@ def test_pictures_that_are_half_written_are_left_out(tmp_path):
     folder = tmp_path / 'figures'
     folder.mkdir()
     noise = np.random.default_rng(0).integers(256, size=(64, 64, 3))
-    Image.fromarray(noise.astype(np.uint8)).save(folder / 'whole.png')
-    content = (folder / 'whole.png').read_bytes()
+    Image.fromarray(noise.astype(np.uint8)).save(folder / 'a whole.png')
+    content = (folder / 'a whole.png').read_bytes()
     for size in (0, 20, 60, len(content) // 2):
         (folder / f'cut{size}.png').write_bytes(content[:size])
     page = write_report(tmp_path, 'T', records(dict(a=(1.0,)))).read_text()
     text = (tmp_path / 'report.md').read_text()
-    assert '![whole](figures/whole.png)' in text
+    assert '![a whole](figures/a%20whole.png)' in text
     assert '![cut' not in text and page.count('data:image/png') == 1
     lines = re.findall('figures/(cut.*?) is damaged', text)
     assert lines == re.findall('figures/(cut.*?) is damaged', page)
