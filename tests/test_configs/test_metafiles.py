@@ -74,6 +74,10 @@ def test_mmpretrain_can_register_the_model_index(linter, monkeypatch):
         ('Models', 'Config', 'configs/algo/gone.py', 'does not exist'),
         ('Models', 'In Collection', 'Other', 'In Collection Other'),
         ('Models', 'Metadata', {'Epochs': 4, 'Batch Size': 16}, '(16, 4)'),
+        ('Models', 'Metadata', {'Epochs': 3, 'Batch Size': 8}, '(8, 3)'),
+        ('Models', 'Weights', 'gone.pth', 'Weights gone.pth does not exist'),
+        ('Models', 'Weights', 'model-index.yml', 'MD5 of model-index.yml is'),
+        ('Models', 'Training Log', 'gone.log', 'Log gone.log does not exist'),
         ('Collections', 'Name', None, 'no Name'),
         ('Collections', 'Paper', {}, 'no Title'),
         ('Collections', 'README', 'configs/algo/GONE.md', 'does not exist'),
@@ -98,6 +102,9 @@ def test_metafile_must_be_imported_and_exist(linter, project):
     root, _ = project
     dump({'Import': []}, str(root / 'model-index.yml'))
     assert 'imported 0 times' in linter.check_metafiles(root)[0]
+    twice = 2 * ['configs/algo/metafile.yml']
+    dump({'Import': twice}, str(root / 'model-index.yml'))
+    assert 'imported 2 times' in linter.check_metafiles(root)[0]
     both = ['configs/algo/metafile.yml', 'configs/gone/metafile.yml']
     dump({'Import': both}, str(root / 'model-index.yml'))
     missing = 'configs/gone/metafile.yml does not exist'
@@ -111,3 +118,6 @@ def test_broken_link_ends_with_status_1(linter, project, monkeypatch, capsys):
     assert linter.main() == 1
     fault = 'configs/algo/README.md: link to missing gone.py'
     assert fault in capsys.readouterr().out.splitlines()
+    monkeypatch.setattr('sys.argv', ['check_metafile.py', str(root / 'gone')])
+    assert linter.main() == 2
+    assert 'is not a folder' in capsys.readouterr().err

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parents[2] / 'tools/misc'
 
@@ -80,11 +81,39 @@ def test_probe_answers(capsys):
     assert probe.modules('torch', 'mmengine')
     assert not probe.modules('torch', 'no_such_module')
     assert probe.supported_torch()
-    assert probe.cuda_toolkit() in (True, False)
     header = Path(sysconfig.get_paths()['include'], 'Python.h')
     assert probe.python_headers() == header.is_file()
     assert probe.other_packages('no-such-package', 'torch')
     assert capsys.readouterr().out == 'torch\n'
+
+
+@pytest.mark.parametrize(
+    ('release', 'supported'),
+    [('1.13.1', False), ('2.0.1', False), ('2.1.0', True), ('2.11.0', True)],
+)
+def test_probe_compares_releases_by_number(monkeypatch, release, supported):
+    monkeypatch.setattr(torch, '__version__', f'{release}+cu121')
+    assert load('probe').supported_torch() == supported
+
+
+@pytest.mark.parametrize(
+    ('has_gpu', 'home', 'toolkit', 'fits'),
+    [
+        (False, None, '', True),
+        (True, None, '', False),
+        (True, '/cuda', 'release 12.8, V12.8', True),
+        (True, '/cuda', 'release 11.8, V11.8', False),
+    ],
+)
+def test_probe_compares_cuda(monkeypatch, has_gpu, home, toolkit, fits):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    monkeypatch.setattr(torch.version, 'cuda', '12.1')
+    monkeypatch.setattr('torch.utils.cpp_extension.CUDA_HOME', home)
+    probe = load('probe')
+    monkeypatch.setattr(
+        probe.subprocess, 'check_output', lambda *_, **__: toolkit
+    )
+    assert probe.cuda_toolkit() == fits
 
 
 def test_probe_finds_mmcv_by_release_and_ops(tmp_path, monkeypatch):

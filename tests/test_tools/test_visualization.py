@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from exact_runs import write_config
-from matplotlib import image, pyplot
+from matplotlib import colors, image, pyplot
+from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS
 from torch.nn import functional
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,91 @@ def test_views_are_what_the_network_gets(tmp_path, narrow, monkeypatch):
     assert pixels.shape[1] > pixels.shape[0] > 200 and pixels.std() > 0.1
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are written."""
+    figures = []
+    savefig = Figure.savefig
+
+    def observed(figure, *arguments, **options):
+        figures.append(figure)
+        savefig(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, 'savefig', observed)
+    return figures
+
+
+def first_batches(narrow, count, **changes):
+    """Model and batches as a script gets them from the same seed."""
+    shared = importlib.import_module('training_batches')
+    arguments = SimpleNamespace(
+        **dict(config=narrow[0], cfg_options={}, seed=0, **changes)
+    )
+    cfg, model = shared.load(arguments)
+    return model, list(shared.batches(cfg, model, count, seed=0))
+
+
+def pixels_of(axes):
+    (shown,) = axes.get_images()
+    return torch.as_tensor(shown.get_array())
+
+
+def test_views_of_several_batches(tmp_path, narrow, monkeypatch, drawn):
+    """Queries above keys, with the names of their classes."""
+    shared = importlib.import_module('training_batches')
+    out = tmp_path / 'views.png'
+    arguments = narrow[0], '--images', 25, '--out', out
+    assert call(monkeypatch, 'show_views', *arguments) == 0
+    model, batches = first_batches(narrow, 2)
+    rows = [drawn[0].axes[start : start + 25] for start in (0, 25)]
+    for row, view in zip(rows, (0, 1), strict=True):
+        views = torch.cat([batch.views[view] for batch in batches])
+        wanted = shared.as_images(model, views)
+        for axes, pixels in zip(row, wanted, strict=False):
+            torch.testing.assert_close(pixels_of(axes), pixels)
+    assert [row[0].get_ylabel() for row in rows] == ['query', 'key']
+    names = [name or 'unlabeled' for batch in batches for name in batch.names]
+    assert [axes.get_title() for axes in rows[0]] == names[:25]
+
+
+def test_names_are_those_of_the_labels(narrow):
+    _, (batch,) = first_batches(narrow, 1)
+    dataset = DATASETS.build(
+        Config.fromfile(narrow[0]).train_dataloader.dataset
+    )
+    classes = ['', *dataset.metainfo['classes']]
+    labels = batch.labels.tolist()
+    assert -1 in labels and max(labels) >= 0
+    assert batch.names == [classes[label + 1] for label in labels]
+
+
+def test_features_are_those_of_the_two_encoders(narrow):
+    """In evaluation mode; the key encoder is not that of the queries."""
+    shared = importlib.import_module('training_batches')
+    model, (batch,) = first_batches(narrow, 1, checkpoint=narrow[1])
+    saved = torch.load(narrow[1])['state_dict']
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, saved[name])
+    with torch.no_grad():
+        for parameter in model.encoder_k.parameters():
+            parameter.mul_(0.9)
+        query = model.neck(model.backbone(batch.views[0]))[0]
+        key = model.encoder_k(batch.views[1])[0]
+    found = shared.features(model, batch)
+    for features, wanted in zip(found, (query, key), strict=True):
+        torch.testing.assert_close(features, functional.normalize(wanted))
+    assert not model.training
+
+
+def test_random_weights_are_those_of_a_start(narrow):
+    """The key encoder is a copy of the query's."""
+    model, _ = first_batches(narrow, 0)
+    copies = model.encoder_k.module.state_dict()
+    for part, name in ((model.backbone, '0.'), (model.neck, '1.')):
+        for key, value in part.state_dict().items():
+            torch.testing.assert_close(copies[name + key], value)
+
+
 def test_picture_without_suffix_is_what_is_printed(
     tmp_path, narrow, monkeypatch, capsys
 ):
@@ -101,12 +187,32 @@ def test_seed_chooses_images(narrow):
     assert labels[0] == labels[2] != labels[1]
 
 
-def test_neighbours(tmp_path, narrow, monkeypatch):
+def test_neighbours(tmp_path, narrow, monkeypatch, drawn):
     out = tmp_path / 'neighbours.png'
     options = '--images', 2, '--batches', 1, '--out', out
     assert call(monkeypatch, 'show_neighbours', *narrow, *options) == 0
     assert image.imread(out).std() > 0.1
+    shared = importlib.import_module('training_batches')
     script = importlib.import_module('show_neighbours')
+    model, (batch,) = first_batches(narrow, 1, checkpoint=narrow[1])
+    query, key = shared.features(model, batch)
+    keys = shared.as_images(model, batch.views[1])
+    for row in range(2):
+        first, *others = drawn[0].axes[10 * row : 10 * row + 10]
+        assert first.get_title() == f'query {batch.names[row]}'
+        order = (key @ query[row]).argsort(descending=True).tolist()
+        order.remove(row)
+        for axes, place in zip(others, [row, *order[:8]], strict=True):
+            similarity = float(key[place] @ query[row])
+            title = f'{similarity:.2f} {batch.names[place]}'
+            assert axes.get_title() == title
+            torch.testing.assert_close(pixels_of(axes), keys[place])
+            a, b = batch.labels[[row, place]].tolist()
+            colour = ['red', 'green'][a == b]
+            colour = 'silver' if -1 in (a, b) else f'tab:{colour}'
+            colour = 'tab:blue' if place == row else colour
+            edge = axes.spines['top'].get_edgecolor()
+            assert edge == colors.to_rgba(colour)
     similarity = torch.tensor([[0.9, 0.1, 0.5], [0.3, 0.8, 0.2]])
     # The own key, also if it is the nearest, stands apart.
     assert script.nearest_others(similarity, 8).tolist() == [[2, 1], [0, 2]]
@@ -114,13 +220,27 @@ def test_neighbours(tmp_path, narrow, monkeypatch):
     assert script.is_same(-1, -1) is None
 
 
-def test_similarities(tmp_path, narrow, monkeypatch, capsys):
+def test_similarities(tmp_path, narrow, monkeypatch, capsys, drawn):
     out = tmp_path / 'similarities.png'
     options = '--batches', 2, '--out', out
     assert call(monkeypatch, 'show_similarities', *narrow, *options) == 0
     assert image.imread(out).std() > 0.01
     text = capsys.readouterr().out
-    pairs = dict(re.findall(r'^(.*): mean .*, (\d+) pairs', text, re.M))
+    found = re.findall(r'^(.*): mean (.*), (\d+) pairs', text, re.M)
+    pairs = {name: count for name, _, count in found}
+    shared = importlib.import_module('training_batches')
+    model, batches = first_batches(narrow, 2, checkpoint=narrow[1])
+    features = [shared.features(model, batch) for batch in batches]
+    own = torch.cat([(query * key).sum(1) for query, key in features])
+    queries = torch.cat([query for query, _ in features])
+    unlabeled = queries @ model.head.queue[:8].T  # the first are
+    means = {name: float(mean) for name, mean, _ in found}
+    for name, values in (('own key', own), ('unlabeled key', unlabeled)):
+        assert means[name] == pytest.approx(values.mean().item(), abs=6e-4)
+    # Densities, whose integral is one.
+    for patch in drawn[0].axes[0].patches:
+        values, edges, _ = patch.get_data()
+        assert sum(values) * (edges[1] - edges[0]) == pytest.approx(1)
     # 40 queries, of which some are labeled; a queue of 56 + 8.
     assert pairs['own key'] == '40' and pairs['unlabeled key'] == '320'
     assert int(pairs['same label']) + int(pairs['other label']) == 40 * 56
