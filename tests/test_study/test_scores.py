@@ -13,7 +13,6 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import ttest_ind
 
-from mmunimoco.study import plots
 from mmunimoco.study.command_line import main
 from mmunimoco.study.compare import records_of
 from mmunimoco.study.expectations import judge
@@ -686,7 +685,7 @@ def test_what_a_comparison_reads_from_the_newest_config(tmp_path):
     assert record['unit'] == 'epoch'
 
 
-def test_points_of_the_grid_keep_their_own_line():
+def test_points_of_the_grid_keep_their_own_line(monkeypatch):
     """Fields whose last parts are equal, and titles with a bar."""
     grid = {
         f'a, k={k}, q={q}, r={ratio}': {
@@ -697,14 +696,19 @@ def test_points_of_the_grid_keep_their_own_line():
         for k, q in ((1, 2), (2, 1))
         for ratio in (0.0, 1.0)
     }
-    found = records({name: (1.0, 2.0) for name in grid}, grid=grid)
+    scores = {name: (i,) for i, name in enumerate(grid, 1)}
+    found = records(scores, grid=grid)
     for record in found:
         record['label_ratio'] = record['grid']['labels.label_ratio']
         record['series'] = 'a'
-    names = set(map(plots._series, found))
-    assert names == {
-        'a, model.head.momentum=1, model.momentum=2',
-        'a, model.head.momentum=2, model.momentum=1',
+    (panel,) = figures(monkeypatch, found)[0]['label_ratio.svg'].axes
+    lines = {
+        bar.get_label(): bar.lines[0].get_xydata().tolist()
+        for bar in panel.containers
+    }
+    assert lines == {
+        'a, model.head.momentum=1, model.momentum=2': [[0, 1], [100, 2]],
+        'a, model.head.momentum=2, model.momentum=1': [[0, 3], [100, 4]],
     }
 
 
