@@ -7,6 +7,7 @@ last line counts.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -112,7 +113,9 @@ def summarise(
     """Last and best point of a curve."""
     points = list(curve)
     pick = min if lower_is_better else max
-    best = pick(points, key=lambda point: point[1])
+    # NaN compares as neither, so where it stands would matter.
+    known = [point for point in points if not math.isnan(point[1])]
+    best = pick(known or points, key=lambda point: point[1])
     return dict(
         last=points[-1][1],
         last_step=points[-1][0],

@@ -732,6 +732,18 @@ def test_the_best_epoch_is_what_the_file_says_today():
     assert cell.values == (3.0,) and cell.best == (2.0,)
 
 
+@pytest.mark.parametrize('lower', [False, True])
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_an_epoch_without_a_score_is_not_the_best(place, lower):
+    found = records(dict(a=(3.0,)), lower_is_better=lower)
+    scores = [2.0, 9.0]
+    scores.insert(place, float('nan'))
+    found[0]['curves'] = dict(top1=list(enumerate(scores)))
+    (cell,) = summarise_records(found).cells.values()
+    assert cell.best == ((2.0,) if lower else (9.0,))
+    np.testing.assert_equal(cell.values, (scores[-1],))
+
+
 def test_latex_is_escaped(tmp_path):
     names = ['[a] 10 % & b_c', r'x^2 ~ \y < {z}']
     write_report(tmp_path, 'T', records({name: (1.0,) for name in names}))
