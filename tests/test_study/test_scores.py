@@ -167,6 +167,8 @@ def test_variants_are_compared_at_the_same_point_of_the_grid():
     }
     grid = {name: dict(r=name[-3:]) for name in values}
     assert winners(values, grid=grid) == {'unicon, r=0.1'}
+    rule = summarise_records(records(values, grid=grid)).rule
+    assert rule.endswith('at the same point of the grid are compared.')
     # One variant with a grid: its points are compared.
     own = {k: v for k, v in values.items() if k.startswith('unicon')}
     assert winners(own, grid=grid) == {'unicon, r=1.0'}
@@ -297,6 +299,7 @@ def test_gpus_are_those_that_the_run_has_logged(tmp_path):
 @pytest.mark.parametrize('width', [45, 80, 300])
 def test_terminal_shows_whole_names_and_scores(width):
     scores = {'random weights': (60, 61, 62), '[ours]': (70, 75, 71)}
+    scores['x'] = (50,)
     found = [
         dict(record, evaluation=f'evaluation {index}')
         for index in range(5)
@@ -311,6 +314,7 @@ def test_terminal_shows_whole_names_and_scores(width):
     assert printed.count('[ours]') == tables
     assert printed.count(' 61.00 ± 1.00 (n=3) ') == 5
     assert printed.count(' 72.00 ± 2.65 (n=3)* ') == 5
+    assert printed.count(' 50.00 ') == 5
     for index in range(5):
         assert f' evaluation {index} ' in printed
 
@@ -519,12 +523,14 @@ def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
     for record, code in zip(found, 'xy', strict=True):
         record |= dict(code=code, label_ratio=0.1)
     tail = [f'line {index}' for index in range(9)]
-    found.append(dict(found[0], status='failed', metrics={}, tail=tail))
+    failed = dict(status='failed', metrics={}, tail=tail)
+    found += [found[0] | failed, found[0] | failed | dict(variant='z')]
     others = dict(name='O', evaluation='knn', value=50.0, std=0.5, source='p')
     write_report(tmp_path, 'T', found, [dict(others, metric='top1', n=3)])
     text = (tmp_path / 'report.md').read_text()
     assert 'Code: x, y' in text and 'of different versions of the c' in text
     assert '| a, seed 0 | knn | line 5 / line 6 / line 7 / line 8 |' in text
+    assert text.count('\n| z |') == 1  # in the table of all runs alone
     with (tmp_path / 'results.csv').open() as file:
         own, published = csv.DictReader(file)
     assert (own['n'], own['label_ratio']) == ('2', '0.1')
@@ -540,18 +546,18 @@ def whole_report(tmp_path):
     found = records(dict(a=(70.0, 72.0, 74.0), b=(80.0, 80.5, 81.0)))
     for record in found:
         record |= dict(seconds=61.0 + record['seed'], log='runs/a #1.log')
-        record |= dict(config='runs/a.py', machine=dict(cores=4))
+        record |= dict(config='runs/a.py', machine=dict(cpu='<x>'))
         record['versions'] = dict(torch='2.1')
     other = dict(found[0], evaluation='linear', seed=None, seconds=None)
     other |= dict(log=None, config=None, protocol=dict(l2=0.5, scale=0.01))
-    other['metrics'] = dict(acc=dict(last=50.0, best=52.0))
+    other['metrics'] = dict(a_c=dict(last=50.0, best=52.0))
     published = [
         dict(evaluation='knn', value=9.5, std=0.3, metric='top1', n=4),
-        dict(evaluation='linear', value=0.4, metric='acc'),
+        dict(evaluation='linear', value=0.4, metric='a_c'),
         dict(evaluation='semi', value=1.0, metric='top1'),
     ]
     for name, entry in zip('OPQ', published, strict=True):
-        entry |= dict(name=f'{name}_1', source=f'Table {name}')
+        entry |= dict(name=f'{name}_1', source=f'<{name}>')
     write_report(tmp_path, 'A < B', [*found, other], published)
     return tmp_path
 
@@ -572,13 +578,13 @@ def test_tables_of_a_report(whole_report):
         return [x for x in part.splitlines() if x.startswith('| ')]
 
     assert rows(results) == [
-        '| Variant | knn: top1 | linear: acc |',
+        '| Variant | knn: top1 | linear: a_c |',
         '| --- | --- | --- |',
         '| a | 72.00 ± 2.00 (n=3) | 0.5000 (n=1) |',
         r'| b | 80.50 ± 0.50 (n=3)\* |  |',
-        '| O_1 (published, not run here: Table O) | 9.5 ± 0.3 † |  |',
-        '| P_1 (published, not run here: Table P) |  | 0.4 † |',
-        '| Q_1 (published, not run here: Table Q) |  |  |',
+        '| O_1 (published, not run here: <O>) | 9.5 ± 0.3 † |  |',
+        '| P_1 (published, not run here: <P>) |  | 0.4 † |',
+        '| Q_1 (published, not run here: <Q>) |  |  |',
     ]
     names = 'Variant | Evaluation | Metric | n | Mean | Std'
     assert rows(details) == [
@@ -586,7 +592,7 @@ def test_tables_of_a_report(whole_report):
         '| --- | --- | --- | --- | --- | --- | --- | --- |',
         '| a | knn | top1 | 3 | 72.00 | 2.00 | 73.00 |  |',
         f'| b | knn | top1 | 3 | 80.50 | 0.50 | 81.50 | {P_VALUE:.2g} |',
-        '| a | linear | acc | 1 | 0.5000 |  | 0.5200 |  |',
+        '| a | linear | a_c | 1 | 0.5000 |  | 0.5200 |  |',
     ]
     assert rows(runs)[0] == (
         '| Variant | Run | Seed | State | Scores | Time | Log | Config |'
@@ -595,11 +601,11 @@ def test_tables_of_a_report(whole_report):
     assert rows(runs)[2] == (
         f'| a | knn | 0 | done | top1 70.00 | {duration(61)} | {links} |'
     )
-    assert rows(runs)[-1] == '| a | linear |  | done | acc 50.00 |  |  |  |'
+    assert rows(runs)[-1] == '| a | linear |  | done | a_c 50.00 |  |  |  |'
     assert [x for x in setup.splitlines() if x] == [
         "- Protocol knn: type=knn, metrics=['top1']",
         '- Protocol linear: l2=0.5, scale=0.01',
-        '- Machine: cores 4',
+        '- Machine: cpu <x>',
         '- Versions: torch 2.1',
     ]
 
@@ -613,10 +619,10 @@ def test_csv_of_a_report(whole_report):
     assert rows == [
         'a,,knn,top1,3,72.0,2.0,73.0,False,,measured',
         f'b,,knn,top1,3,80.5,0.5,81.5,True,{P_VALUE},measured',
-        'a,,linear,acc,1,0.5,,0.52,False,,measured',
-        'O_1,,knn,top1,4,9.5,0.3,,,,published: Table O',
-        'P_1,,linear,acc,,0.4,,,,,published: Table P',
-        'Q_1,,semi,top1,,1.0,,,,,published: Table Q',
+        'a,,linear,a_c,1,0.5,,0.52,False,,measured',
+        'O_1,,knn,top1,4,9.5,0.3,,,,published: <O>',
+        'P_1,,linear,a_c,,0.4,,,,,published: <P>',
+        'Q_1,,semi,top1,,1.0,,,,,published: <Q>',
     ]
 
 
@@ -627,13 +633,13 @@ def test_latex_of_a_report(whole_report):
     assert lines == [
         r'\begin{tabular}{lrr}',
         r'\hline',
-        r'Variant & knn: top1 & linear: acc \\',
+        r'Variant & knn: top1 & linear: a\_c \\',
         r'\hline',
         r'a & 72.00 $\pm$ 2.00 (n=3) & 0.5000 (n=1) \\',
         r'b & \textbf{80.50 $\pm$ 0.50 (n=3)} & -- \\',
-        r'O\_1 (published: Table O) & 9.5 $\pm$ 0.3 & -- \\',
-        r'P\_1 (published: Table P) & -- & 0.4 \\',
-        r'Q\_1 (published: Table Q) & -- & -- \\',
+        r'O\_1 (published: $<$O$>$) & 9.5 $\pm$ 0.3 & -- \\',
+        r'P\_1 (published: $<$P$>$) & -- & 0.4 \\',
+        r'Q\_1 (published: $<$Q$>$) & -- & -- \\',
         r'\hline',
         r'\end{tabular}',
     ]
@@ -643,7 +649,11 @@ def test_page_of_a_report(whole_report):
     """What a cell is sorted by, and that texts stay texts."""
     page = (whole_report / 'report.html').read_text()
     assert '<title>A &lt; B</title>' in page and '<h1>A &lt; B</h1>' in page
-    assert '<li>Versions: torch 2.1</li>' in page
+    assert '<li>Machine: cpu &lt;x&gt;</li>' in page
+    assert '(published, not run here: &lt;O&gt;)</td>' in page
+    parts = '<p>Scores are', 'id="results"', '<figure>', 'id="details"'
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
 
     def cells(table, row):
         body = re.search(f'id="{table}".*?<tbody>(.*?)</tbody>', page, re.S)
@@ -821,3 +831,5 @@ def test_what_is_no_sample_wins_nothing():
         assert winners(fixed) == set()
     lost = dict(d=(float('nan'), 99.0, 98.0))
     assert winners(lost | CLEAR) == winners(CLEAR | lost) == {'b'}
+    (cell,) = summarise_records(records(lost)).cells.values()
+    assert cell.text() == 'nan ± nan (n=3)'
