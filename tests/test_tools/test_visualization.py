@@ -138,6 +138,7 @@ def test_features_are_those_of_the_two_encoders(narrow):
 def test_random_weights_are_those_of_a_start(narrow):
     """The key encoder is a copy of the query's."""
     model, _ = first_batches(narrow, 0)
+    assert model.is_init
     copies = model.encoder_k.module.state_dict()
     for part, name in ((model.backbone, '0.'), (model.neck, '1.')):
         for key, value in part.state_dict().items():
@@ -274,12 +275,20 @@ CHANGED = ['{config}', 'none', '--batches', '1', '--cfg-options']
     ('arguments', 'message'),
     [
         (['{config}', 'gone.pth'], 'gone.pth'),
+        (['{config}', 'part.pth'], 'part.pth .*incomplete'),
         (['{config}', 'none', '--batches', '0'], '--batches must be'),
         (['{supervised}', 'none'], 'with UniMoCo'),
         (['{config}', 'none', '--device', 'gpu'], '--device gpu: '),
         (['{config}', 'none', '--device', 'xpu'], '--device xpu: '),
         ([*CHANGED, 'head.temperature=1'], "no field 'head'"),
         ([*CHANGED, 'model.head.temp=1'], 'takes no argument'),
+        (
+            [
+                *(*CHANGED, 'model.head.multi_label=True'),
+                'model.head.num_classes=10',
+            ],
+            'several labels an image',
+        ),
         ([*CHANGED, 'model.type.x=1'], '--cfg-options: '),
         ([*CHANGED, 'model.type=UniMoC'], 'model: UniMoC'),
         ([*CHANGED, 'train_dataloader.batch_size=big'], 'train_dataloader: '),
@@ -293,5 +302,8 @@ def test_mistakes_are_one_line(
         x.format(config=narrow[0], supervised=supervised) for x in arguments
     ]
     monkeypatch.chdir(tmp_path)
+    state = torch.load(narrow[1])['state_dict']
+    del state['head.queue']
+    torch.save(dict(state_dict=state), 'part.pth')
     assert call(monkeypatch, 'show_neighbours', *arguments) == 1
     assert re.search(f'^error: .*{message}', capsys.readouterr().err, re.M)
