@@ -107,10 +107,12 @@ def run_tool(capsys, name, *arguments, main=None):
     return code, output.out + output.err
 
 
-def test_lmdb_equals_the_folder(folder, tmp_path, capsys):
+def test_lmdb_equals_the_folder(folder, tmp_path, capsys, monkeypatch):
     pytest.importorskip('lmdb')
     out = tmp_path / 'train.lmdb'
-    arguments = (capsys, 'make_lmdb.py', '--folder', folder, '--out', out)
+    monkeypatch.setenv('HOME', str(folder.parent))
+    home = f'~/{folder.name}'
+    arguments = (capsys, 'make_lmdb.py', '--folder', home, '--out', out)
     main = load_tool('make_lmdb.py')['main']
     main.__globals__['BATCH'] = 5  # of 22 files
     code, text = run_tool(*arguments, main=main)
@@ -163,6 +165,8 @@ def test_lmdb_rejects_names_it_cannot_look_up(folder, tmp_path):
     (folder / 'ä.png').touch()
     with pytest.raises(ValueError, match='ASCII'):
         write_lmdb(str(tmp_path / 'x.lmdb'), str(folder), [('ä.png', 0)])
+    with pytest.raises(ValueError, match='at most 511 ASCII characters'):
+        write_lmdb(str(tmp_path / 'z.lmdb'), str(folder), [(512 * 'x', 0)])
     (folder / ' x.png').touch()
     with pytest.raises(ValueError, match=r"' x\.png' in .* begins with a bl"):
         write_lmdb(str(tmp_path / 'y.lmdb'), str(folder), [(' x.png', 0)])

@@ -238,6 +238,11 @@ def test_similarities(tmp_path, narrow, monkeypatch, capsys, drawn):
     means = {name: float(mean) for name, mean, _ in found}
     for name, values in (('own key', own), ('unlabeled key', unlabeled)):
         assert means[name] == pytest.approx(values.mean().item(), abs=6e-4)
+    # Of a kind without pairs there is no line.
+    arguments = narrow[0], 'none', *options
+    assert call(monkeypatch, 'show_similarities', *arguments) == 0
+    names = re.findall('^(.*): mean', capsys.readouterr().out, re.M)
+    assert names == ['own key', 'unlabeled key']
     # Densities, whose integral is one.
     for patch in drawn[0].axes[0].patches:
         values, edges, _ = patch.get_data()
@@ -254,7 +259,7 @@ def test_pairs_are_split_by_labels():
     )
     groups = script.split(
         *(query, key, torch.tensor([1, -1])),
-        *(queue, torch.tensor([1, 2, -1, 1])),
+        *(queue, torch.tensor([1, 0, -1, 1])),
     )
     scores = query @ queue.T
     wanted = {
