@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from mmpretrain.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
@@ -106,3 +107,6 @@ def test_estimate_command(capsys, monkeypatch):
     monkeypatch.setenv('COLUMNS', '140')
     assert estimate.main(['--gpus', '8']) == 0
     assert '26321' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        estimate.main(['--gpus', '8', '0'])
+    assert '--gpus must be at least 1, got 0' in capsys.readouterr().err

@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -74,6 +75,17 @@ def test_progress_logs_all_output(tmp_path):
     )
     assert log.read_text() == 'before\none\ntwo\n'
     assert done.stdout.splitlines()[-1].startswith('A step: 0:0')
+
+
+def test_progress_tells_of_ctrl_c(tmp_path, monkeypatch):
+    def lines():
+        yield 'one\n'
+        raise KeyboardInterrupt
+
+    stdin = MagicMock(__iter__=lambda self: lines())
+    monkeypatch.setattr(sys, 'stdin', stdin)
+    assert load('progress').main('A step', str(tmp_path / 'log')) == 130
+    assert (tmp_path / 'log').read_text() == 'one\n'
 
 
 def test_probe_answers(capsys):

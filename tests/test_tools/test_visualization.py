@@ -174,6 +174,9 @@ def test_normalisation_is_undone(narrow):
     images = shared.as_images(model, views)
     assert images.shape == (2, 8, 8, 3)
     torch.testing.assert_close(images.permute(0, 3, 1, 2) * 255, pixels)
+    plain = SimpleNamespace(_enable_normalize=False)
+    plain = SimpleNamespace(data_preprocessor=plain)
+    torch.testing.assert_close(shared.as_images(plain, pixels), images)
 
 
 def test_seed_chooses_images(narrow):
@@ -194,6 +197,11 @@ def test_neighbours(tmp_path, narrow, monkeypatch, drawn):
     assert call(monkeypatch, 'show_neighbours', *narrow, *options) == 0
     assert image.imread(out).std() > 0.1
     shared = importlib.import_module('training_batches')
+    # More images than there are.
+    fewer = '--batches', 1, '--out', out, '--cfg-options'
+    arguments = *narrow, *fewer, 'train_dataloader.batch_size=2'
+    assert call(monkeypatch, 'show_neighbours', *arguments) == 0
+    assert len(drawn[1].axes) == 2 * 3
     script = importlib.import_module('show_neighbours')
     model, (batch,) = first_batches(narrow, 1, checkpoint=narrow[1])
     query, key = shared.features(model, batch)
