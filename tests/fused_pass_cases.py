@@ -15,6 +15,8 @@ from mmunimoco.models import fused_pass
 from mmunimoco.models.labels import KeyBlock, SampleLabels
 from mmunimoco.models.pair_statistics import streamed_statistics
 
+# Alike in their last 8 or 32 bits.
+CLASSES = torch.tensor([-1, 0, 1, 2**8, 2**32])
 ALL = ('positive', 'inverse_positive', 'positive_mean')
 CASES = {
     'one query, one key': (1, 1, 16, ALL, {}),
@@ -25,11 +27,25 @@ CASES = {
     'SupCon': (20, 40, 8, ('positive', 'positive_mean'), {}),
     'own keys left out': (20, 40, 8, ALL, dict(exclude_own=True)),
     'unlabeled left out': (20, 40, 8, ALL, dict(ignore_unlabeled=True)),
+    'keys of the batch': (20, 40, 8, ALL, dict(in_batch=True)),
+    'a batch without labels': (
+        *(20, 40, 8, ALL),
+        dict(has_labels=False, ignore_unlabeled=True, in_batch=True),
+    ),
     'all options': (
         *(20, 130, 8, ALL),
         dict(exclude_own=True, ignore_unlabeled=True, in_batch=True),
     ),
+    'only similarities below zero': (3, 40, 8, ALL, dict(opposite=True)),
 }
+
+
+@pytest.fixture(autouse=True)
+def nan_where_nothing_was_stored():
+    """Torch fills new memory with NaN, so reading it by mistake shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def unit(*shape):
@@ -39,18 +55,20 @@ def unit(*shape):
 def make_blocks(n, k, c, options, dtype):
     """The queue, and with ``in_batch`` the keys of the batch."""
     options = dict(options)
+    opposite = options.pop('opposite', False)
     in_batch = options.pop('in_batch', False)
     has_labels = options.pop('has_labels', True)
     torch.manual_seed(1)
-    labels = torch.randint(-1, 4, (n,)), torch.randint(-1, 4, (k,))
-    images = torch.randint(9, (n,)), torch.randint(-1, 9, (k,))
+    labels = CLASSES[torch.randint(5, (n,))], CLASSES[torch.randint(5, (k,))]
+    images = torch.randint(-1, 9, (n,)), torch.randint(-1, 9, (k,))
     queries = SampleLabels(labels[0], images[0], has_labels=has_labels)
     keys = SampleLabels(labels[1], images[1])
-    blocks = [KeyBlock(unit(k, c).to(dtype), keys, queries, **options)]
+    queue = -unit(k, c).abs() if opposite else unit(k, c)
+    blocks = [KeyBlock(queue.to(dtype), keys, queries, **options)]
     if in_batch:
         batch = unit(n + 3, c).to(dtype)
         more = SampleLabels(
-            torch.cat([torch.tensor([0, 1, -1]), labels[0]]),
+            torch.cat([CLASSES[:3], labels[0]]),
             torch.cat([torch.tensor([0, 1, 2]), images[0]]),
         )
         blocks.append(KeyBlock(batch, more, queries, own_start=3, **options))
@@ -59,9 +77,21 @@ def make_blocks(n, k, c, options, dtype):
 
 @pytest.mark.parametrize('name', CASES)
 def test_equals_the_plain_loop_in_float64(name):
-    n, k, c, statistics, options = CASES[name]
+    assert_equals_the_plain_loop(*CASES[name])
+
+
+def test_more_splits_than_are_merged_at_a_time(monkeypatch):
+    """As on GPUs of many multiprocessors."""
+    tile = fused_pass._Tile(16, 16, False, 50)
+    monkeypatch.setattr(fused_pass._Tile, 'for_problem', lambda *_: tile)
+    assert_equals_the_plain_loop(3, 700, 8, ALL, {})
+
+
+def assert_equals_the_plain_loop(n, k, c, statistics, options):
     torch.manual_seed(0)
     query, own = unit(n, c), unit(n, c)
+    if 'opposite' in options:
+        query, own = query.abs(), -own.abs()
 
     def compute(function, dtype):
         x = query.to(dtype).requires_grad_()
@@ -128,18 +158,25 @@ def test_halves_of_bfloat16_are_nearly_float32(monkeypatch):
     tile = fused_pass._Tile(32, 32, True, 4)
     monkeypatch.setattr(fused_pass._Tile, 'for_problem', lambda *_: tile)
     query, own = unit(8, 64), unit(8, 64)
-    found, exact = (
-        function(
-            *(query.to(dtype), own.to(dtype)),
-            *(make_blocks(8, 200, 64, {}, dtype), 0.07, 0.07, ALL),
-        )[0]
-        for function, dtype in (
-            (fused_pass.fused_statistics, torch.float32),
-            (streamed_statistics, torch.float64),
-        )
-    )
-    for name in ('negative', *ALL):
-        error = (getattr(found, name) - getattr(exact, name)).abs().max()
+    results = []
+    for function, dtype in (
+        (fused_pass.fused_statistics, torch.float32),
+        (streamed_statistics, torch.float64),
+    ):
+        x = query.to(dtype).requires_grad_()
+        blocks = make_blocks(8, 200, 64, {}, dtype)
+        found, _ = function(x, own.to(dtype), blocks, 0.07, 0.07, ALL)
+        fields = {name: getattr(found, name) for name in ('negative', *ALL)}
+        slopes = {
+            f'gradient of {name}': torch.autograd.grad(
+                value.sum(), x, retain_graph=True
+            )[0]
+            for name, value in fields.items()
+        }
+        results.append(fields | slopes)
+    found, exact = results
+    for name, value in exact.items():
+        error = (found[name] - value).abs().max()
         # One product of bfloat16 is off by 1e-2. The interpreter truncates
         # where GPUs round.
         assert 0 < error < 2e-4, name
