@@ -27,15 +27,16 @@ CASES = {
     'SupCon': (20, 40, 8, ('positive', 'positive_mean'), {}),
     'own keys left out': (20, 40, 8, ALL, dict(exclude_own=True)),
     'unlabeled left out': (20, 40, 8, ALL, dict(ignore_unlabeled=True)),
-    'keys of the batch': (20, 40, 8, ALL, dict(in_batch=True)),
+    'keys of the batch': (20, 40, 8, ALL, dict(own_start=0)),
     'a batch without labels': (
         *(20, 40, 8, ALL),
-        dict(has_labels=False, ignore_unlabeled=True, in_batch=True),
+        dict(has_labels=False, ignore_unlabeled=True, own_start=3),
     ),
     'all options': (
         *(20, 130, 8, ALL),
-        dict(exclude_own=True, ignore_unlabeled=True, in_batch=True),
+        dict(exclude_own=True, ignore_unlabeled=True, own_start=3),
     ),
+    'no negatives': (3, 40, 8, ALL, dict(one_class=True)),
     'only similarities below zero': (3, 40, 8, ALL, dict(opposite=True)),
 }
 
@@ -53,25 +54,29 @@ def unit(*shape):
 
 
 def make_blocks(n, k, c, options, dtype):
-    """The queue, and with ``in_batch`` the keys of the batch."""
+    """The queue, and with ``own_start`` the keys of the batch."""
     options = dict(options)
     opposite = options.pop('opposite', False)
-    in_batch = options.pop('in_batch', False)
+    first = options.pop('own_start', None)
     has_labels = options.pop('has_labels', True)
     torch.manual_seed(1)
     labels = CLASSES[torch.randint(5, (n,))], CLASSES[torch.randint(5, (k,))]
+    if options.pop('one_class', False):
+        labels = [x * 0 for x in labels]
     images = torch.randint(-1, 9, (n,)), torch.randint(-1, 9, (k,))
     queries = SampleLabels(labels[0], images[0], has_labels=has_labels)
     keys = SampleLabels(labels[1], images[1])
     queue = -unit(k, c).abs() if opposite else unit(k, c)
     blocks = [KeyBlock(queue.to(dtype), keys, queries, **options)]
-    if in_batch:
-        batch = unit(n + 3, c).to(dtype)
+    if first is not None:
+        batch = unit(n + first, c).to(dtype)
         more = SampleLabels(
-            torch.cat([CLASSES[:3], labels[0]]),
-            torch.cat([torch.tensor([0, 1, 2]), images[0]]),
+            torch.cat([CLASSES[:first], labels[0]]),
+            torch.cat([torch.arange(first), images[0]]),
         )
-        blocks.append(KeyBlock(batch, more, queries, own_start=3, **options))
+        blocks.append(
+            KeyBlock(batch, more, queries, own_start=first, **options)
+        )
     return blocks
 
 
@@ -84,7 +89,7 @@ def test_more_splits_than_are_merged_at_a_time(monkeypatch):
     """As on GPUs of many multiprocessors."""
     tile = fused_pass._Tile(16, 16, False, 50)
     monkeypatch.setattr(fused_pass._Tile, 'for_problem', lambda *_: tile)
-    assert_equals_the_plain_loop(3, 700, 8, ALL, {})
+    assert_equals_the_plain_loop(16, 700, 8, ALL, {})
 
 
 def assert_equals_the_plain_loop(n, k, c, statistics, options):
@@ -100,6 +105,7 @@ def assert_equals_the_plain_loop(n, k, c, statistics, options):
             x, own.to(dtype), blocks, 0.2, 0.5, statistics
         )
         values = dict(vars(monitor), positives=found.num_positives)
+        assert not any(value.requires_grad for value in values.values())
         for field in ('negative', *statistics):
             value = getattr(found, field)
             finite = value.masked_fill(value.isinf(), 0)
@@ -120,9 +126,11 @@ def assert_equals_the_plain_loop(n, k, c, statistics, options):
         )
 
 
-def test_half_precision_keys_are_read_as_they_are():
+def test_half_precision_is_computed_in_float32():
     blocks = make_blocks(20, 40, 8, {}, torch.bfloat16)
-    query, own = unit(20, 8), unit(20, 8)
+    # Not contiguous.
+    query, own = (unit(8, 20).T.bfloat16() for _ in range(2))
+    blocks[0].keys = blocks[0].keys.T.contiguous().T
     arguments = query, own, blocks, 0.2, 0.2, ALL
     expected, _ = streamed_statistics(*arguments)
     actual, _ = fused_pass.fused_statistics(*arguments)
@@ -136,7 +144,11 @@ def test_what_the_kernel_leaves_to_the_plain_loop():
     blocks = make_blocks(4, 8, 8, {}, torch.float32)
     assert fused_pass.supports(unit(4, 8), blocks)
     assert not fused_pass.supports(unit(4, 8).double(), blocks)
-    assert not fused_pass.supports(unit(4, 512), blocks)
+    assert not fused_pass.supports(unit(4, 257), blocks)
+    assert not fused_pass.supports(unit(4, 8), [])
+    blocks[0].never_positive = torch.zeros(8, dtype=torch.bool)
+    assert not fused_pass.supports(unit(4, 8), blocks)
+    blocks[0].never_positive = None
     blocks[0].query_labels.labels = torch.zeros(4, 3, dtype=torch.bool)
     assert not fused_pass.supports(unit(4, 8), blocks)
 

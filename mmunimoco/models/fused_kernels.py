@@ -377,7 +377,6 @@ def merge_kernel(
     inside = columns < dim
     q = tl.load(query + row * dim + columns, mask=inside, other=0.0)
     own = tl.load(own_key + row * dim + columns, mask=inside, other=0.0)
-    own = own.to(tl.float32)
     score = tl.sum(q * own) / temperature
     step = 1 / temperature
 

@@ -28,7 +28,7 @@ SMALL = dict(blocks=1, PARTS=1)
 
 def test_cases_by_the_interpreter():
     files = 'fused_pass_cases.py', 'fused_views_cases.py'
-    assert '30 passed' in run_by_interpreter(*files)
+    assert '31 passed' in run_by_interpreter(*files)
 
 
 @pytest.mark.parametrize('capability', [80, 90])
