@@ -251,14 +251,22 @@ def test_split_batch_norm_shuffles_the_keys(shuffle):
     )
 
 
-def test_two_views_are_needed():
-    model = build_unimoco()
+@pytest.mark.parametrize('views', [1, 3, None])
+def test_two_views_are_needed(views):
+    images = torch.zeros(2, 3, 32, 32)
+    inputs = images if views is None else [images] * views
+    samples = data_samples(torch.zeros(2).long())
     with pytest.raises(ValueError, match='num_views=2'):
-        model(
-            torch.zeros(2, 3, 32, 32),
-            data_samples(torch.zeros(2).long()),
-            mode='loss',
-        )
+        build_unimoco()(inputs, samples, mode='loss')
+
+
+def test_parameters_that_deepspeed_shards_are_refused():
+    model = build_unimoco()
+    # Its stage 3 adds this to each parameter.
+    model.backbone.conv1.weight.ds_tensor = torch.zeros(1)
+    ((views, labels),) = draw_batches(steps=1)
+    with pytest.raises(ValueError, match='stage 3 of DeepSpeed'):
+        model(views, data_samples(labels), mode='loss')
 
 
 @pytest.mark.parametrize('momentum', [-0.1, 1.5])
