@@ -12,7 +12,7 @@ OFF = dict(jitter_prob=0.0, gray_prob=0.0, blur_prob=0.0, flip_prob=0.0)
 # Little blur, because the interpreter takes long for wide kernels.
 ALL = dict.fromkeys(OFF, 1.0) | dict(blur_sigma=(0.1, 0.7))
 BLUR = dict(OFF, blur_prob=1.0)
-ONE_BLOCK, TWO_BLOCKS = (13, 17), (15, 21)
+ONE_BLOCK, TWO_BLOCKS, THREE_BLOCKS = (13, 17), (15, 21), (25, 21)
 # Options and size of the views.
 CASES = {
     'published': (dict(to_rgb=True, **NORM), TWO_BLOCKS),
@@ -22,7 +22,7 @@ CASES = {
         ONE_BLOCK,
     ),
     'rgb in, bgr out': (
-        dict(ALL, rgb_to_bgr=True, gray_prob=0.0),
+        dict(ALL, rgb_to_bgr=True, gray_prob=0.0, blur_prob=0.5),
         ONE_BLOCK,
     ),
     'one mean for all channels': (
@@ -32,7 +32,7 @@ CASES = {
     'jitter of any strength': (
         dict(OFF, jitter_prob=1, brightness=1, contrast=2, saturation=3)
         | dict(hue=0.5),
-        TWO_BLOCKS,
+        THREE_BLOCKS,
     ),
     'hardly any blur': (dict(BLUR, blur_sigma=(0.01, 0.2)), ONE_BLOCK),
     'blur as wide as the views': (
