@@ -44,9 +44,6 @@ class SplitBatchNorm(_BatchNorm):
             single value for each channel.
     """
 
-    # mmcv derives layer names from it: bn1, as in every checkpoint.
-    _abbr_ = 'bn'
-
     def __init__(
         self, num_features: int, num_splits: int = 8, **kwargs
     ) -> None:
