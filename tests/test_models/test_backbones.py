@@ -227,6 +227,12 @@ def test_another_width_is_refused_in_the_first_step():
         loss_of(unpooled)
 
 
+def test_an_earlier_stage_may_be_the_output():
+    """Its width is another than that of the last stage."""
+    model = build('ResNet', dict(depth=18, out_indices=(2,)), 256)
+    assert loss_of(model)['loss'].isfinite()
+
+
 def test_several_outputs_are_refused():
     model = build('ResNet', dict(depth=18, out_indices=(2, 3)), 512)
     with pytest.raises(ValueError, match='backbone returns 2 .*out_indices'):

@@ -1,5 +1,7 @@
 """Key images that travel while the queries are computed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -53,7 +55,15 @@ def _order_of_a_step(rank, world_size):
 
     def sent(*args, async_op=False):
         events.append('in background' if async_op else 'waited for')
-        return original(*args, async_op=async_op)
+        work = original(*args, async_op=async_op)
+        if not async_op:
+            return work
+
+        def wait():
+            events.append('arrived')
+            work.wait()
+
+        return SimpleNamespace(wait=wait)
 
     dist.all_to_all_single = sent
     for name in ('backbone', 'encoder_k'):
@@ -69,10 +79,10 @@ def _order_of_a_step(rank, world_size):
     ShufflePlan.start_shuffle = lambda plan, x: start(plan, x, False)
     torch.manual_seed(1)
     plain = model.loss(views, samples)['loss'].item()
-    return events[:4], loss == plain, torch.equal(model.head.queue, queue)
+    return events[:5], loss == plain, torch.equal(model.head.queue, queue)
 
 
 def test_images_leave_before_the_queries_are_computed(tmp_path):
-    order = ['in background', 'backbone', 'encoder_k', 'waited for']
+    order = ['in background', 'backbone', 'arrived', 'encoder_k', 'waited for']
     for answer in run_ddp(_order_of_a_step, 2, tmp_path):
         assert answer == (order, True, True)

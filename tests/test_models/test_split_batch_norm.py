@@ -358,7 +358,7 @@ def test_efficient_conv_bn_eval_of_mmengine(frozen):
 
 
 def test_scripted_and_traced_layers_evaluate():
-    layer = a_layer(3, 2).eval()
+    layer = a_layer(3, 2, eps=0.1).eval()
     x = torch.randn(5, 3, 4, 4).double()
     scripted = torch.jit.script(layer)
     for graph in (scripted, torch.jit.trace(layer, x)):

@@ -88,7 +88,7 @@ SCHEDULES = [
     (dict(start_momentum=0.5, momentum_warmup=20), False),
     (dict(start_momentum=0.5, momentum_warmup=12), True),
     (dict(head=dict(label_warmup=20)), False),
-    (dict(head=dict(label_warmup=8, propagate_labels=dict(start=9))), True),
+    (dict(head=dict(label_warmup=8, propagate_labels=dict(start=12))), True),
     (dict(head=dict(propagate_labels=dict(start=20))), False),
 ]
 
