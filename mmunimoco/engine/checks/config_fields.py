@@ -20,6 +20,7 @@ from mmpretrain.registry import (
     TRANSFORMS,
     VISUALIZERS,
 )
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmunimoco.utils.config_errors import closest
@@ -313,10 +314,12 @@ def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:
             continue
         raise ValueError(
             f'{path}: {owner} takes no argument {name!r}'
-            f'{closest(name, known)}. It takes {", ".join(sorted(known))}. If '
-            'the argument is inherited from a base config of another type, '
-            f'replace the whole field: {path.rpartition(".")[2]}='
-            'dict(_delete_=True, type=...).'
+            f'{closest(name, known)}. It takes '
+            f'{", ".join(sorted(known)) or "none"}. If the argument is '
+            'inherited from a base config of another type, replace the whole '
+            f'field: {path.rpartition(".")[2]}='
+            'dict(_delete_=True, type=...); on the command line, '
+            f'{path}._delete_=True {path}.type=...'
         )
 
 
@@ -326,6 +329,8 @@ def _arguments(kind: Any, registry: Registry) -> set[str] | None:
         kind = registry.get(kind)
     if not isinstance(kind, type):
         return None
+    if kind.__init__ is nn.Module.__init__:  # refuses what it takes
+        return set()
     known: set[str] = set()
     for base in kind.__mro__:
         if '__init__' not in vars(base):

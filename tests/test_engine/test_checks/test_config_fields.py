@@ -1,5 +1,7 @@
 """Misspelt fields are refused, with the nearest known name."""
 
+import re
+
 import pytest
 from exact_runs import ROOT
 from mmengine.config import Config
@@ -162,9 +164,16 @@ def test_arguments_that_nothing_takes(name, message, tmp_path):
         build_runner(cfg)
 
 
-def test_another_loss_over_inherited_arguments_needs_delete():
+@pytest.mark.parametrize('loss', ['UniConLoss', 'InfoNCELoss'])
+def test_another_loss_over_inherited_arguments_needs_delete(loss):
     cfg = Config.fromfile(CONFIG)
-    cfg.model.head.loss = dict(type='UniConLoss', reduction_position='in')
-    message = r'model.head.loss: UniConLoss .*loss=dict\(_delete_=True, type'
-    with pytest.raises(ValueError, match=message):
+    cfg.model.head.loss = dict(type=loss, reduction_position='in')
+    message = rf'model.head.loss: {loss} .*loss=dict\(_delete_=True, type'
+    with pytest.raises(ValueError, match=message) as error:
         check_arguments(cfg)
+    # As the message says for the command line.
+    advice = re.findall(r'(\S+_delete_)=True', str(error.value))[-1]
+    change = {advice: True, 'model.head.loss.type': loss}
+    cfg.merge_from_dict(change)
+    check_arguments(cfg)
+    assert cfg.model.head.loss == dict(type=loss)
