@@ -36,18 +36,33 @@ def put_images_on_device(runner: Runner) -> None:
         ValueError: If it is not, or the images cannot be stacked.
     """
     preprocessor = bare_model(runner.model).data_preprocessor
+    images = keep_images(preprocessor, runner.train_dataloader.dataset)
+    runner.logger.info(
+        f'images_on_device: {len(images)} images, '
+        f'{images.numel() / 2**20:.0f} MB, are on {preprocessor.device}.'
+    )
+
+
+def keep_images(preprocessor: Any, dataset: Any) -> Tensor:
+    """Stack the images of a dataset, and hand them to the preprocessor.
+
+    Args:
+        preprocessor (TwoViewAugment): Data preprocessor of the model.
+        dataset (Dataset): See :func:`stack_images`.
+
+    Raises:
+        ValueError: If the preprocessor is another one, or the images cannot
+            be stacked.
+    """
     if not isinstance(preprocessor, TwoViewAugment):
         raise ValueError(
             'StepOptionsHook(images_on_device=True) needs the data '
             'preprocessor TwoViewAugment, but it is '
             f'{type(preprocessor).__name__}'
         )
-    images = stack_images(runner.train_dataloader.dataset)
+    images = stack_images(dataset)
     preprocessor.keep_images(images)
-    runner.logger.info(
-        f'images_on_device: {len(images)} images, '
-        f'{images.numel() / 2**20:.0f} MB, are on {preprocessor.device}.'
-    )
+    return images
 
 
 def stack_images(dataset: Any) -> Tensor:

@@ -305,6 +305,10 @@ CHANGED = ['{config}', 'none', '--batches', '1', '--cfg-options']
         ([*CHANGED, 'model.type.x=1'], '--cfg-options: '),
         ([*CHANGED, 'model.type=UniMoC'], 'model: UniMoC'),
         ([*CHANGED, 'train_dataloader.batch_size=big'], 'train_dataloader: '),
+        (
+            [*CHANGED, 'custom_hooks.7.images_on_device=True'],
+            'but it is SelfSupDataPreprocessor',
+        ),
     ],
 )
 def test_mistakes_are_one_line(

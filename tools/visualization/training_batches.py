@@ -21,7 +21,7 @@ with redirect_stdout(io.StringIO()):
     from torch import Tensor, nn
     from torch.nn import functional
 
-    from mmunimoco.engine.images_on_device import stack_images
+    from mmunimoco.engine.images_on_device import keep_images
     from mmunimoco.engine.launch import read_config
     from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
     from mmunimoco.models import UniMoCo
@@ -184,7 +184,7 @@ def batches(
     if any(
         hook.get('images_on_device') for hook in cfg.get('custom_hooks', [])
     ):
-        model.data_preprocessor.keep_images(stack_images(loader.dataset))
+        keep_images(model.data_preprocessor, loader.dataset)
     classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
     for index, data in enumerate(loader):
         if index == count:

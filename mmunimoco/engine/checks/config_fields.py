@@ -312,15 +312,20 @@ def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:
     for name in node:
         if name in known | _OWN:
             continue
-        raise ValueError(
+        text = (
             f'{path}: {owner} takes no argument {name!r}'
             f'{closest(name, known)}. It takes '
-            f'{", ".join(sorted(known)) or "none"}. If the argument is '
-            'inherited from a base config of another type, replace the whole '
-            f'field: {path.rpartition(".")[2]}='
-            'dict(_delete_=True, type=...); on the command line, '
-            f'{path}._delete_=True {path}.type=...'
+            f'{", ".join(sorted(known)) or "none"}.'
         )
+        field = path.rpartition('.')[2]
+        if not field.isdigit():  # lists inherit nothing
+            text += (
+                ' If the argument is inherited from a base config of another '
+                f'type, replace the whole field: {field}=dict(_delete_=True, '
+                'type=...); on the command line, '
+                f'{path}._delete_=True {path}.type=...'
+            )
+        raise ValueError(text)
 
 
 def _arguments(kind: Any, registry: Registry) -> set[str] | None:

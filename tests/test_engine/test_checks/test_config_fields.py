@@ -177,3 +177,11 @@ def test_another_loss_over_inherited_arguments_needs_delete(loss):
     cfg.merge_from_dict(change)
     check_arguments(cfg)
     assert cfg.model.head.loss == dict(type=loss)
+
+
+def test_parts_of_a_list_inherit_nothing():
+    cfg = Config.fromfile(CONFIG)
+    cfg.custom_hooks[0].k = 1
+    with pytest.raises(ValueError, match='takes no argument') as error:
+        check_arguments(cfg)
+    assert '_delete_' not in str(error.value)
