@@ -6,7 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 TESTS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nan_where_nothing_was_stored():
+    """Torch fills new memory with NaN, so reading it by mistake shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def run_by_interpreter(*names: str) -> str:

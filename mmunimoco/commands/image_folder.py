@@ -1,5 +1,6 @@
 """What is in a folder of images: files, classes, sizes."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -283,7 +284,7 @@ def _leads_up(parent: str, name: str) -> bool:
 
 def _decode_all(root: Path, names: Sequence[str]) -> tuple[float, list[str]]:
     """Median of the shorter sides, and names of unreadable files."""
-    names = names[:: -(-len(names) // _MAX_DECODED) or 1]
+    names = names[:: math.ceil(len(names) / _MAX_DECODED) or 1]
     with ThreadPoolExecutor(count_cores()) as pool:
         found = pool.map(lambda name: _shorter_side(root / name), names)
         sides = [

@@ -99,14 +99,16 @@ def _wanted(
         )
     trained = _of_pretraining(records, 'loss')
     if trained:
-        kind = trained[0]['evaluation']
+        kinds = list(dict.fromkeys(r['evaluation'] for r in trained))
+        losses = [(kind, 'loss') for kind in kinds]
         yield (
             'loss.svg',
             (
                 'Training loss: mean over seeds. More labels mean more '
                 'positives and a larger loss, so compare shapes only.'
+                + _left_out('evaluations', kinds, _MAX_PANELS)
                 + _left_out('variants', _names(trained), _MAX_CURVES),
-                lambda: _over_time(trained, 'loss', [(kind, 'loss')]),
+                lambda: _over_time(trained, 'loss', losses[:_MAX_PANELS]),
             ),
         )
     if summary.columns:

@@ -481,6 +481,19 @@ def test_curves_of_two_evaluations_are_not_seeds_of_one(monkeypatch):
     } == {'linear: top1': [1, 2], 'semi: top1': [5, 6]}
 
 
+def test_losses_of_all_evaluations_are_shown(monkeypatch):
+    """Where pre-training has none."""
+    found = [
+        with_curves('a', kind, loss=[[1, value], [2, value]])
+        for kind, value in (('linear', 1.0), ('semi', 5.0))
+    ]
+    panels = figures(monkeypatch, found)[0]['loss.svg'].axes
+    assert {
+        panel.get_title(): panel.lines[0].get_ydata().tolist()
+        for panel in panels
+    } == {'linear: loss': [1, 1], 'semi: loss': [5, 5]}
+
+
 def test_loss_of_runs_that_do_not_validate(monkeypatch):
     loss = [[10, 2.0], [20, 1.0]]
     found = [

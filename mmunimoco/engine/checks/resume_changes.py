@@ -100,9 +100,8 @@ def _refuse_to_end(changes: Mapping[str, tuple], meta: Mapping) -> None:
         if new <= done < old:
             raise ValueError(
                 f'{field} is {new}, but the run to resume is meant for {old} '
-                f'and has done {done}. If it was extended, give --resume '
-                f'--extend-to {old} again; for mmunimoco pretrain, --resume '
-                f'--epochs {old}.'
+                f'and has done {done}. If it was extended, {_EXTEND}{old} '
+                f'again; for mmunimoco pretrain, --resume --epochs {old}.'
             )
 
 
