@@ -18,20 +18,6 @@ _LOWEST = tl.constexpr(torch.finfo(torch.float32).min / 2)
 
 
 @triton.jit
-def split_kernel(query, halves, size, factor, SPLIT: tl.constexpr):
-    """Store ``query * factor``, in halves or as it is, for the next kernel."""
-    places = tl.program_id(0) * 1024 + tl.arange(0, 1024)
-    mask = places < size
-    x = tl.load(query + places, mask=mask, other=0.0) * factor
-    if SPLIT:
-        high, low = _halves(x)
-        tl.store(halves + places, high, mask=mask)
-        tl.store(halves + size + places, low, mask=mask)
-    else:
-        tl.store(halves + places, x, mask=mask)
-
-
-@triton.jit
 def _halves(x):
     """Split float32 into two bfloat16, whose sum has 16 bits of it."""
     high = x.to(tl.bfloat16)
@@ -100,6 +86,7 @@ def pass_kernel(
     dim,
     tiles,
     own_start,
+    scale,
     factor,
     LABELED: tl.constexpr,
     IGNORE_UNLABELED: tl.constexpr,
@@ -121,9 +108,9 @@ def pass_kernel(
     row_valid, column_valid = rows < count, columns < dim
     corners = query + rows[:, None] * dim + columns[None, :]
     mask = row_valid[:, None] & column_valid[None, :]
-    q = tl.load(corners, mask=mask, other=0.0)
+    q = tl.load(corners, mask=mask, other=0.0) * scale
     if SPLIT:
-        q_low = tl.load(corners + count * dim, mask=mask, other=0.0)
+        q, q_low = _halves(q)
     labels = tl.load(query_labels + rows, mask=row_valid, other=-1)
     ids = tl.load(query_ids + rows, mask=row_valid, other=-1)
 

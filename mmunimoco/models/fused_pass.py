@@ -16,7 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .fused_kernels import SCALARS, merge_kernel, pass_kernel, split_kernel
+from .fused_kernels import SCALARS, merge_kernel, pass_kernel
 from .labels import KeyBlock
 from .pair_statistics import PairMonitor, PairStatistics
 
@@ -146,9 +146,6 @@ def pair_sums(
     tile = _Tile.for_problem(query, max(map(len, keys)))
     splits = [tile.splits(len(block)) for block in keys]
     new = query.new_empty
-    halves = new((2, count, dim), dtype=torch.bfloat16)
-    if not tile.split:
-        halves = new((count, dim))
     scalars = new((sum(splits), SCALARS.value, count))
     vectors = new((sum(splits), sum(wanted), count, dim))
     values, monitor = new((sum(wanted), count)), new((6, count))
@@ -159,14 +156,11 @@ def pair_sums(
         VECTORS=sum(wanted),
         BLOCK_C=_power_of_2(dim),
     )
-    split_kernel[(triton.cdiv(count * dim, 1024),)](
-        query, halves, count * dim, 1 / temperature, SPLIT=tile.split
-    )
     first = 0
     for index, (block, parts) in enumerate(zip(keys, splits, strict=True)):
         in_batch = own_starts[index] >= 0
         pass_kernel[(triton.cdiv(count, tile.queries), parts)](
-            halves,
+            query,
             block.contiguous(),
             labels[0],
             labels[1 + index],
@@ -179,6 +173,7 @@ def pair_sums(
             dim,
             triton.cdiv(triton.cdiv(len(block), tile.keys), parts),
             max(own_starts[index], 0),
+            1 / temperature,
             factor,
             LABELED=has_labels or in_batch,
             IGNORE_UNLABELED=ignore_unlabeled and has_labels,

@@ -9,10 +9,10 @@ from mmunimoco.models import triton_kernels
 pytest.importorskip('triton', minversion='3.0')
 
 PASS_KINDS = dict(
-    query='*bf16', keys='*fp32', scalars='*fp32', vectors='*fp32',
+    query='*fp32', keys='*fp32', scalars='*fp32', vectors='*fp32',
     own_key='*fp32', values='*fp32', monitor='*fp32', means='*fp32',
-    halves='*bf16', query_labels='*i64', key_labels='*i64',
-    query_ids='*i64', key_ids='*i64', temperature='fp32', factor='fp32',
+    query_labels='*i64', key_labels='*i64', query_ids='*i64',
+    key_ids='*i64', temperature='fp32', scale='fp32', factor='fp32',
 )  # fmt: skip
 SHARED = dict(POSITIVE=1, INVERSE=2, MEAN=3, VECTORS=4, BLOCK_C=128)
 FLOATS = ('table', 'sums', 'sharp', 'source', 'mean', 'std')
@@ -41,15 +41,11 @@ def test_pass_compiles_for_gpus(capability):
             SHARED, LABELED=True, IGNORE_UNLABELED=True, EXCLUDE_OWN=True,
             IN_BATCH=False, BLOCK_N=64, BLOCK_K=32, SPLIT=True,
         ),
-        fused_kernels.split_kernel: dict(SPLIT=True),
         fused_kernels.merge_kernel: dict(SHARED, BLOCK_S=32),
     }  # fmt: skip
     for kernel, constants in kernels.items():
-        kinds = dict(PASS_KINDS)
-        if kernel is not fused_kernels.pass_kernel:
-            kinds['query'] = '*fp32'
         compiled = compile_kernel(
-            *(kernel, capability, kinds, constants),
+            *(kernel, capability, PASS_KINDS, constants),
             num_warps=4,
             num_stages=2,
         )
