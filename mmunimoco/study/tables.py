@@ -96,27 +96,50 @@ def details_table(summary: Summary) -> Table:
 def runs_table(records: Iterable[dict]) -> Table:
     rows = []
     for record in records:
+        scale = float(record['protocol'].get('scale', 1.0))
         scores = ', '.join(
-            f'{name} {number(value["last"])}'
+            f'{name} {number(scale * value["last"])}'
             for name, value in record['metrics'].items()
         )
+        last = _last_scored(record)
         seconds, seed = record.get('seconds'), record['seed']
         # Of a compared run that names none it is unknown.
         shown = ('' if seed is None else str(seed), seed)
         rows.append(
             (
                 *(record['variant'], record['evaluation']),
-                *(shown, record['status']),
-                scores,
+                *(shown, record['status'], scores),
+                (f'{last[0]} {last[1]}', last[1]) if last else '',
                 ('' if seconds is None else duration(seconds), seconds),
                 *(_link('log', record), _link('config', record)),
             )
         )
     header = (
-        *('Variant', 'Run', 'Seed', 'State', 'Scores', 'Time'),
-        *('Log', 'Config'),
+        *('Variant', 'Run', 'Seed', 'State', 'Scores', 'Last scored'),
+        *('Time', 'Log', 'Config'),
     )
     return Table('runs', 'All runs', header, rows)
+
+
+def _different_lengths(records: Sequence[dict]) -> list[str]:
+    """Say of which evaluations the scores are of different epochs."""
+    lasts: dict[str, dict] = {}
+    for record in records:
+        last = _last_scored(record)
+        if last and record['status'] == 'done':
+            lasts.setdefault(record['evaluation'], {})[last] = None
+    return [
+        f'The runs of {name} are of different lengths: '
+        f'{", ".join(f"{unit} {step}" for unit, step in sorted(found))}.'
+        for name, found in lasts.items()
+        if len(found) > 1
+    ]
+
+
+def _last_scored(record: dict) -> tuple[str, int] | None:
+    """The epoch or iteration that the scores are of."""
+    steps = [curve[-1][0] for curve in record.get('curves', {}).values()]
+    return (record['unit'], max(steps)) if steps else None
 
 
 def _link(kind: str, record: dict) -> tuple[str, str] | str:
@@ -145,6 +168,7 @@ def setup_lines(records: Sequence[dict]) -> list[str]:
     for name, protocol in protocols.items():
         shown = ', '.join(f'{k}={v}' for k, v in protocol.items())
         lines.append(f'Protocol {name}: {shown}')
+    lines += _different_lengths(records)
     machines = [dict(r['machine']) for r in records if r.get('machine')]
     versions = [r['versions'] for r in records if r.get('versions')]
     for kind, found in (('Machine', machines), ('Versions', versions)):

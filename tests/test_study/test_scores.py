@@ -533,8 +533,10 @@ def test_what_pictures_leave_out_is_said(monkeypatch):
 
 def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
     found = records(dict(a=(1.0, 2.0)))
-    for record, code in zip(found, 'xy', strict=True):
-        record |= dict(code=code, label_ratio=0.1)
+    for record, code, end in zip(found, 'xy', (100, 20), strict=True):
+        record |= dict(code=code, label_ratio=0.1, unit='epoch')
+        value = record['metrics']['top1']['last']
+        record['curves'] = dict(top1=[[1, 0.0], [end, value]])
     tail = [f'line {index}' for index in range(9)]
     failed = dict(status='failed', metrics={}, tail=tail)
     found += [found[0] | failed, found[0] | failed | dict(variant='z')]
@@ -543,6 +545,7 @@ def test_report_of_runs_that_differ_and_of_failed_ones(tmp_path):
     text = (tmp_path / 'report.md').read_text()
     assert 'Code: x, y' in text and 'of different versions of the c' in text
     assert '| a, seed 0 | knn | line 5 / line 6 / line 7 / line 8 |' in text
+    assert 'of knn are of different lengths: epoch 20, epoch 100.' in text
     assert text.count('\n| z |') == 1  # in the table of all runs alone
     with (tmp_path / 'results.csv').open() as file:
         own, published = csv.DictReader(file)
@@ -564,6 +567,7 @@ def whole_report(tmp_path):
     other = dict(found[0], evaluation='linear', seed=None, seconds=None)
     other |= dict(log=None, config=None, protocol=dict(l2=0.5, scale=0.01))
     other['metrics'] = dict(a_c=dict(last=50.0, best=52.0))
+    other |= dict(curves=dict(a_c=[[3, 52.0], [9, 50.0]]), unit='epoch')
     published = [
         dict(evaluation='knn', value=9.5, std=0.3, metric='top1', n=4),
         dict(evaluation='linear', value=0.4, metric='a_c'),
@@ -608,13 +612,16 @@ def test_tables_of_a_report(whole_report):
         '| a | linear | a_c | 1 | 0.5000 |  | 0.5200 |  |',
     ]
     assert rows(runs)[0] == (
-        '| Variant | Run | Seed | State | Scores | Time | Log | Config |'
+        '| Variant | Run | Seed | State | Scores | Last scored '
+        '| Time | Log | Config |'
     )
     links = '[log](./runs/a%20%231.log) | [config](./runs/a.py)'
     assert rows(runs)[2] == (
-        f'| a | knn | 0 | done | top1 70.00 | {duration(61)} | {links} |'
+        f'| a | knn | 0 | done | top1 70.00 |  | {duration(61)} | {links} |'
     )
-    assert rows(runs)[-1] == '| a | linear |  | done | a_c 50.00 |  |  |  |'
+    assert rows(runs)[-1] == (
+        '| a | linear |  | done | a_c 0.5000 | epoch 9 |  |  |  |'
+    )
     assert [x for x in setup.splitlines() if x] == [
         "- Protocol knn: type=knn, metrics=['top1']",
         '- Protocol linear: l2=0.5, scale=0.01',
@@ -687,10 +694,11 @@ def test_page_of_a_report(whole_report):
         '>',
     ]
     assert cells('runs', 1)[2] == ' data-value="1">1'
-    assert cells('runs', 1)[5] == f' data-value="62.0">{duration(62)}'
+    assert cells('runs', -1)[5] == ' data-value="9">epoch 9'
+    assert cells('runs', 1)[6] == f' data-value="62.0">{duration(62)}'
     href = '><a href="./runs/a%20%231.log">log</a>'
-    assert cells('runs', 1)[6] == href
-    assert [cells('runs', -1)[i] for i in (2, 5, 6)] == ['>', '>', '>']
+    assert cells('runs', 1)[7] == href
+    assert [cells('runs', -1)[i] for i in (2, 6, 7)] == ['>', '>', '>']
 
 
 def test_what_a_comparison_reads_from_the_newest_config(tmp_path):
