@@ -133,6 +133,10 @@ def test_features_are_those_of_the_two_encoders(narrow):
     for features, wanted in zip(found, (query, key), strict=True):
         torch.testing.assert_close(features, functional.normalize(wanted))
     assert not model.training
+    next(model.encoder_k.parameters()).data.fill_(torch.nan)
+    lost = f'the features of {len(batch.names)} images are infinite or NaN'
+    with pytest.raises(ValueError, match=lost):
+        shared.features(model, batch)
 
 
 def test_random_weights_are_those_of_a_start(narrow):

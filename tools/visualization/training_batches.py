@@ -24,6 +24,10 @@ with redirect_stdout(io.StringIO()):
     from mmunimoco.engine.images_on_device import keep_images
     from mmunimoco.engine.launch import read_config
     from mmunimoco.engine.pretrained_init import NO_CHECKPOINT
+    from mmunimoco.evaluation.features import (
+        count_not_finite,
+        not_finite_text,
+    )
     from mmunimoco.models import UniMoCo
     from mmunimoco.utils.checkpoint import check_complete, state_dict_of
     from mmunimoco.utils.config_errors import named_field
@@ -205,9 +209,16 @@ def batches(
 
 @torch.no_grad()
 def features(model: UniMoCo, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return L2-normalised queries and keys, (N, C) on the CPU."""
+    """Return L2-normalised queries and keys, (N, C) on the CPU.
+
+    Raises:
+        ValueError: If a feature is not finite.
+    """
     query = model.neck(model.backbone(batch.views[0]))[0]
     key = model.encoder_k(batch.views[1])[0]
+    lost = count_not_finite(torch.cat([query, key], dim=1))
+    if lost:
+        raise ValueError(not_finite_text(lost))
     return tuple(
         functional.normalize(x.float().cpu(), dim=1) for x in (query, key)
     )
