@@ -185,6 +185,18 @@ def test_published_settings():
     assert widths == (2048, 2048, 128)
 
 
+def test_own_key_is_weighted_on_small_images_alone():
+    """Off where results are published, on where it won."""
+    paths = [p for p in PATHS if p.stem.startswith('unimoco_')]
+    paths.append(ROOT / 'configs/own_data/unimoco_resnet18_small-images.py')
+    found = set()
+    for path in paths:
+        loss = load(path).model.head.loss
+        small = '_in1k' not in path.stem
+        found.add((small, loss.get('own_key_weight', 1)))
+    assert found == {(False, 1), (True, 'balanced')}
+
+
 def published(path):
     return path.with_stem(f'{path.stem}_published-views')
 
