@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .study_tables import (
     cifar10_cpu,
+    cifar10_cpu_curves,
     cifar10_cpu_differences,
     cone,
     demo_classification_by_seed,
@@ -214,6 +215,26 @@ def h100_head() -> str:
     )
 
 
+def h100_cifar10() -> str:
+    """KNN and similarities on CIFAR-10 after ten of 20 epochs."""
+    logs = {
+        'UniCon, 0 % labels': 'u000',
+        'UniCon, 10 % labels': 'u010',
+        'UniCon, 100 % labels': 'u100',
+        'SupCon, 100 % labels': 's100',
+    }
+    rows = []
+    for title, name in logs.items():
+        log = ROOT / f'docs/benchmarks/h100/cifar10_20e_{name}.txt'
+        tenth = re.findall(r'Epoch.*\[10\].*', log.read_text())
+        values = dict(re.findall(r'(\S+): +([\d.]+)', ' '.join(tenth)))
+        knn = float(values['knn/top1'])
+        pairs = (values[f'{x}_similarity'] for x in ('positive', 'negative'))
+        rows.append([title, f'{knn:.1f}', *(f'{float(x):.2f}' for x in pairs)])
+    columns = ['kNN top-1', 'similarity of positives', 'of negatives']
+    return markdown(['after ten epochs', *columns], rows)
+
+
 def h200() -> str:
     """What ``gpu.sh`` timed on an H200, while others ran beside it."""
     report = record('h200/gpu')['speed']
@@ -248,8 +269,9 @@ TABLES: dict[str, Callable[[], str]] = {
         *(demo_seeds, demo_classification_by_seed, demo_transfer_by_seed),
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head, h200),
+        h100_cifar10,
         *(slow_start, slow_start_60, cone),
-        *(cifar10_cpu, cifar10_cpu_differences),
+        *(cifar10_cpu, cifar10_cpu_curves, cifar10_cpu_differences),
     )
 }
 

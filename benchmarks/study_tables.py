@@ -89,6 +89,20 @@ def cifar10_cpu() -> str:
     return _scores(CIFAR10, CIFAR10_TITLES)
 
 
+def cifar10_cpu_curves() -> str:
+    """KNN accuracy of the same over the epochs."""
+    epochs = (2, 4, 10, 20)
+    return markdown(
+        ['pre-training', *(f'epoch {epoch}' for epoch in epochs)],
+        [
+            [_title(name), *scores]
+            for name, *scores in curve_rows(CIFAR10, 'knn/top1', epochs)
+            # To the last digit those without propagation.
+            if 'propagated' not in name
+        ],
+    )
+
+
 def cifar10_cpu_differences() -> str:
     """Differences between two pre-trainings, and whether they are noise."""
     summary = summarise_records(read_records(CIFAR10))
