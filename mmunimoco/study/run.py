@@ -124,7 +124,10 @@ def report_study(
     work_dir: Path,
     console: Console,
 ) -> None:
-    """Write the report of what is finished, and print its main table."""
+    """Write the report of what is finished, and print its main table.
+
+    Without any result the files stay as they are, which is said.
+    """
     latest = results.latest
     # What is shown, and how, is what the file says today.
     records = [
@@ -140,12 +143,20 @@ def report_study(
         for job in jobs
         if job.key in latest
     ]
-    if records:
-        page = write_report(
-            *(work_dir, study.title, records, study.published),
-            *(study.expectations, study.description),
-        )
-        print_report(console, page, records, study.expectations)
+    if not records:
+        text = 'Nothing to report: no run of this study has a result yet.'
+        if results.records:
+            text += (
+                f' What is in {results.path} is of other settings, or of '
+                'another version of the code, which --any-code accepts.'
+            )
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        return
+    page = write_report(
+        *(work_dir, study.title, records, study.published),
+        *(study.expectations, study.description),
+    )
+    print_report(console, page, records, study.expectations)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -263,6 +263,27 @@ def test_key_follows_the_weights_that_are_evaluated(tmp_path):
     assert same == [2, 1, 1] and len(set(keys[0])) == 3
 
 
+def test_report_of_nothing_says_so(tmp_path, capsys):
+    variants = dict(x=dict(checkpoint='none'))
+    (job,) = jobs_of(
+        tmp_path, variants=variants, evaluations=dict(knn=KNN)
+    ).values()
+    work_dir = tmp_path / 'work'
+    command = [str(tmp_path / 'study.py'), '--work-dir', str(work_dir)]
+    assert main([*command, '--report']) == 0
+    text = capsys.readouterr().out
+    assert 'no run of this study has a result yet.\n' in text
+    results = Results(work_dir / 'results.jsonl')
+    record = record_of(
+        job, 1, work_dir, ENVIRONMENT, status='done', metrics={}
+    )
+    results.append(record | dict(key=f'{job.config_hash}-old', code='old'))
+    assert main([*command, '--report']) == 0
+    text = capsys.readouterr().out
+    assert f'yet. What is in {results.path} is of other settings' in text
+    assert not (work_dir / 'report.md').exists()
+
+
 def test_any_code_counts_after_a_preparation_too(tmp_path, started):
     fields = dict(
         variants=dict(x=dict(checkpoint='none')),
