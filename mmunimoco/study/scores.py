@@ -19,7 +19,10 @@ RULE = (
     'between the two gives '
     f'p < {MAX_P}. It is not corrected for the number of columns.'
 )
-GROUP_RULE = ' Only variants at the same point of the grid are compared.'
+GROUP_RULE = (
+    ' Only variants at the same point of the grid are compared; one without a '
+    'grid has to be better than all.'
+)
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,9 @@ def summarise_records(records: Sequence[dict]) -> Summary:
                 )
     by_point = _compared_by_point(variants)
     for column in columns:
-        for names in _comparisons(variants, by_point):
-            _mark(cells, [(n, column) for n in names if (n, column) in cells])
+        for names, candidates in _comparisons(variants, by_point):
+            keys = [(n, column) for n in names if (n, column) in cells]
+            _mark(cells, keys, candidates)
     rule = RULE + (GROUP_RULE if by_point else '')
     return Summary(variants, columns, cells, rule)
 
@@ -176,22 +180,27 @@ def _compared_by_point(variants: dict[str, dict]) -> bool:
 
 def _comparisons(
     variants: dict[str, dict], by_point: bool
-) -> Iterable[list[str]]:
-    """Names of variants that are compared with each other."""
+) -> Iterable[tuple[list[str], list[str]]]:
+    """Names of variants that are compared, and of those that may win."""
     points: dict[str, list[str]] = {}
     for name, record in variants.items():
         key = repr(sorted(record['grid'].items())) if by_point else ''
         points.setdefault(key, []).append(name)
-    return points.values()
+    for names in points.values():
+        # Those at no point, such as random weights, are compared with all.
+        alone = by_point and not variants[names[0]]['grid']
+        yield [*variants] if alone else names, names
 
 
-def _mark(cells: dict, keys: list) -> None:
-    """Mark the winner, by :data:`RULE`."""
+def _mark(cells: dict, keys: list, candidates: Sequence[str]) -> None:
+    """Mark the winner, by :data:`RULE`, if it is a candidate."""
     keys = [key for key in keys if math.isfinite(cells[key].mean)]
     if len(keys) < 2:
         return
     sign = -1 if keys[0][1].lower_is_better else 1
     first, second = sorted(keys, key=lambda k: -sign * cells[k].mean)[:2]
+    if first[0] not in candidates:
+        return
     best, runner_up = cells[first], cells[second]
     if min(len(best.values), len(runner_up.values)) < MIN_SEEDS:
         return

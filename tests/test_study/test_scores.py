@@ -168,7 +168,14 @@ def test_variants_are_compared_at_the_same_point_of_the_grid():
     grid = {name: dict(r=name[-3:]) for name in values}
     assert winners(values, grid=grid) == {'unicon, r=0.1'}
     rule = summarise_records(records(values, grid=grid)).rule
-    assert rule.endswith('at the same point of the grid are compared.')
+    assert 'variants at the same point of the grid are compared;' in rule
+    # Without a grid: worse than one of the points, then better than all.
+    baselines = dict(random=(20.1, 20.2, 20.3), other=(60.1, 60.2, 60.3))
+    found = winners(values | baselines, grid=grid)
+    assert found == {'unicon, r=0.1'}
+    baselines['other'] = (95.1, 95.2, 95.3)
+    found = winners(values | baselines, grid=grid)
+    assert found == {'unicon, r=0.1', 'other'}
     # One variant with a grid: its points are compared.
     own = {k: v for k, v in values.items() if k.startswith('unicon')}
     assert winners(own, grid=grid) == {'unicon, r=1.0'}
