@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.visualization import LocalVisBackend
+from mmpretrain.registry import VISBACKENDS
 
 from .configs import apply_overrides, load_config, partial_labels, resolve
 from .fields import (
@@ -199,7 +201,24 @@ def evaluation_config(
                 'model.backbone.init_cfg must be dict(type="Pretrained", '
                 f'prefix="backbone.", checkpoint=""), got {init!r}'
             )
+        if not tests_afterwards(cfg):
+            _check_backends(cfg)
     return cfg
+
+
+def _check_backends(cfg: Config) -> None:
+    """Scores of validations are read from what a local backend writes."""
+    backends = (cfg.get('visualizer') or {}).get('vis_backends')
+    if backends is None:  # mmengine's default is one
+        return
+    kinds = [VISBACKENDS.get(str(x.get('type'))) for x in backends]
+    # An unknown one may come with a package that the run imports.
+    if not any(x is None or issubclass(x, LocalVisBackend) for x in kinds):
+        raise ValueError(
+            f'{cfg.filename}: none of visualizer.vis_backends writes '
+            "scalars.json, from which scores are read: add dict(type='"
+            "LocalVisBackend')"
+        )
 
 
 def _seed_labels(

@@ -230,6 +230,12 @@ def test_steps_of_a_run(tmp_path, changes, processes, steps):
 
 KNN = dict(type='knn')
 NO_MORE = dict(evaluation='x', better='base', than='base')
+BACKENDS = 'visualizer.vis_backends'
+REMOTE = dict(
+    type='linear',
+    config=LINEAR,
+    overrides={BACKENDS: [dict(type='TensorboardVisBackend')]},
+)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +262,10 @@ NO_MORE = dict(evaluation='x', better='base', than='base')
         (
             dict(evaluations=dict(x=dict(type='finetune', config=BASE))),
             'does not start from a checkpoint',
+        ),
+        (
+            dict(evaluations=dict(x=REMOTE)),
+            'vis_backends writes scalars.json, from which scores are read',
         ),
         (
             dict(evaluations=dict(x=dict(type='transfer', config=LINEAR))),
@@ -299,6 +309,20 @@ def test_mistakes(tmp_path, fields, message):
     with pytest.raises((ValueError, TypeError, OSError)) as error:
         plan(tmp_path, **fields)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {BACKENDS: [dict(type='TensorboardVisBackend'), dict(type=kind)]}
+        for kind in ('LocalVisBackend', 'PatientVisBackend', 'BackendOfMine')
+    ]
+    # mmengine's own; and a config that is tested afterwards.
+    + [{'visualizer': dict(_delete_=True, type='UniversalVisualizer')}]
+    + [REMOTE['overrides'] | {'val_cfg': None}],
+)
+def test_backends_that_write_scores(tmp_path, changed):
+    plan(tmp_path, evaluations=dict(x=REMOTE | dict(overrides=changed)))
 
 
 NUMBER = dict(name='a', evaluation='x', value=1.0, source='b')
