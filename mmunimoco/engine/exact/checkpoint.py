@@ -8,10 +8,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
@@ -102,7 +102,7 @@ class ExactCheckpointHook(CheckpointHook):
         if not runner._resume:
             return
         if runner._load_from is not None:
-            on_main_process(lambda: _check_file(runner._load_from))
+            on_main_process(lambda: check_content(runner._load_from))
             self._resumed = str(runner._load_from)
             return
         if not self._is_local:
@@ -140,6 +140,7 @@ class ExactCheckpointHook(CheckpointHook):
             if is_main_process():
                 remove_parts(Path(self.out_dir))
                 self._name_resumed(Path(runner.work_dir))
+        self._expect_best_here(runner.message_hub)
         if self._damaged and self.max_keep_ckpts > 0:
             # No checkpoint lists them, so nothing else would remove them.
             extra = runner.message_hub.get_info(_EXTRA) or []
@@ -176,7 +177,6 @@ class ExactCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
     ) -> None:
-        runner = getattr(runner, 'runner', runner)  # of _BestSaver
         self._save_whole(runner, self.filename_tmpl.format(step), meta, step)
 
     def _save_whole(
@@ -224,26 +224,27 @@ class ExactCheckpointHook(CheckpointHook):
         # Not a hook point of mmengine, but of this project's hooks.
         runner.call_hook('before_collecting_state')
         self._state = self._collect(runner)
-        fault = None
-        if is_main_process():
-            try:
-                runner.save_checkpoint(
-                    self.out_dir,
-                    name,
-                    self.file_client_args,
-                    save_optimizer=self.save_optimizer,
-                    save_param_scheduler=self.save_param_scheduler,
-                    meta=meta,
-                    backend_args=self.backend_args,
-                    **self.args,
-                )
-                write_atomic(Path(runner.work_dir) / LAST, str(path))
-            except OSError as error:
-                fault = str(error)
-        self._state = None
-        faults = [fault]
-        broadcast_object_list(faults)
-        return faults[0]
+
+        def save() -> None:
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                backend_args=self.backend_args,
+                **self.args,
+            )
+            write_atomic(Path(runner.work_dir) / LAST, str(path))
+
+        try:
+            on_main_process(save)
+        except OSError as error:
+            return str(error)
+        finally:
+            self._state = None
+        return None
 
     def _report(self, path: str, fault: str, is_last: bool) -> None:
         self._failed += 1
@@ -276,34 +277,102 @@ class ExactCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save the best; mmengine would remove the previous one before."""
-        if self.save_best:
-            self._expect_best_here()
-        saver = _BestSaver(self, runner)
-        self.file_backend.remove = saver.surplus.append
-        try:
-            super()._save_best_checkpoint(saver, metrics)
-        finally:
-            del self.file_backend.remove  # the method is in place again
-        self._remove(saver.surplus)
-        for text in saver.texts:
-            runner.logger.info(text)
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        step = runner.epoch if self.by_epoch else runner.iter
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        hub, replaced = runner.message_hub, []
+        for key, rule in zip(self.key_indicators, self.rules, strict=True):
+            worst = self.init_value_map[rule]
+            best = hub.get_info(self._info('best_score', key), worst)
+            score = metrics[key]
+            if score is None or not self.is_better_than[key](score, best):
+                continue
+            previous = hub.get_info(self._info('best_ckpt', key))
+            if self._write_best(runner, key, score, step, meta):
+                replaced.append(previous)
+        if replaced and self.last_ckpt is not None:
+            # For a run that resumes from the last one to know the best.
+            self._save_checkpoint_with_step(runner, step, meta)
+        if is_main_process():
+            isfile = self.file_backend.isfile
+            found = [path for path in replaced if path and isfile(path)]
+            self._remove(found)
+            for path in found:
+                runner.logger.info(
+                    f'The previous best checkpoint {path} is removed'
+                )
 
-    def _expect_best_here(self) -> None:
+    def _write_best(
+        self, runner: Runner, key: str, score: float, step: int, meta: dict
+    ) -> bool:
+        """Write the best by one metric; the previous one stays if it fails."""
+        name = f'best_{key}_{self.filename_tmpl.format(step)}'
+        name = name.replace('/', '_')
+        path = self.file_backend.join_path(self.out_dir, name)
+        hub = runner.message_hub
+        known = [self._info(x, key) for x in ('best_score', 'best_ckpt')]
+        before = {x: hub.get_info(x) for x in known if x in hub.runtime_info}
+        # It bears both itself.
+        hub.update_info_dict(dict(zip(known, (score, path), strict=True)))
+        try:
+            on_main_process(
+                lambda: runner.save_checkpoint(
+                    self.out_dir,
+                    name,
+                    self.file_client_args,
+                    save_optimizer=False,
+                    save_param_scheduler=False,
+                    meta=meta,
+                    by_epoch=False,
+                    backend_args=self.backend_args,
+                )
+            )
+        except OSError as error:
+            for info in known:
+                hub.pop_info(info)
+            hub.update_info_dict(before)
+            print_log(
+                f'The best checkpoint {name} could not be written: {error}. '
+                'The previous one is kept.',
+                logger='current',
+                level=logging.ERROR,
+            )
+            return False
+        self._set_best(hub, key, path)
+        runner.logger.info(
+            f'The best checkpoint with {score:0.4f} {key} at {step} '
+            f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.'
+        )
+        return True
+
+    def _expect_best_here(self, hub: MessageHub) -> None:
         """Replace the previous best in this folder, never in another one.
 
         A run that was resumed elsewhere, or whose folder was copied, knows
         that of the other run, which needs it.
         """
+        for key in self.key_indicators if self.save_best else ():
+            path = hub.get_info(self._info('best_ckpt', key))
+            if path is not None:
+                name = Path(path).name
+                path = self.file_backend.join_path(self.out_dir, name)
+                is_here = self.file_backend.isfile(path)
+                self._set_best(hub, key, path if is_here else None)
 
-        def here(path: str | None) -> str | None:
-            join = self.file_backend.join_path
-            return path and join(self.out_dir, Path(path).name)
-
+    def _set_best(self, hub: MessageHub, key: str, path: str | None) -> None:
+        """Say where the best by a metric is, to mmengine too."""
+        hub.update_info(self._info('best_ckpt', key), path)
         if len(self.key_indicators) == 1:
-            self.best_ckpt_path = here(self.best_ckpt_path)
+            self.best_ckpt_path = path
         else:
-            paths = self.best_ckpt_path_dict
-            paths.update({key: here(path) for key, path in paths.items()})
+            self.best_ckpt_path_dict[key] = path
+
+    def _info(self, name: str, key: str) -> str:
+        """Name in mmengine's message hub for what is best by a metric."""
+        return name if len(self.key_indicators) == 1 else f'{name}_{key}'
 
     def _collect(self, runner: Runner) -> dict | None:
         """State of the loop and of all processes; a collective call."""
@@ -379,98 +448,5 @@ class ExactCheckpointHook(CheckpointHook):
         return bool(re.fullmatch(rf'{pattern}|iter_\d+\.pth', name))
 
 
-class _BestSaver:
-    """A runner that continues if the best checkpoint cannot be written.
-
-    Then score and checkpoint from before are still the best.
-
-    Args:
-        hook (ExactCheckpointHook): Whose best checkpoint is saved.
-        runner (Runner): The runner, which does everything else.
-
-    Attributes:
-        surplus (list[str]): The previous best checkpoints, if mmengine wants
-            them removed.
-        texts (list[str]): What mmengine logs on what has been saved.
-    """
-
-    def __init__(self, hook: ExactCheckpointHook, runner: Runner) -> None:
-        self.hook = hook
-        self.runner = runner
-        self.surplus: list[str] = []
-        self.texts: list[str] = []
-        self._failed: str | None = None
-        self._before = {
-            name: value
-            for name, value in runner.message_hub.runtime_info.items()
-            if name.startswith(('best_score', 'best_ckpt'))
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.runner, name)
-
-    @property
-    def logger(self) -> '_BestSaver':
-        """Collects texts, as it is not known yet whether they are true."""
-        return self
-
-    def info(self, text: str) -> None:
-        """Take a line of mmengine's."""
-        if self._failed is None or self._failed not in text:
-            self.texts.append(text)
-
-    def save_checkpoint(
-        self, out_dir: str, filename: str, **options: Any
-    ) -> None:
-        """Save; if that fails, keep the previous best checkpoint."""
-        faults = [None]
-        try:  # does nothing in other processes than the main one
-            self.runner.save_checkpoint(out_dir, filename, **options)
-        except OSError as error:
-            faults = [str(error)]
-        broadcast_object_list(faults)
-        if faults[0] is None:
-            return
-        self._failed = filename
-        self._undo(filename)
-        print_log(
-            f'The best checkpoint {filename} could not be written: '
-            f'{faults[0]}. The previous one is kept.',
-            logger='current',
-            level=logging.ERROR,
-        )
-
-    def _undo(self, filename: str) -> None:
-        """Forget a best checkpoint that is not there."""
-        hub, keys = self.runner.message_hub, self.hook.key_indicators
-        several = len(keys) > 1
-        for key in keys:
-            suffix = f'_{key}' if several else ''
-            path = hub.get_info(f'best_ckpt{suffix}')
-            if path is None or Path(path).name != filename:
-                continue
-            for name in (f'best_score{suffix}', f'best_ckpt{suffix}'):
-                hub.pop_info(name)
-                if name in self._before:
-                    hub.update_info(name, self._before[name])
-            old = hub.get_info(f'best_ckpt{suffix}')
-            if several:
-                self.hook.best_ckpt_path_dict[key] = old
-            else:
-                self.hook.best_ckpt_path = old
-            # By name: it may be of the folder before a copy.
-            kept = Path(str(old)).name
-            self.surplus[:] = [
-                path for path in self.surplus if Path(path).name != kept
-            ]
-            self.texts = [text for text in self.texts if kept not in text]
-
-
 def _warn(text: str) -> None:
     print_log(text, logger='current', level=logging.WARNING)
-
-
-def _check_file(path: str) -> None:
-    """Refuse a damaged local file; others are checked when they are read."""
-    if Path(path).is_file():
-        check_content(path)
