@@ -7,7 +7,6 @@ import numbers
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
@@ -58,8 +57,6 @@ class PartialLabels(DatasetWrapper):
         label_list (str, optional): Text file with the names of the images
             that keep their label; see :mod:`mmunimoco.datasets.label_lists`.
         seed (int): Seed of the selection by ratio. Defaults to 0.
-        lazy_init (bool): Whether to postpone reading the annotations to
-            :meth:`full_init`. Defaults to False.
 
     Raises:
         ValueError: If not exactly one of ``label_ratio`` and ``label_list``
@@ -78,7 +75,6 @@ class PartialLabels(DatasetWrapper):
         label_ratio: float | None = None,
         label_list: str | None = None,
         seed: int = 0,
-        lazy_init: bool = False,
     ) -> None:
         with part_of_config('dataset'):
             if (label_ratio is None) == (label_list is None):
@@ -97,18 +93,8 @@ class PartialLabels(DatasetWrapper):
                 raise TypeError(f'seed must be an integer, got {seed!r}')
             self.seed = int(seed)
             super().__init__(dataset)
-        self._fully_initialized = False
-        if not lazy_init:
             self.full_init()
-
-    def full_init(self) -> None:
-        """Read the annotations and hide the labels."""
-        if self._fully_initialized:
-            return
-        with part_of_config('dataset'):
-            super().full_init()
             self._hide_labels()
-        self._fully_initialized = True
 
     def _hide_labels(self) -> None:
         leaves = find_leaves(self.dataset)
@@ -138,20 +124,6 @@ class PartialLabels(DatasetWrapper):
         keys = sample_keys(table.names, self.seed)
         return select_by_ratio(table.strata(), keys, self.label_ratio)
 
-    @force_full_init
-    def __len__(self) -> int:
-        return super().__len__()
-
-    @force_full_init
-    def __getitem__(self, idx: int) -> Any:
-        return super().__getitem__(idx)
-
-    @force_full_init
-    def get_data_info(self, idx: int) -> dict:
-        """Return the annotation, without ``gt_label`` if unlabeled."""
-        return super().get_data_info(idx)
-
-    @force_full_init
     def get_subset(self, indices: Any) -> 'PartialLabels':
         """Return a subset; every sample stays labeled or unlabeled.
 
@@ -163,7 +135,6 @@ class PartialLabels(DatasetWrapper):
         subset.get_subset_(indices)
         return subset
 
-    @force_full_init
     def get_subset_(self, indices: Any) -> None:
         """Reduce this dataset to a subset, see :meth:`get_subset`."""
         self.dataset = self.dataset.get_subset(indices)

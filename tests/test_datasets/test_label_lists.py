@@ -87,7 +87,7 @@ def test_home_folder_and_path_object(pets, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     put(tmp_path / 'list.txt', 'a.png\n')
     assert kept(pets, '~/list.txt') == {'cat/a.png': 0}
-    assert kept(pets, tmp_path / 'list.txt', lazy_init=True)
+    assert kept(pets, tmp_path / 'list.txt')
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,6 @@ def test_missing_lists(pets, tmp_path):
         PartialLabels(pets, label_list=str(tmp_path / '10percnt.txt'))
     with pytest.raises(FileNotFoundError, match='is not a file'):
         PartialLabels(pets, label_list=str(tmp_path))
-    path = put(tmp_path / 'gone.txt', 'a.png\n')
-    partial = PartialLabels(pets, label_list=path, lazy_init=True)
-    (tmp_path / 'gone.txt').unlink()
-    with pytest.raises(FileNotFoundError, match='gone.txt'):
-        partial.full_init()
 
 
 def test_listed_images_need_a_label(pets, tmp_path):
