@@ -105,15 +105,10 @@ def _count(leaf: Any, root: str) -> tuple[Counter, Counter, Counter]:
 
 def _files(root: str) -> Iterator[tuple[str, bool]]:
     """Names of visible files, as mmengine lists them, and if at the top."""
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append(entry.path)
-                elif not entry.name.startswith('.'):
-                    yield entry.name, folder == root
+    for parent, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            if not name.startswith('.'):
+                yield name, parent == root
 
 
 def _doubts_of_classes(leaf: Any) -> list[str]:
@@ -144,4 +139,5 @@ def _doubts_of_classes(leaf: Any) -> list[str]:
 
 
 def _most(counts: Counter) -> list[tuple[str, int]]:
-    return counts.most_common(6)
+    # Equal counts by name: the order of files in a folder is arbitrary.
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:6]
