@@ -9,10 +9,11 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
+from mmunimoco.utils.checkpoint import shorten
+
 from .annotations import annotations_of, leaves_of
 from .wrapper import class_ids
 
-_SHOWN = 8
 _FOLDERS = (
     'CustomDataset numbers the folders that it finds, whatever classes=[...] '
     'says. Make them the same everywhere, with an empty folder for a class '
@@ -112,9 +113,7 @@ def _same(names: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def _numbered(names: Sequence[str]) -> str:
-    shown = [f'{i}={name}' for i, name in enumerate(names[:_SHOWN])]
-    more = len(names) - len(shown)
-    return ', '.join(shown) + (f' and {more} more' if more else '')
+    return shorten([f'{i}={name}' for i, name in enumerate(names)])
 
 
 def _renamed(place: str, folders: tuple, names: tuple) -> str:
@@ -143,10 +142,9 @@ def _difference(one: _ClassNames, other: _ClassNames) -> str:
 def _warn_of_more(one: _ClassNames, other: _ClassNames) -> None:
     more = one.names[len(other.names) :]
     if more:
-        names = ', '.join(map(str, more[:_SHOWN]))
         print_log(
             f'{one.place} has {len(more)} classes that {other.place} does not '
-            f'have: {names}{", ..." if len(more) > _SHOWN else ""}.',
+            f'have: {shorten([*map(str, more)])}.',
             logger='current',
             level=logging.WARNING,
         )

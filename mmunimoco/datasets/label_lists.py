@@ -20,12 +20,11 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
 from mmunimoco.utils.atomic import write_atomic
+from mmunimoco.utils.checkpoint import shorten
 
 from .annotations import SampleTable, find_leaves, read_samples
 from .folder_report import number_folders
 from .label_selection import sample_keys, select_by_ratio
-
-_MAX_SHOWN = 3  # names in an error message
 
 # Wrappers that hide labels, or drop or repeat labeled images. A list is made
 # from all labels, with each image counted once.
@@ -111,9 +110,7 @@ def read_label_list(path: Any) -> list[str]:
 
 
 def _shorten(names: Sequence[str]) -> str:
-    shown = ', '.join(map(repr, names[:_MAX_SHOWN]))
-    more = len(names) - _MAX_SHOWN
-    return f'{shown} and {more} more' if more > 0 else shown
+    return shorten([*map(repr, names)], 3)
 
 
 def select_by_list(table: SampleTable, path: Any) -> np.ndarray:

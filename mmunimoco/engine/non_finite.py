@@ -14,12 +14,11 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch import Tensor
 
-from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.checkpoint import bare_model, shorten
 
 from .finite_steps import GradientGuard, RunningStatistics, guard_optimizers
 
 IMAGES = 'non_finite_images.txt'
-_NAMED = 4  # images in a message; the file lists all
 
 
 @dataclass
@@ -36,9 +35,7 @@ class _Step:
         """Iteration and images, by rank."""
         parts = []
         for rank, names in images.items():
-            listed = ', '.join(names[:_NAMED]) or 'unknown'
-            if len(names) > _NAMED:
-                listed += f' and {len(names) - _NAMED} more'
+            listed = shorten(names, 4) or 'unknown'  # the file lists all
             parts.append(f'images of rank {rank}: {listed}')
         return (
             f'iteration {self.iteration + 1} in epoch {self.epoch + 1} '

@@ -11,7 +11,7 @@ from mmpretrain.registry import HOOKS
 from torch import Tensor, nn
 
 from mmunimoco.models.unimoco_head import UniMoCoHead
-from mmunimoco.utils.checkpoint import bare_model
+from mmunimoco.utils.checkpoint import bare_model, shorten
 
 _QUEUES = ('queue', 'label_queue', 'index_queue', 'propagated_queue')
 
@@ -114,8 +114,7 @@ def _drop_labels(
 def _shown(classes: Sequence[str] | None) -> str:
     if classes is None:
         return '(no names)'
-    text = ', '.join(map(str, classes[:4]))
-    return f'({text}{", ..." if len(classes) > 4 else ""})'
+    return f'({shorten([*map(str, classes)], 4)})'
 
 
 def _fit_state(state: dict[str, Tensor], head: UniMoCoHead) -> str:
