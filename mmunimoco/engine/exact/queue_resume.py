@@ -214,6 +214,7 @@ def _convert_moco(checkpoint: dict) -> None:
         return
     # Only needed here: keep `import mmunimoco` light.
     from mmunimoco.converters import to_mmunimoco
+    from mmunimoco.converters.keys import part_of
 
     converted = to_mmunimoco(checkpoint, 'mmpretrain')['state_dict']
     checkpoint['state_dict'] = converted
@@ -222,11 +223,7 @@ def _convert_moco(checkpoint: dict) -> None:
         logger='current',
     )
     prefix = 'module.'
-    averaged = {
-        name.removeprefix(prefix): value
-        for name, value in checkpoint.get('ema_state_dict', {}).items()
-        if name.startswith(prefix)
-    }
+    averaged = part_of(checkpoint.get('ema_state_dict', {}), prefix)
     if _is_moco(averaged):
         converted = to_mmunimoco(dict(state_dict=averaged), 'mmpretrain')
         checkpoint['ema_state_dict'] = dict(
