@@ -17,23 +17,19 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from mmunimoco.datasets.annotations import find_leaves, read_samples
 from mmunimoco.datasets.class_names import check_classes_agree
 from mmunimoco.datasets.skip_broken import list_broken, replaced_files
-from mmunimoco.engine.checks.config_fields import check_arguments, check_fields
 from mmunimoco.engine.checks.config_values import (
     advise,
     check_topk,
     images_per_step,
 )
-from mmunimoco.engine.checks.memory import (
-    Advice,
-    Sizes,
-)
+from mmunimoco.engine.checks.memory import Advice, Sizes
+from mmunimoco.engine.launch import read_config
 from mmunimoco.setup_step import (
     SetupError,
     build,
@@ -179,9 +175,7 @@ def _describe_versions() -> tuple[str, bool]:
 def _load_config(
     path: Path, options: dict | None, work_dir: str | None
 ) -> tuple[str, Config]:
-    cfg = Config.fromfile(path)
-    check_fields(cfg, options or {})
-    cfg.merge_from_dict(options or {})
+    cfg = read_config(path, options)
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
@@ -193,8 +187,6 @@ def _load_config(
             f'{path} has no {", ".join(missing)}',
             'use a pre-training config, such as those in configs/unimoco',
         )
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    check_arguments(cfg)
     return str(path), cfg
 
 

@@ -143,11 +143,13 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
     return cfg
 
 
-def read_config(path: str, changes: Mapping[str, Any] | None = None) -> Config:
+def read_config(
+    path: str | Path, changes: Mapping[str, Any] | None = None
+) -> Config:
     """Read a config for a tool that builds parts of it without a runner.
 
     Args:
-        path (str): The file.
+        path (str | Path): The file.
         changes (Mapping[str, Any], optional): Values by dotted names, as in
             ``--cfg-options``. Defaults to None.
 
