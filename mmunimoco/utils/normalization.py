@@ -1,9 +1,10 @@
 """Mean, standard deviation and channel order of the images of a config."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from .config_text import config_value
 
@@ -43,10 +44,7 @@ class Normalization:
         """Whether both are equal except for rounding."""
         return self.to_rgb == other.to_rgb and all(
             len(own) == len(theirs)
-            and all(
-                math.isclose(a, b, rel_tol=0, abs_tol=_TOLERANCE)
-                for a, b in zip(own, theirs, strict=True)
-            )
+            and np.allclose(own, theirs, rtol=0, atol=_TOLERANCE)
             for own, theirs in ((self.mean, other.mean), (self.std, other.std))
         )
 

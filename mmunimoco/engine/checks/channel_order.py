@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.logging import print_log
 
 from mmunimoco.datasets.annotations import leaves_of
@@ -105,10 +106,7 @@ def _order_of(mean: Sequence[float]) -> str | None:
     """Order of the statistics, if they are those of a known data set."""
     for known in _RGB_MEANS:
         for order, wanted in (('rgb', known), ('bgr', known[::-1])):
-            if len(mean) == 3 and all(
-                abs(a - b) < _TOLERANCE
-                for a, b in zip(mean, wanted, strict=True)
-            ):
+            if len(mean) == 3 and np.allclose(mean, wanted, 0, _TOLERANCE):
                 return order
     return None
 

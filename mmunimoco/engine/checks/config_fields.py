@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,6 @@ def check_fields(cfg: Config, changes: Mapping[str, Any]) -> None:
                 f'the config has a field {name!r}, which nothing reads; did '
                 f'you mean {alike[0]}?'
             )
-
     _check_file(cfg, tree, read)
 
 
@@ -288,14 +287,9 @@ def check_arguments(cfg: Config) -> None:
         elif names[0] == 'default_hooks' and len(names) == 2:
             _check_default_hook(names[1], node)
         elif path in _BUILT and 'type' in node:
-            registry, more = _BUILT[path]
-            known = _arguments(node['type'], registry)
-            if known is not None:
-                _refuse(path, node, str(node['type']), known | more)
+            _check_built(path, node, *_BUILT[path])
         elif names[-1] in _REGISTRIES and 'type' in node:
-            known = _arguments(node['type'], _REGISTRIES[names[-1]])
-            if known is not None:
-                _refuse(path, node, str(node['type']), known)
+            _check_built(path, node, _REGISTRIES[names[-1]])
 
 
 def _check_default_hook(name: str, node: Mapping) -> None:
@@ -303,9 +297,15 @@ def _check_default_hook(name: str, node: Mapping) -> None:
         raise ValueError(
             f'default_hooks.{name} has no type{closest(name, _DEFAULT_HOOKS)}'
         )
-    known = _arguments(node['type'], HOOKS)
+    _check_built(f'default_hooks.{name}', node, HOOKS)
+
+
+def _check_built(
+    path: str, node: Mapping, registry: Registry, more: Collection[str] = ()
+) -> None:
+    known = _arguments(node['type'], registry)
     if known is not None:
-        _refuse(f'default_hooks.{name}', node, str(node['type']), known)
+        _refuse(path, node, str(node['type']), known.union(more))
 
 
 def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:
@@ -354,12 +354,9 @@ def _arguments(kind: Any, registry: Registry) -> set[str] | None:
 
 def walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     """Yield all values in nested dictionaries and lists by dotted names."""
-    items: Iterable = ()
-    if isinstance(node, Mapping):
-        items = node.items()
-    elif isinstance(node, (list, tuple)):
-        items = enumerate(node)
-    for key, value in items:
+    if isinstance(node, list | tuple):
+        node = dict(enumerate(node))
+    for key, value in node.items() if isinstance(node, Mapping) else ():
         inner = f'{path}.{key}' if path else str(key)
         yield inner, value
         yield from walk(inner, value)
