@@ -62,49 +62,6 @@ def knn_neighbours(
     return similarities[: len(queries)], labels[: len(queries)]
 
 
-def knn_scores(
-    queries: Tensor,
-    bank: Tensor,
-    bank_labels: Tensor,
-    num_classes: int,
-    k: Sequence[int] = (200,),
-    temperature: float = 0.07,
-    query_chunk: int = 4096,
-    bank_chunk: int = 65536,
-) -> dict[int, Tensor]:
-    """Class scores of each query by weighted kNN, for several k at once.
-
-    Args:
-        queries (Tensor): As in :func:`knn_neighbours`.
-        bank (Tensor): As there.
-        bank_labels (Tensor): (M,) int64 in [0, num_classes).
-        num_classes (int): Number of classes C. N x C scores are returned for
-            each k; where that is too much, :func:`vote` for some of the
-            neighbours at a time.
-        k (Sequence[int]): Numbers of neighbours, each at most the size of
-            the whole bank.
-        temperature (float): Temperature of the votes. Defaults to 0.07.
-        query_chunk (int): Queries compared at a time. Defaults to 4096.
-        bank_chunk (int): Bank entries compared at a time. Defaults to 65536.
-
-    Returns:
-        dict[int, Tensor]: For each k the (N, C) scores of :func:`vote`.
-
-    Raises:
-        ValueError: If a k exceeds the bank, labels are out of range, or an
-            argument is malformed.
-    """
-    check_k(k, max(k, default=0))
-    check_labels(bank_labels, num_classes)
-    similarities, labels = knn_neighbours(
-        queries, bank, bank_labels, max(k), query_chunk, bank_chunk
-    )
-    return {
-        n: vote(similarities[:, :n], labels[:, :n], num_classes, temperature)
-        for n in k
-    }
-
-
 def _pad(rows: Tensor) -> Tensor:
     """Append zero rows up to the largest number of rows of any process."""
     longest = torch.tensor(len(rows), device=rows.device)
@@ -257,21 +214,4 @@ def check_k(k: Sequence[int], bank_size: int, field: str = 'k') -> None:
             f'{field}={tuple(k)} asks for {max(k)} neighbours but the bank '
             f'has only {bank_size} labeled samples; lower {field} or use a '
             'larger bank.'
-        )
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise a ValueError unless all labels are in [0, num_classes).
-
-    Args:
-        labels (Tensor): (M,) integer labels.
-        num_classes (int): Number of classes.
-    """
-    if len(labels) == 0:
-        return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f'bank labels must be in [0, {num_classes}), found {low} to '
-            f'{high}; check the classes of the bank data set.'
         )

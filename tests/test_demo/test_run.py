@@ -15,7 +15,7 @@ from study_runs import prepare_forks
 from demo import __main__ as program
 from demo.embedding import extract_features
 from demo.make_scenes import write_scenes
-from mmunimoco.evaluation.knn import knn_scores
+from mmunimoco.evaluation.knn import knn_neighbours, vote
 from mmunimoco.study.plan import last_checkpoint, plan_jobs
 from mmunimoco.study.records import Results
 from mmunimoco.utils.safe_load import read_checkpoint
@@ -104,7 +104,8 @@ def test_embedded_features_are_those_that_knn_judged(finished):
     bank.test_dataloader = bank.test_cfg.bank_dataloader
     arrays = (queries, *extract_features(bank, job.checkpoint()))
     k = job.cfg.test_cfg.k
-    scores = knn_scores(*map(torch.from_numpy, arrays), 10, (k,), 0.07)[k]
+    nearest = knn_neighbours(*map(torch.from_numpy, arrays), k)
+    scores = vote(*nearest, 10, 0.07)
     top1 = 100 * (scores.argmax(1).numpy() == labels).mean()
     (record,) = [
         r
