@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 COMMANDS = {
     'pretrain': 'pre-train on a folder of images, with settings chosen for it',
@@ -12,6 +13,8 @@ COMMANDS = {
     'export': 'convert a backbone for other projects',
     'check': 'check in a minute whether a config can run here',
 }
+# Those that a module of their own describes.
+_MODULES = {'export': 'convert', 'check': 'check'}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,23 +64,25 @@ def _overview(name: str) -> int:
 
 
 def _run(name: str, prog: str, argv: Sequence[str]) -> int | None:
+    description = COMMANDS[name]
     # Imported here, because each takes seconds.
-    if name == 'export':
-        from mmunimoco.commands import convert
+    if name in _MODULES:
+        module = import_module(f'mmunimoco.commands.{_MODULES[name]}')
+        description = module.__doc__
+        add_arguments, run = module.add_arguments, module.main
+    else:
+        from mmunimoco.commands import features, pretrain
 
-        return convert.main(argv, prog)
-    if name == 'check':
-        from mmunimoco.commands import check
-
-        return check.main(argv, prog)
-    from mmunimoco.commands import features, pretrain
-
-    add_arguments, run = {
-        'pretrain': (pretrain.add_arguments, pretrain.main),
-        'eval': (features.add_eval_arguments, features.evaluate),
-        'embed': (features.add_embed_arguments, features.embed),
-    }[name]
-    parser = argparse.ArgumentParser(prog=prog, description=COMMANDS[name])
+        add_arguments, run = {
+            'pretrain': (pretrain.add_arguments, pretrain.main),
+            'eval': (features.add_eval_arguments, features.evaluate),
+            'embed': (features.add_embed_arguments, features.embed),
+        }[name]
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_arguments(parser)
     return run(parser.parse_args(argv))
 

@@ -9,8 +9,7 @@ run needs. Prints a table of what was found and what to change; the exit status
 is 1 if there is a problem, 0 if there are at most warnings.
 """
 
-import argparse
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 
 from mmengine.config import DictAction
 from rich.console import Console
@@ -20,14 +19,8 @@ from rich.table import Table
 from mmunimoco.setup_check import Finding, verify_setup
 
 
-def parse_args(
-    argv: Sequence[str] | None, prog: str | None
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='output folder of the run')
     parser.add_argument(
@@ -42,7 +35,6 @@ def parse_args(
         action=DictAction,
         help='override settings of the config: key=value',
     )
-    return parser.parse_args(argv)
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
@@ -59,18 +51,8 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
     console.print(table)
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Check a config; see the top of this file.
-
-    Args:
-        argv (Sequence[str], optional): Arguments. Defaults to those of the
-            process.
-        prog (str, optional): Name of the command.
-
-    Returns:
-        int: Exit status.
-    """
-    args = parse_args(argv, prog)
+def main(args: Namespace) -> int:
+    """Run the command, and return its exit status."""
     findings = verify_setup(
         args.config, args.cfg_options, args.work_dir, args.processes
     )

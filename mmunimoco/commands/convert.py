@@ -14,21 +14,14 @@ onnx         from RGB images of 0 to 255 to pooled features; any backbone that
   mmunimoco export epoch_200.pth r50.pth --to torchvision
 """
 
-import argparse
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
 
 from mmunimoco.converters import ENCODERS, FORMATS, export
 from mmunimoco.converters.command_line import add_common, normalization, run
 
 
-def parse_args(
-    argv: Sequence[str] | None, prog: str | None
-) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
     parser.add_argument(
         *('--format', '--to'),
         type=lambda name: 'huggingface' if name == 'hf' else name,
@@ -41,10 +34,10 @@ def parse_args(
         default='query',
         help='which backbone (default: %(default)s)',
     )
-    return add_common(parser).parse_args(argv)
+    add_common(parser)
 
 
-def convert(args: argparse.Namespace) -> dict:
+def convert(args: Namespace) -> dict:
     return export(
         *(args.src, args.dst, args.format, args.encoder),
         normalization=normalization(args),
@@ -52,15 +45,6 @@ def convert(args: argparse.Namespace) -> dict:
     )
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Export a backbone; see the top of this file.
-
-    Args:
-        argv (Sequence[str], optional): Arguments. Defaults to those of the
-            process.
-        prog (str, optional): Name of the command.
-
-    Returns:
-        int: Exit status.
-    """
-    return run(convert, parse_args(argv, prog), prog)
+def main(args: Namespace) -> int:
+    """Run the command, and return its exit status."""
+    return run(convert, args, 'mmunimoco export')

@@ -12,6 +12,7 @@ import torch
 from foreign_checkpoints import moco_checkpoint, unimoco_config
 from image_folders import FEATURES, NARROW_RESNET, write_image_folder
 
+from mmunimoco.__main__ import main
 from mmunimoco.utils.normalization import IMAGENET
 from mmunimoco.utils.safe_load import read_checkpoint
 
@@ -31,9 +32,8 @@ def to_ours():
     return load('to_mmunimoco').main
 
 
-@pytest.fixture(scope='module')
-def from_ours():
-    return load('from_mmunimoco').main
+def from_ours(args):
+    return main(['export', *args])
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +73,7 @@ def test_to_mmunimoco(published, converted, to_ours, capsys):
     assert os.listdir(converted.parent) == ['moco.pth']
 
 
-def test_problem_is_printed(tmp_path, converted, to_ours, from_ours, capsys):
+def test_problem_is_printed(tmp_path, converted, to_ours, capsys):
     out = tmp_path / 'out.pth'
     cut = tmp_path / 'cut.pth'
     cut.write_bytes(converted.read_bytes()[:5000])
@@ -107,7 +107,7 @@ def test_problem_is_printed(tmp_path, converted, to_ours, from_ours, capsys):
     ],
 )
 def test_statistics_that_images_cannot_have(
-    tmp_path, converted, from_ours, capsys, mean, std, message
+    tmp_path, converted, capsys, mean, std, message
 ):
     out = tmp_path / 'out.pth'
     given = ['--mean', *mean.split(), '--std', *std.split()]
@@ -120,7 +120,7 @@ def test_statistics_that_images_cannot_have(
 
 
 def test_full_disk_is_that_of_the_result(
-    tmp_path, converted, from_ours, capsys, full_disk
+    tmp_path, converted, capsys, full_disk
 ):
     out = tmp_path / 'out.pth'
     assert from_ours([str(converted), str(out), '--format', 'timm']) == 1
@@ -128,9 +128,7 @@ def test_full_disk_is_that_of_the_result(
     assert not list(tmp_path.iterdir())
 
 
-def test_safetensors_round_trip(
-    tmp_path, converted, from_ours, to_ours, capsys
-):
+def test_safetensors_round_trip(tmp_path, converted, to_ours, capsys):
     pytest.importorskip('safetensors')
     file, back = tmp_path / 'a.safetensors', tmp_path / 'back.pth'
     args = [str(converted), str(file), '--format', 'safetensors']

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
-    from mmunimoco.commands.convert import main
+    from mmunimoco.__main__ import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['export', *sys.argv[1:]]))
