@@ -159,11 +159,9 @@ def describe_prefixes(keys: Iterable[str], parent: str = '') -> str:
     counts = Counter(match[0] if match else key for match, key in found)
     listed = [
         f"'{name}' ({count} key{'s' if count > 1 else ''})"
-        for name, count in counts.most_common(8)
+        for name, count in counts.most_common()
     ]
-    if len(counts) > 8:
-        listed.append(f'and {len(counts) - 8} more')
-    return ', '.join(listed) or 'no weights at all'
+    return shorten(listed) or 'no weights at all'
 
 
 def check_match(

@@ -43,15 +43,6 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Return processor, number of usable cores and system; no host name."""
-    return dict(
-        processor=_processor_name(),
-        cores=count_cores(),
-        system=f'{platform.system()} {platform.machine()}',
-    )
-
-
 def describe_environment() -> dict[str, Any]:
     """Describe what a stored measurement depends on, without any path.
 
@@ -62,16 +53,19 @@ def describe_environment() -> dict[str, Any]:
         files differ from it; None if unknown).
     """
     env = collect_env()
-    gpus = {k: str(v) for k, v in env.items() if k.startswith('GPU ')}
+    machine = dict(
+        processor=_processor_name(),
+        cores=count_cores(),
+        system=f'{platform.system()} {platform.machine()}',
+    )
+    machine |= {k: str(v) for k, v in env.items() if k.startswith('GPU ')}
     versions = collect_versions() | dict(
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version(),
         compiler=env.get('GCC'),
         mmcv_has_ops=find_spec('mmcv._ext') is not None,
     )
-    return dict(
-        versions=versions, machine=describe_machine() | gpus, git=_commit()
-    )
+    return dict(versions=versions, machine=machine, git=_commit())
 
 
 def _version_of(name: str) -> str:
