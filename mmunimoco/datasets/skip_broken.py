@@ -2,7 +2,7 @@
 
 import errno
 import numbers
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmpretrain.registry import DATASETS
@@ -143,13 +143,14 @@ def broken_files(data_batch: Any) -> dict[str, str]:
     """Return the broken files that the samples of a batch stand in for.
 
     Args:
-        data_batch (dict | list): A batch of a data loader of mmengine.
+        data_batch (dict): A batch of a data loader of mmengine.
 
     Returns:
         dict[str, str]: Path and reason; empty for batches of another form.
     """
+    is_known = isinstance(data_batch, Mapping)
     found = {}
-    for sample in _data_samples(data_batch):
+    for sample in (is_known and data_batch.get('data_samples')) or ():
         found.update(replaced_files(sample))
     return found
 
@@ -164,15 +165,6 @@ def skip_limit(dataset: Any) -> int:
     if isinstance(dataset, SkipBrokenImages):
         return dataset.max_broken
     return max(map(skip_limit, children_of(dataset)), default=0)
-
-
-def _data_samples(data_batch: Any) -> Iterator[Any]:
-    if isinstance(data_batch, Mapping):
-        yield from data_batch.get('data_samples') or ()
-    elif isinstance(data_batch, list | tuple):
-        for item in data_batch:
-            if isinstance(item, Mapping) and 'data_samples' in item:
-                yield item['data_samples']
 
 
 def _mark(sample: Any, replaced: dict[str, str]) -> None:
