@@ -27,7 +27,8 @@ _RESTORED = (
     'optim_wrapper.paramwise_cfg',
     'param_scheduler',
 )
-_LENGTHS = ('train_cfg.max_epochs', 'train_cfg.max_iters')
+# Lengths of a run, and what the checkpoint counts.
+_LENGTHS = {'train_cfg.max_epochs': 'epoch', 'train_cfg.max_iters': 'iter'}
 _ABSENT = 'not set'
 # mmpretrain's own tools, which run the configs too, do not have the option.
 _EXTEND = 'give tools/train.py of mmunimoco --resume --extend-to '
@@ -49,7 +50,7 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
     changes = changed_fields(meta['cfg'], runner.cfg.pretty_text)
     extends = any(isinstance(x, ExtendScheduleHook) for x in runner.hooks)
     if not extends:
-        _refuse_to_end(changes, meta)
+        _check_length(changes, meta)
     useless = without_effect(changes)
     if extends:
         useless = [x for x in useless if not x.startswith('param_scheduler')]
@@ -62,16 +63,6 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
             '(load_from without --resume, another --work-dir). To train '
             f'longer, leave the config as it was and {_EXTEND}N.'
         )
-    for field in _LENGTHS:
-        old, new = changes.get(field, (0, 0))
-        longer = isinstance(old, int) and isinstance(new, int) and new > old
-        if longer and not extends:
-            raise ValueError(
-                f'{field} is {new}, but the run to resume was meant for {old},'
-                ' and its schedule ends there. To train longer, leave the '
-                f'config as it was and {_EXTEND}{new}, which stretches the '
-                'schedule.'
-            )
     if changes:
         runner.logger.warning(
             'The config has changed since the checkpoint; from here on:'
@@ -90,13 +81,20 @@ def check_resumed_config(runner: Runner, meta: Mapping) -> None:
         )
 
 
-def _refuse_to_end(changes: Mapping[str, tuple], meta: Mapping) -> None:
-    """Refuse to take an extended run that was stopped for a finished one."""
-    for field, unit in zip(_LENGTHS, ('epoch', 'iter'), strict=True):
+def _check_length(changes: Mapping[str, tuple], meta: Mapping) -> None:
+    """Refuse a longer run, and to take an extended one for finished."""
+    for field, unit in _LENGTHS.items():
         old, new = changes.get(field, (None, None))
-        done = meta.get(unit, 0)
         if not isinstance(old, int) or not isinstance(new, int):
             continue
+        if new > old:
+            raise ValueError(
+                f'{field} is {new}, but the run to resume was meant for {old},'
+                ' and its schedule ends there. To train longer, leave the '
+                f'config as it was and {_EXTEND}{new}, which stretches the '
+                'schedule.'
+            )
+        done = meta.get(unit, 0)
         if new <= done < old:
             raise ValueError(
                 f'{field} is {new}, but the run to resume is meant for {old} '
