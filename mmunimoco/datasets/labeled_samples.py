@@ -6,6 +6,8 @@ import numpy as np
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
+from mmunimoco.utils.config_errors import part_of_config
+
 from .wrapper import DatasetWrapper, class_ids
 
 
@@ -21,19 +23,21 @@ class _LabeledTimes(DatasetWrapper):
     def __init__(
         self, dataset: Any, labeled_times: int, unlabeled_times: int
     ) -> None:
-        super().__init__(dataset)
-        self.full_init()
-        infos = map(self.dataset.get_data_info, range(len(self.dataset)))
-        labeled = [
-            bool(class_ids(info.get('gt_label'), self.dataset, i))
-            for i, info in enumerate(infos)
-        ]
-        if not any(labeled):
-            raise ValueError(
-                f'none of the {len(labeled)} samples of '
-                f'{type(self.dataset).__name__} has a label: set label_ratio '
-                'above 0, give a label_list, or use a labeled dataset'
-            )
+        with part_of_config('dataset'):
+            super().__init__(dataset)
+            self.full_init()
+            infos = map(self.dataset.get_data_info, range(len(self.dataset)))
+            labeled = [
+                bool(class_ids(info.get('gt_label'), self.dataset, i))
+                for i, info in enumerate(infos)
+            ]
+            if not any(labeled):
+                raise ValueError(
+                    f'none of the {len(labeled)} samples of '
+                    f'{type(self.dataset).__name__} has a label: set '
+                    'label_ratio above 0, give a label_list, or use a labeled '
+                    'dataset'
+                )
         self.num_labeled = sum(labeled)
         times = np.where(labeled, labeled_times, unlabeled_times)
         self.indices = np.repeat(np.arange(len(labeled)), times).tolist()
@@ -91,11 +95,13 @@ class RepeatLabeled(_LabeledTimes):
     """
 
     def __init__(self, dataset: Any, times: int) -> None:
-        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
-            raise ValueError(
-                'RepeatLabeled.times must be a positive integer, got '
-                f'{times!r}'
-            )
+        is_integer = isinstance(times, int) and not isinstance(times, bool)
+        with part_of_config('dataset'):
+            if not is_integer or times < 1:
+                raise ValueError(
+                    'RepeatLabeled.times must be a positive integer, got '
+                    f'{times!r}'
+                )
         super().__init__(dataset, labeled_times=times, unlabeled_times=1)
         print_log(
             f'RepeatLabeled: {self.num_labeled} of {len(self.dataset)} '

@@ -9,6 +9,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
 import mmunimoco  # noqa: F401  registers the wrappers
+from mmunimoco.utils.config_errors import named_field
 
 
 @pytest.fixture
@@ -109,3 +110,22 @@ def test_nothing_to_repeat_is_an_error(folder):
     dataset = dict(folder, with_label=False)
     with pytest.raises(ValueError, match='none of the 15 samples of Custom'):
         DATASETS.build(dict(type='RepeatLabeled', times=2, dataset=dataset))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'options'),
+    [('LabeledSubset', {}), ('RepeatLabeled', {'times': 0})],
+)
+def test_errors_name_the_field(folder, kind, options):
+    """However deep the wrapper is, and whatever wraps it."""
+    inner = dict(type=kind, dataset=dict(folder, with_label=False), **options)
+    outer = dict(type='PartialLabels', label_ratio=0.5, dataset=inner)
+    for field, config in (
+        ('train_dataloader.dataset', inner),
+        ('train_dataloader.dataset.dataset', outer),
+    ):
+        with (
+            pytest.raises(ValueError, match=f'^{field}: (none of|RepeatLab)'),
+            named_field('train_dataloader'),
+        ):
+            DATASETS.build(config)
