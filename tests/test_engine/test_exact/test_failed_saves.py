@@ -65,11 +65,12 @@ def train(
     runner.train()
 
 
+@pytest.mark.parametrize('save_best', ['score', 'auto'])
 def test_best_that_is_not_written_is_not_the_best(
-    tmp_path, monkeypatch, log_of
+    tmp_path, monkeypatch, log_of, save_best
 ):
     scores = [dict(score=x) for x in (10, 50, 40, 45)]
-    options = dict(scores=scores, save_best='score', rule='greater')
+    options = dict(scores=scores, save_best=save_best, rule='greater')
     train(tmp_path, monkeypatch, ['best_score_epoch_2.pth'], **options)
     assert [path.name for path in tmp_path.glob('best_*')] == [
         'best_score_epoch_4.pth'
