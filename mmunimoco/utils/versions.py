@@ -3,13 +3,14 @@
 import os
 import platform
 import subprocess
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.utils.dl_utils import collect_env
+
+from mmunimoco.compatibility import find_version
 
 PACKAGES = (
     'mmunimoco',
@@ -32,7 +33,7 @@ def collect_versions() -> dict[str, str]:
     """
     versions = dict(python=platform.python_version())
     for name in PACKAGES:
-        versions[name] = _version_of(name)
+        versions[name] = str(find_version(name) or 'absent')
     return versions
 
 
@@ -66,15 +67,6 @@ def describe_environment() -> dict[str, Any]:
         mmcv_has_ops=find_spec('mmcv._ext') is not None,
     )
     return dict(versions=versions, machine=machine, git=_commit())
-
-
-def _version_of(name: str) -> str:
-    try:
-        return str(import_module(name).__version__)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # installed, but broken
-            raise
-        return 'absent'
 
 
 def _processor_name() -> str:
