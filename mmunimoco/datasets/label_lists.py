@@ -21,6 +21,7 @@ from mmpretrain.registry import DATASETS
 
 from mmunimoco.utils.atomic import write_atomic
 from mmunimoco.utils.checkpoint import shorten
+from mmunimoco.utils.config_errors import named_field
 
 from .annotations import SampleTable, find_leaves, read_samples
 from .folder_report import number_folders
@@ -329,14 +330,9 @@ def dataset_from_config(path: str, key: str, options: dict | None) -> Any:
     if not isinstance(found, dict) or 'type' not in found:
         raise ValueError(f'{path!r} has no dataset at {key!r}')
     init_default_scope(config.get('default_scope', 'mmpretrain'))
-    try:
+    with named_field(f'{key!r} in {path!r}'):
         dataset = DATASETS.build(_with_all_labels(found))
         dataset.full_init()
-    except (KeyError, RuntimeError) as error:
-        # mmengine: not registered; mmpretrain: no images. The text of a
-        # KeyError would be quoted.
-        reason = ' '.join(map(str, error.args))
-        raise ValueError(f'{key!r} in {path!r}: {reason}') from error
     return dataset
 
 
