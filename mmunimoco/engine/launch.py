@@ -172,19 +172,15 @@ def read_config(
     return cfg
 
 
-def was_restarted() -> bool:
-    """Whether torchrun or Slurm has started this run before."""
-    counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
-    return any(os.environ.get(name, '0') not in ('', '0') for name in counts)
-
-
 def _goes_on(folder: Path) -> bool:
-    """Whether a restarted run may have checkpoints of its own.
+    """Whether torchrun or Slurm has restarted a run with checkpoints.
 
     torchrun also restarts a run that was refused because the folder has those
     of another one.
     """
-    return was_restarted() and not (folder / REFUSED).exists()
+    counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+    restarted = any(os.environ.get(x, '0') not in ('', '0') for x in counts)
+    return restarted and not (folder / REFUSED).exists()
 
 
 def build_runner(cfg: Config, verbose: bool = True) -> Runner:

@@ -294,7 +294,7 @@ class ExactCheckpointHook(CheckpointHook):
             if self._write_best(runner, key, score, step, meta):
                 replaced.append(previous)
         if replaced and self.last_ckpt is not None:
-            # For a run that resumes from the last one to know the best.
+            # So a run that resumes from the last one knows the best.
             self._save_checkpoint_with_step(runner, step, meta)
         if is_main_process():
             isfile = self.file_backend.isfile
@@ -315,7 +315,7 @@ class ExactCheckpointHook(CheckpointHook):
         hub = runner.message_hub
         known = [self._info(x, key) for x in ('best_score', 'best_ckpt')]
         before = {x: hub.get_info(x) for x in known if x in hub.runtime_info}
-        # It bears both itself.
+        # Before it is written, for the file holds both.
         hub.update_info_dict(dict(zip(known, (score, path), strict=True)))
         try:
             on_main_process(
