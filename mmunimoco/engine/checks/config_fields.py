@@ -2,9 +2,10 @@
 
 import ast
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 from mmengine.config import Config
@@ -303,7 +304,7 @@ def _check_default_hook(name: str, node: Mapping) -> None:
 def _check_built(
     path: str, node: Mapping, registry: Registry, more: Collection[str] = ()
 ) -> None:
-    known = _arguments(node['type'], registry)
+    known = arguments_of(node['type'], registry)
     if known is not None:
         _refuse(path, node, str(node['type']), known.union(more))
 
@@ -328,8 +329,16 @@ def _refuse(path: str, node: Mapping, owner: str, known: set[str]) -> None:
         raise ValueError(text)
 
 
-def _arguments(kind: Any, registry: Registry) -> set[str] | None:
-    """Arguments of a class; None if it is unknown or takes any keyword."""
+def arguments_of(kind: Any, registry: Registry) -> set[str] | None:
+    """Arguments of a class; None if it is unknown or takes any keyword.
+
+    Args:
+        kind (str | type): The class, or its name in the registry.
+        registry (Registry): The registry.
+
+    Returns:
+        set[str] | None: Names.
+    """
     if isinstance(kind, str):
         kind = registry.get(kind)
     if not isinstance(kind, type):
@@ -346,10 +355,29 @@ def _arguments(kind: Any, registry: Registry) -> set[str] | None:
             for x in parameters
             if x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL)
         }
-        # Keywords may go to the next class.
         if all(x.kind != x.VAR_KEYWORD for x in parameters):
             return known - {'self'}
+        if not _hands_keywords_on(base.__init__):
+            return None
     return None
+
+
+def _hands_keywords_on(init: Callable) -> bool:
+    """Whether an ``__init__`` gives its keywords to that of the next class.
+
+    Others go elsewhere: mmpretrain's ``TIMMBackbone`` gives them to timm.
+    """
+    try:
+        tree = ast.parse(dedent(inspect.getsource(init)))
+    except (OSError, TypeError):
+        return False
+    return any(
+        keyword.arg is None
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, 'attr', None) == '__init__'
+        for keyword in node.keywords
+    )
 
 
 def walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:

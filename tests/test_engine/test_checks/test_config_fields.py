@@ -164,6 +164,17 @@ def test_arguments_that_nothing_takes(name, message, tmp_path):
         build_runner(cfg)
 
 
+def test_keywords_may_go_to_another_library():
+    cfg = Config.fromfile(CONFIG)
+    options = dict(model_name='vit_tiny_patch16_224', img_size=32)
+    cfg.model.backbone = dict(type='TIMMBackbone', **options)
+    check_arguments(cfg)
+    # Those of a ResNeXt go to its base, ResNet.
+    cfg.model.backbone = dict(type='ResNeXt', depth=50, stem_chanels=8)
+    with pytest.raises(ValueError, match='did you mean stem_channels'):
+        check_arguments(cfg)
+
+
 @pytest.mark.parametrize('loss', ['UniConLoss', 'InfoNCELoss'])
 def test_another_loss_over_inherited_arguments_needs_delete(loss):
     cfg = Config.fromfile(CONFIG)
