@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS
 from torch import nn
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,6 +18,7 @@ from mmunimoco.models.split_batch_norm import SplitBatchNorm
 from mmunimoco.models.unimoco import UniMoCo
 
 from ..schedules import schedulers
+from .config_fields import arguments_of
 from .memory import Advice, Sizes, check_memory, knn_memory, part
 
 # Kinds of advice.
@@ -146,12 +148,23 @@ def check_batch_norm(
     batch_size = part(cfg, 'train_dataloader').get('batch_size') or 64
     splits = max(2, min(8, batch_size // 8))
     norm = f'model.{names[0]}.norm_cfg'
+    fix = (
+        f'set {norm}.type=SplitBatchNorm {norm}.num_splits={splits} (at least '
+        'two images a split), or train on several GPUs'
+    )
+    network = getattr(model, names[0])
+    known = arguments_of(type(network), MODELS) or ()
+    is_split = any(isinstance(x, SplitBatchNorm) for x in network.modules())
+    if 'norm_cfg' not in known or is_split:
+        fix = (
+            f'train on several GPUs, or use another model.{names[0]}: '
+            f'norm_cfg does not set all batch norm of {type(network).__name__}'
+        )
     return Advice(
         'batch norm',
         f'model.{" and model.".join(names)} has plain batch norm and there is '
         f'one process, so {shared}',
-        f'set {norm}.type=SplitBatchNorm {norm}.num_splits={splits} (at least '
-        'two images a split), or train on several GPUs',
+        fix,
     )
 
 

@@ -174,7 +174,7 @@ def test_batch_far_from_the_base():
     assert check(512, processes=2)
 
 
-def model(norm, **backbone):
+def model(norm, neck=None, **backbone):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(
             dict(
@@ -187,7 +187,8 @@ def model(norm, **backbone):
                     norm_cfg=norm,
                     **backbone,
                 ),
-                neck=dict(
+                neck=neck
+                or dict(
                     type='MoCoV2Neck',
                     in_channels=64,
                     hid_channels=8,
@@ -246,9 +247,29 @@ def test_plain_batch_norm_on_one_process():
     plain.neck.mlp.append(nn.BatchNorm1d(8))
     advice = check_batch_norm(cfg, plain, 1)
     assert 'model.backbone and model.neck has plain' in advice.text
-    mixed = model(split)
-    mixed.neck.mlp.append(nn.BatchNorm1d(8))
+    neck = dict(type='NonLinearNeck', in_channels=64, hid_channels=8)
+    neck |= dict(out_channels=8, norm_cfg=dict(type='BN1d'))
+    mixed = model(split, neck=neck)
     assert 'model.neck.norm_cfg' in check_batch_norm(cfg, mixed, 1).fix
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('LeViT', dict(arch='128s', img_size=64)),  # takes no norm_cfg
+        # Leaves the batch norm of the convolutions as it is.
+        ('MobileViT', dict(arch='xx_small')),
+    ],
+)
+def test_batch_norm_that_norm_cfg_does_not_reach(name, options):
+    if name == 'MobileViT':
+        options['norm_cfg'] = dict(type='SplitBatchNorm', num_splits=2)
+    network = model(dict(type='GN', num_groups=2))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        network.backbone = MODELS.build(dict(type=name, **options))
+    advice = check_batch_norm({}, network, 1)
+    assert f'batch norm of {name}' in advice.fix
+    assert 'norm_cfg.type' not in advice.fix
 
 
 def test_synchronised_batch_norm():
