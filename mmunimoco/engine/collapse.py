@@ -2,6 +2,7 @@
 
 import logging
 import math
+from numbers import Real
 
 import numpy as np
 from mmengine.dist import get_world_size
@@ -102,7 +103,7 @@ class CollapseHook(Hook):
         ):
             return
         with preserved_random_state():
-            metrics = loop.measure(call_hooks=False)
+            metrics = _numbers(loop.measure(call_hooks=False))
         # Kept in checkpoints, for the verdicts of a resumed run.
         runner.message_hub.update_info(BASELINE, metrics)
         runner.visualizer.add_scalars(
@@ -166,7 +167,7 @@ class CollapseHook(Hook):
         }
         if not math.isfinite(means.get('loss', math.nan)):
             return
-        metrics = metrics or {}
+        metrics = _numbers(metrics or {})
         first = {
             name: hub.get_scalar(f'val/{name}').data[0][0]
             for name in metrics
@@ -260,6 +261,11 @@ def _is_unweighted(loss: nn.Module) -> bool:
     """Whether own and other positives count the same."""
     has_others = getattr(loss, 'uses_labels', False)
     return has_others and getattr(loss, 'own_key_weight', None) == 1
+
+
+def _numbers(metrics: dict) -> dict[str, float]:
+    """Leave out results such as a confusion matrix."""
+    return {k: v for k, v in metrics.items() if isinstance(v, Real)}
 
 
 def _as_text(metrics: dict[str, float]) -> str:
