@@ -58,7 +58,8 @@ class UniMoCoHead(KeyQueues):
             multiple of the batch size, nor exceed it. Defaults to 65536.
         temperature (float): Divides the similarities. Defaults to 0.2.
         loss (dict): Config of the loss. A loss that is not a
-            :class:`ContrastiveLoss` is called as ``loss(logits, positives)``.
+            :class:`ContrastiveLoss`, or has a ``forward`` of its own, is
+            called as ``loss(logits, positives)``.
             Defaults to ``dict(type='UniConLoss')``.
         positive_temperature (float, optional): Divides the similarities of
             positives instead. Defaults to None, the same temperature.
@@ -382,9 +383,9 @@ class UniMoCoHead(KeyQueues):
         self, query: Tensor, blocks: list[KeyBlock]
     ) -> Callable | None:
         """Return what computes the statistics; None for the matrix."""
-        if not self.streamed or not isinstance(
-            self.loss_module, ContrastiveLoss
-        ):
+        # A loss with a forward of its own needs the matrix.
+        forward = getattr(type(self.loss_module), 'forward', None)
+        if not self.streamed or forward is not ContrastiveLoss.forward:
             return None
         if uses_kernels(self.fused, query.device):
             fused_pass = _import_fused_pass()

@@ -14,6 +14,7 @@ from slow_head import SlowHead
 from torch import nn
 from torch.nn import functional
 
+from mmunimoco.models import UniConLoss
 from mmunimoco.models.labels import SampleLabels, check_labels
 
 DIM = 6
@@ -198,6 +199,21 @@ class PlainLoss(nn.Module):
         negative = logits.masked_fill(positives, float('-inf')).exp().sum(1)
         positive = (-logits).exp().masked_fill(~positives, 0).sum(1)
         return (1 + negative * positive).log().mean()
+
+
+class DoubledUniCon(UniConLoss):
+    """A loss that changes what is returned, not the sums."""
+
+    def forward(self, logits, positives):
+        return 2 * super().forward(logits, positives)
+
+
+def test_a_forward_of_its_own_is_called():
+    head, plain = build_head(), build_head()
+    head.loss_module = DoubledUniCon()
+    query, key, labels = unit_vectors(8), unit_vectors(8), draw_labels(8)
+    losses = [h.loss(query, key, labels)['loss'] for h in (head, plain)]
+    torch.testing.assert_close(losses[0], 2 * losses[1])
 
 
 def test_a_loss_from_elsewhere_is_called_with_logits_and_positives():
