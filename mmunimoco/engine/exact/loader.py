@@ -235,7 +235,7 @@ def exact_loader(
             persistent_workers=loader.persistent_workers,
             multiprocessing_context=loader.multiprocessing_context,
         )
-    return DataLoader(
+    exact = DataLoader(
         SeededSamples(loader.dataset),
         batch_sampler=SeededBatches(
             loader.batch_sampler, seed, rank, diff_rank_seed
@@ -250,3 +250,7 @@ def exact_loader(
         generator=torch.Generator(),
         **options,
     )
+    # None beside a batch sampler, and read-only; hooks such as mmpretrain's
+    # PreciseBNHook compute with it.
+    vars(exact)['batch_size'] = loader.batch_size
+    return exact

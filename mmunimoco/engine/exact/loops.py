@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -187,11 +188,19 @@ class ExactEpochLoop(ExactLoop, EpochBasedTrainLoop):
             ``val_begin``, ``val_interval``, ``dynamic_intervals``.
 
     Raises:
-        ValueError: If the data has no batches of indices, or the processes
-            have different numbers of them.
+        ValueError: If the data has no batches of indices, the processes have
+            different numbers of them, or the sampler never ends.
     """
 
     def _run(self) -> nn.Module:
+        if _is_infinite(self.batches.sampler):
+            kind = type(self.batches.sampler).__name__
+            raise ValueError(
+                f'train_dataloader.sampler, a {kind}, never ends an epoch, so '
+                "a run of epochs would not end: use type='DefaultSampler', or "
+                "train_cfg=dict(_delete_=True, type='ExactIterLoop', "
+                'max_iters=...)'
+            )
         self.runner.call_hook('before_train')
         self._restore_random_state()
         if self._resumed and self._start == 0 and not self.validated:
@@ -304,8 +313,7 @@ def _check_length(dataloader: DataLoader) -> None:
 
 
 def _is_infinite(sampler: Any) -> bool:
-    """Whether it is mmengine's ``InfiniteSampler``."""
-    return hasattr(sampler, 'indices')
+    return isinstance(sampler, InfiniteSampler)
 
 
 def _counts_steps(runner: Runner) -> bool:

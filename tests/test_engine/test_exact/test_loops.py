@@ -59,8 +59,9 @@ def test_options_of_the_loader_stay():
         collate_fn=list,
     )
     exact = exact_loader(loader, seed=0, rank=0)
-    names = ['num_workers', 'pin_memory', 'timeout', 'prefetch_factor']
-    names += ['persistent_workers', 'multiprocessing_context', 'collate_fn']
+    names = ['batch_size', 'num_workers', 'pin_memory', 'timeout']
+    names += ['prefetch_factor', 'persistent_workers', 'collate_fn']
+    names += ['multiprocessing_context']
     for name in names:
         assert getattr(exact, name) == getattr(loader, name), name
 
@@ -167,6 +168,14 @@ def test_validated_when_mmengine_does(tmp_path, plain, exact, options):
 def test_hooks_may_stop_a_run(tmp_path, _, exact, options):
     _, seen = validated(tmp_path, dict(options, type=exact), stop_at=STEPS)
     assert len(seen) == STEPS
+
+
+def test_a_sampler_without_end_needs_a_run_of_steps(tmp_path):
+    loop = dict(type='ExactEpochLoop', max_epochs=1)
+    runner = noise_runner(tmp_path, train_cfg=loop)
+    runner._train_dataloader['sampler'] = dict(type='InfiniteSampler')
+    with pytest.raises(ValueError, match='InfiniteSampler, never.*ExactIter'):
+        runner.train()
 
 
 def test_a_validation_that_was_due_is_made_up_for(tmp_path):
