@@ -10,6 +10,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -22,7 +23,7 @@ from mmpretrain.registry import HOOKS
 SCALED = 'auto_scale_lr.schedule'
 # Counts of iterations in schedulers; detectron2 scales the warm-up as well.
 _POINTS = ('begin', 'end', 'milestones')
-_DURATIONS = ('T_max', 'total_iters')
+_DURATIONS = ('T_max', 'total_iters', 'total_steps', 'step_size', 'periods')
 
 
 def scaled_options(cfg: Mapping, batch_size: int) -> dict:
@@ -185,9 +186,12 @@ def _stretch(scheduler: dict, start: int, ratio: float) -> None:
 
     for name in _DURATIONS:
         if scheduler.get(name):
-            begin = scheduler.get('begin', 0)
-            end = moved(begin + scheduler[name])
-            scheduler[name] = end - moved(begin)
+            given = scheduler[name]
+            several = isinstance(given, Sequence)  # one after the other
+            given = given if several else [given]
+            ends = accumulate(given, initial=scheduler.get('begin', 0))
+            lengths = [b - a for a, b in pairwise(moved([*ends]))]
+            scheduler[name] = lengths if several else lengths[0]
     for name in _POINTS:
         if scheduler.get(name):
             scheduler[name] = moved(scheduler[name])

@@ -97,6 +97,29 @@ def test_single_scheduler_and_infinite_intervals(config):
     }
 
 
+@pytest.mark.parametrize(
+    ('scheduler', 'scaled'),
+    [
+        (dict(type='StepLR', step_size=8000), {'step_size': 16000}),
+        (dict(type='OneCycleLR', total_steps=24000), {'total_steps': 48000}),
+        (
+            dict(type='CosineRestartLR', periods=[4000, 20000]),
+            {'periods': [8000, 40000]},
+        ),
+    ],
+)
+def test_lengths_within_a_schedule(config, scheduler, scaled):
+    cfg = Config.fromfile(config())
+    cfg.param_scheduler = [dict(scheduler, by_epoch=False)]
+    options = scaled_options(cfg, 8)
+    name = 'param_scheduler.0.'
+    assert scaled == {
+        key.removeprefix(name): value
+        for key, value in options.items()
+        if key.startswith(name)
+    }
+
+
 def test_command_of_one_gpu(config):
     options = options_of_command(config(), 1, ['--amp', '--auto-scale-lr'])
     assert as_text(options) == (

@@ -108,6 +108,7 @@ def test_extended_run_is_on_the_schedule_of_the_longer_one(tmp_path, finished):
 
 COSINE = dict(type='CosineAnnealingLR', T_max=190, begin=10, end=200)
 WARM_UP = dict(type='LinearLR', start_factor=0.1, begin=0, end=10)
+RESTARTS = dict(type='CosineRestartLR', restart_weights=[1, 1], begin=10)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,18 @@ WARM_UP = dict(type='LinearLR', start_factor=0.1, begin=0, end=10)
             dict(type='MultiStepLR', milestones=[252, 336]),
         ),
         ([dict(type='CosineAnnealingLR')], [dict(type='CosineAnnealingLR')]),
+        (
+            [dict(type='StepLR', step_size=60)],
+            [dict(type='StepLR', step_size=126)],
+        ),
+        (
+            [dict(type='OneCycleLR', eta_max=1, total_steps=200)],
+            [dict(type='OneCycleLR', eta_max=1, total_steps=420)],
+        ),
+        (
+            [WARM_UP, dict(RESTARTS, periods=[50, 140])],
+            [WARM_UP, dict(RESTARTS, periods=[108, 302])],
+        ),
     ],
 )
 def test_stretched_schedules(schedule, expected):
