@@ -131,7 +131,19 @@ def merge_test_options(cfg: Config, args: Namespace) -> Config:
             "dict(type='VisualizationHook') in default_hooks of "
             f'{args.config}.'
         )
-    check_fields(cfg, args.cfg_options or {})
+    options = args.cfg_options or {}
+    check_fields(cfg, options)
+    if args.tta:
+        # mmpretrain merges them after it has wrapped the model.
+        inner = {
+            name: value
+            for name, value in options.items()
+            if name.startswith('model.')
+            and not name.startswith('model.module.')
+        }
+        cfg.merge_from_dict(inner)
+        rest = {k: v for k, v in options.items() if k not in inner}
+        args = Namespace(**vars(args) | dict(cfg_options=rest))
     cfg = _stop_persisting(mmpretrain_tool('test').merge_args(cfg, args))
     if args.checkpoint == NO_CHECKPOINT:
         cfg.load_from = None

@@ -160,6 +160,21 @@ def test_test_options(monkeypatch):
     assert cfg.model.type == 'mmpretrain.AverageClsScoreTTA'
 
 
+def test_changes_of_the_model_reach_it_with_test_time_augmentation(
+    monkeypatch,
+):
+    changes = ['model.head.num_classes=7', 'model.module.head.topk=1']
+    changes += ['test_dataloader.batch_size=9']
+    arguments = ['x.py', 'a.pth', '--tta', '--cfg-options', *changes]
+    args = parse('test', monkeypatch, *arguments)
+    cfg = config()
+    cfg.model = dict(type='ImageClassifier', head=dict(num_classes=2, topk=5))
+    cfg = merge_test_options(cfg, args)
+    assert set(cfg.model) == {'type', 'module'}
+    assert cfg.model.module.head == dict(num_classes=7, topk=1)
+    assert cfg.test_dataloader.batch_size == 9
+
+
 def test_unusable_options_are_named(monkeypatch):
     cfg = config()
     cfg.pop('auto_scale_lr')
