@@ -1,5 +1,7 @@
 """Wrappers that drop unlabeled samples or repeat labeled ones."""
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,21 @@ class _LabeledTimes(DatasetWrapper):
     def get_data_info(self, idx: int) -> dict:
         """Return the annotation of a sample."""
         return self.dataset.get_data_info(self.indices[idx])
+
+    def get_subset(self, indices: int | Sequence[int]) -> '_LabeledTimes':
+        """Return a subset, as mmpretrain's ``KFoldDataset`` takes it.
+
+        Args:
+            indices (int | Sequence[int]): As in ``BaseDataset.get_subset`` of
+                mmengine: the first n, the last -n, or a sequence of indices.
+        """
+        subset = copy.copy(self)
+        if isinstance(indices, int):
+            ends = slice(indices) if indices >= 0 else slice(indices, None)
+            subset.indices = self.indices[ends]
+        else:
+            subset.indices = [self.indices[i] for i in indices]
+        return subset
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -46,6 +46,31 @@ def test_keeps_the_images_that_partial_labels_leaves_labeled(folder):
     assert subset.metainfo['classes'] == partial.metainfo['classes']
 
 
+@pytest.mark.parametrize('kind', ['LabeledSubset', 'RepeatLabeled'])
+def test_subsets(kind, folder):
+    """As of ``KFoldDataset``, which mmpretrain puts around a dataset."""
+    options = dict(times=3) if kind == 'RepeatLabeled' else {}
+    partial = dict(type='PartialLabels', label_ratio=0.4, dataset=folder)
+    whole = dict(type=kind, dataset=partial, **options)
+    folds = [
+        DATASETS.build(
+            dict(type='KFoldDataset', dataset=whole, num_splits=3, **fold)
+        )
+        for fold in (dict(fold=1), dict(fold=1, test_mode=True))
+    ]
+    whole = DATASETS.build(whole)
+    third = len(whole) // 3
+    expected = _paths(whole)
+    train, test = map(_paths, folds)
+    assert test == expected[third : 2 * third]
+    assert train == expected[:third] + expected[2 * third :]
+    assert _paths(whole.get_subset(2)) == expected[:2]
+    assert _paths(whole.get_subset(-2)) == expected[-2:]
+    assert len(whole) == 3 * third
+    sample = folds[1][0]['data_samples']
+    assert sample.img_path == test[0]
+
+
 def test_keeps_all_of_a_labeled_dataset_and_skips_minus_one(folder):
     dataset = DATASETS.build(folder)
     assert len(DATASETS.build(dict(type='LabeledSubset', dataset=folder))) == (
