@@ -35,7 +35,10 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
       data in turbojpeg) is decoded by 'cv2', unless ``color_type`` is
       'unchanged';
     - a JPEG of more than ``max_pixels`` is decoded at a reduced size; another
-      image of that size is an error.
+      image of that size is an error;
+    - an image without ``img_path`` that is loaded already is left as it is:
+      mmpretrain's inferencers load images, and take mmcv's transform alone out
+      of the pipeline.
 
     Args:
         *args: Arguments of mmcv's transform.
@@ -80,6 +83,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
             OSError: If the file cannot be read.
             BrokenImageError: If it is broken or not an image.
         """
+        if 'img' in results and 'img_path' not in results:
+            return results
         try:
             image = self._load(str(results['img_path']))
         except Exception:  # storage backends raise errors of any kind

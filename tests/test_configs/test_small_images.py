@@ -11,8 +11,10 @@ import pytest
 import torch
 from image_folders import write_image_folder
 from mmengine.config import Config
+from mmengine.dataset import default_collate
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmpretrain.apis import ImageClassificationInferencer
 from mmpretrain.registry import DATASETS, MODELS
 from PIL import Image
 from small_configs import shrink
@@ -118,6 +120,25 @@ def test_pretraining_and_transfer(load, tmp_path):
             for key, value in runner.model.backbone.state_dict().items()
         )
         assert moved == ('finetune' in name)
+
+
+def test_inferencer_of_mmpretrain_predicts_as_the_test_does(load):
+    """It loads the images, and takes only mmcv's loader out of a pipeline."""
+    cfg = load('resnet18_finetune_small-images')
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    infer = ImageClassificationInferencer(cfg, pretrained=False, device='cpu')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    paths = [dataset.get_data_info(i)['img_path'] for i in (0, 15)]
+    found = infer(paths)
+    batch = default_collate([dataset[i] for i in (0, 15)])
+    with torch.no_grad():
+        expected = infer.model.test_step(batch)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(
+            one['pred_scores'], other.pred_score, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize('name', [PRETRAIN, *TRANSFER])
