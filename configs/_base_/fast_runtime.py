@@ -13,11 +13,10 @@ custom_hooks = [
     dict(type='StepOptionsHook', channels_last=True, compile='gpu'),
 ]
 
-# On several GPUs: gradients live in the buckets that are reduced, and every
-# step has the same graph.
+# On several GPUs: gradients live in the buckets that are reduced. (With
+# static_graph torch cannot accumulate gradients.)
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',
     broadcast_buffers=False,
     gradient_as_bucket_view=True,
-    static_graph=True,
 )

@@ -2,10 +2,12 @@
 
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from ddp_helpers import run_ddp
+from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
@@ -14,6 +16,11 @@ from torch import nn
 from torch.distributed import fsdp
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
+# Of the pre-training configs.
+WRAPPER = Config.fromfile(CONFIGS / '_base_/fast_runtime.py').to_dict()
+WRAPPER = WRAPPER['model_wrapper_cfg']
+del WRAPPER['type']
 QUEUES = ('queue', 'label_queue', 'index_queue', 'queue_ptr')
 
 
@@ -63,7 +70,7 @@ def train(model, batches, counts=1, lr=SGD['lr'], share=slice(None)):
 
 def train_rank(rank, world_size, model, sizes, batches, options):
     """The same of one rank; ``model`` are options of :func:`build`."""
-    ddp = MMDistributedDataParallel(build(**model), broadcast_buffers=False)
+    ddp = MMDistributedDataParallel(build(**model), **WRAPPER)
     first = sum(sizes[:rank])
     return train(
         ddp, batches, share=slice(first, first + sizes[rank]), **options
