@@ -126,9 +126,8 @@ class FeatureMonitorHook(_HeadObserver):
                 self.head.label_queue
             )
         if 'loss' in outputs:
-            collapsed = self.head.collapsed_loss(
-                num_steps=1, batch_size=batch_size
-            )
+            # Of these queries: one with a label loses more than one without.
+            collapsed = self.head.collapsed_loss(1, batch_size, samples)
             values['collapse_gain'] = collapsed - outputs['loss']
         return values
 

@@ -271,35 +271,37 @@ class UniMoCoHead(KeyQueues):
 
     @torch.no_grad()
     def collapsed_loss(
-        self, num_steps: int = 0, batch_size: int = 0
+        self,
+        num_steps: int = 0,
+        batch_size: int = 0,
+        queries: SampleLabels | None = None,
     ) -> Tensor:
         """Return the loss if all features were the same.
 
         For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
-        that the features tell no images apart. Queries are taken to be labeled
-        as the keys of the queue are, of which 256 serve; ``exclude_own_keys``
-        is left aside.
+        that the features tell no images apart. ``exclude_own_keys`` is left
+        aside.
 
         Args:
             num_steps (int): If ``label_warmup`` is going on, the mean over
                 so many of the last steps. Defaults to 0, the next step.
-            batch_size (int): Batch of all ranks; with ``in_batch_positives``
-                the number of queries. Defaults to 0, unknown.
+            batch_size (int): Batch of all ranks, whose keys are counted with
+                ``in_batch_positives``. Defaults to 0, unknown.
+            queries (SampleLabels, optional): Of the batch whose loss this is
+                compared with; other ranks are taken to be alike. Defaults to
+                None: labeled as the keys of the queue are, of which 256 serve.
 
         Returns:
             Tensor: Scalar.
         """
-        count = min(256, self.queue_len)
-        if self.in_batch_positives and batch_size:
-            count = batch_size
-        rows = torch.arange(count, device=self.queue.device)
-        rows = rows * self.queue_len // count
+        if queries is None:
+            queries = self._labels_like_queue(batch_size)
         feature = torch.zeros_like(self.queue[:1])
         feature[:, 0] = 1
-        features = feature.expand(count, -1)
+        features = feature.expand(len(queries), -1)
 
         def loss(uses_labels: bool) -> Tensor:
-            labels = SampleLabels(self.label_queue[rows], None, uses_labels)
+            labels = SampleLabels(queries.labels, None, uses_labels)
             block = replace(
                 self._queue_block(labels),
                 keys=feature.expand_as(self.queue),
@@ -307,7 +309,13 @@ class UniMoCoHead(KeyQueues):
             )
             blocks = [block]
             if self.in_batch_positives and uses_labels:
-                batch = dict(keys=features, key_labels=labels, own_start=0)
+                count = max(batch_size, len(labels))
+                rows = torch.arange(count, device=feature.device)
+                batch = dict(
+                    keys=feature.expand(count, -1),
+                    key_labels=SampleLabels(labels.labels[rows % len(labels)]),
+                    own_start=0,
+                )
                 blocks.append(replace(block, **batch, never_positive=None))
             compute = self._choose_pass(features, blocks)
             return self._compute_loss(compute, features, features, blocks)[0]
@@ -319,6 +327,13 @@ class UniMoCoHead(KeyQueues):
         if share >= 1:
             return loss(True)
         return torch.lerp(loss(False), loss(True), share)
+
+    def _labels_like_queue(self, batch_size: int) -> SampleLabels:
+        count = min(256, self.queue_len)
+        if self.in_batch_positives and batch_size:
+            count = batch_size
+        rows = torch.arange(count, device=self.queue.device)
+        return SampleLabels(self.label_queue[rows * self.queue_len // count])
 
     @property
     def steps_to_start(self) -> int:

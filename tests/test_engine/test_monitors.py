@@ -116,8 +116,30 @@ def test_alignment_is_split_by_labels():
     assert values['alignment_labeled'].item() == pytest.approx(distances[0])
     wanted = sum(distances[1:]) / 2
     assert values['alignment_unlabeled'].item() == pytest.approx(wanted)
-    gain = model.head.collapsed_loss() - losses['loss']
+    samples = SampleLabels(labels)
+    gain = model.head.collapsed_loss(queries=samples) - losses['loss']
     assert values['collapse_gain'] == gain
+
+
+@pytest.mark.parametrize(
+    'options', [{}, dict(in_batch_positives=True), dict(label_warmup=4)]
+)
+@pytest.mark.parametrize('labels', [[0, 0, 1], [0, -1, 1], [-1, -1, -1]])
+def test_gain_is_measured_for_the_labels_of_the_batch(labels, options):
+    """Features that are all the same gain nothing, whatever the share."""
+    model, hook = build_unimoco(**options), FeatureMonitorHook()
+    hook.before_train(SimpleNamespace(model=model))
+    hook.head = model.head
+    feature = functional.normalize(torch.ones(3, 16), dim=1)
+    model.head.queue.copy_(feature[:1].expand_as(model.head.queue))
+    model.head.label_queue[::2] = 1
+    # What is enqueued changes nothing.
+    model.head.label_queue[:3] = torch.tensor(labels)
+    if options.get('label_warmup'):  # at once, so that all batches are alike
+        model.head.steps.fill_(4)
+    losses = model.head.loss(feature, feature, torch.tensor(labels))
+    values = hook.measure(SimpleNamespace(model=model), losses)
+    assert values['collapse_gain'].item() == pytest.approx(0, abs=1e-4)
 
 
 def test_age_of_the_keys_of_two_processes(monkeypatch):

@@ -681,6 +681,20 @@ def test_collapsed_loss_counts_positives_of_the_batch(batch, options):
     assert found == pytest.approx(actual)
 
 
+@pytest.mark.parametrize('options', [{}, dict(max_positives=2)])
+@pytest.mark.parametrize('labels', [[1, 1, 1], [0, 1, -1], [-1, -1, -1]])
+def test_collapsed_loss_of_the_queries_of_one_of_two_ranks(labels, options):
+    """Whose batches have the same labels."""
+    head = build_head(queue_len=8, in_batch_positives=True, **options)
+    feature = functional.normalize(torch.ones(6, DIM).double(), dim=1)
+    head.queue[:] = feature[:1]
+    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1, 2])
+    queries = SampleLabels(torch.tensor(labels))
+    found = head.collapsed_loss(batch_size=6, queries=queries).item()
+    actual = head.loss(feature, feature, queries.labels.repeat(2))['loss']
+    assert found == pytest.approx(actual.item())
+
+
 @pytest.mark.parametrize('in_batch', [False, True])
 @pytest.mark.parametrize(
     ('steps', 'last', 'share'), [(1, 0, 1 / 4), (1, 3, 0), (6, 3, 11 / 12)]
