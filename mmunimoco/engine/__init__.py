@@ -13,7 +13,7 @@ from .logs import (
     PatientVisBackend,
     ProgressHook,
 )
-from .monitors import FeatureMonitorHook, OnlineProbeHook
+from .monitors import FeatureMonitorHook, OnlineProbeHook, SpeedMonitorHook
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
 from .pretrained_init import CheckedPretrainedInit
@@ -41,5 +41,6 @@ __all__ = [
     'PreflightHook',
     'ProgressHook',
     'QueueResumeHook',
+    'SpeedMonitorHook',
     'StepOptionsHook',
 ]

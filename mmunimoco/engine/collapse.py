@@ -5,7 +5,6 @@ import math
 from numbers import Real
 
 import numpy as np
-from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import Runner
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
-from .checks.memory import part
 from .exact.process_state import preserved_random_state
 from .knn_loop import KNNValLoop
-from .logs import is_logged
+from .logs import global_batch_size, is_logged
 
 BASELINE = 'knn_before_training'  # in the message hub
 # Points of kNN; with 2 000 test images a standard deviation is one.
@@ -149,9 +147,7 @@ class CollapseHook(Hook):
         if steps < 1 or not isinstance(head, UniMoCoHead):
             return
         hub = runner.message_hub
-        # A loader of indices says nothing of the batch.
-        batch_size = part(runner.cfg, 'train_dataloader').get('batch_size')
-        batch_size = (batch_size or 0) * get_world_size()
+        batch_size = global_batch_size(runner)
         to_fill = math.ceil(head.queue_len / batch_size) if batch_size else 0
         random = to_fill - (runner.iter - steps)
         steps -= max(random, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
@@ -25,6 +25,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from .checks.memory import part
 
 # Hundreds of lines before the first step; the log file has them.
 _LONG = ('System environment:', 'Config:\n', 'Hooks will be executed')
@@ -265,3 +267,14 @@ def is_logged(hook: Hook, runner: Runner, batch_idx: int) -> bool:
         or hook.end_of_epoch(runner.train_dataloader, batch_idx)
         or hook.is_last_train_iter(runner)
     )
+
+
+def global_batch_size(runner: Runner) -> int:
+    """Training images a step, of all processes; 0 if the config names none.
+
+    Args:
+        runner (Runner): The runner.
+    """
+    # A loader of indices, as of images on the device, says nothing of it.
+    batch_size = part(runner.cfg, 'train_dataloader').get('batch_size')
+    return (batch_size or 0) * get_world_size()

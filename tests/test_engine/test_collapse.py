@@ -16,7 +16,7 @@ from noise_runs import noise_runner
 from small_unimoco import build_unimoco, unimoco_config
 from torch.nn import functional
 
-from mmunimoco.engine import CollapseHook, collapse
+from mmunimoco.engine import CollapseHook, collapse, logs
 from mmunimoco.engine.collapse import BASELINE, feature_std, verdict
 from mmunimoco.engine.knn_loop import KNNValLoop
 
@@ -211,7 +211,7 @@ def test_a_verdict_is_of_the_steps_since_the_last_one(log):
 def test_random_keys_of_several_processes(log, monkeypatch):
     """Three keys of each fill the queue of six in one step."""
     assert verdict_of(None, [30.0], log, 2).startswith('No verdict yet')
-    monkeypatch.setattr(collapse, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(logs, 'get_world_size', lambda: 2)
     assert verdict_of(None, [31.0], log, 2).startswith('STUCK')
 
 
