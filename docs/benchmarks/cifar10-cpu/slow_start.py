@@ -1,6 +1,6 @@
 # Why labels delay the start, and what shortens it: UniMoCo on 10 000 images of
 # CIFAR-10, one option at a time, seed 0.
-#     cd docs/benchmarks/cifar10-cpu
+#     cd docs/benchmarks/cifar10-cpu && export PYTHONPATH=$PWD
 #     python ../../../tools/study.py slow_start.py --parallel 2
 title = 'The slow start with labels'
 base = 'unimoco_resnet18_cifar10-10k.py'
@@ -11,6 +11,13 @@ variants = {
     'no labels': {'train_dataloader.dataset.label_ratio': 0.0},
     'all labels': {},
     'cross-entropy': dict(base='resnet18_supervised_cifar10-10k.py'),
+    'SupCon within the batch': dict(
+        base='supcon-in-batch_resnet18_cifar10-10k.py'
+    ),
+    'SupCon within the batch, temperature 0.1': dict(
+        {'model.head.temperature': 0.1},
+        base='supcon-in-batch_resnet18_cifar10-10k.py',
+    ),
     'label_warmup, 5 epochs': {'model.head.label_warmup': 5 * __epoch},
     'label_warmup, 10 epochs': {'model.head.label_warmup': 10 * __epoch},
     'nearly in-batch: m 0, K 256': {
@@ -38,6 +45,28 @@ variants = {
     'weight decay 5e-4': {'optim_wrapper.optimizer.weight_decay': 5e-4},
     'plain batch norm': {
         'model.backbone.norm_cfg': dict(type='BN', _delete_=True)
+    },
+    'neck of one layer': {
+        'model.neck': dict(
+            type='LinearNeck',
+            gap_dim=2,
+            in_channels=128,
+            out_channels=64,
+            norm_cfg=None,
+            act_cfg=None,
+            _delete_=True,
+        )
+    },
+    'neck with batch norm': {
+        'model.neck': dict(
+            type='NonLinearNeck',
+            in_channels=128,
+            hid_channels=128,
+            out_channels=64,
+            with_bias=True,
+            with_last_bn=False,
+            _delete_=True,
+        )
     },
     'm from 0 to 0.99 in 5 epochs': {
         'model.start_momentum': 1.0,
