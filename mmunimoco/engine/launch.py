@@ -16,9 +16,12 @@ import mmpretrain
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
+
+from mmunimoco.models.collectives import await_gloo_at_exit
 
 from .checks.config_fields import check_arguments, check_fields
 from .checks.config_values import accumulation
@@ -218,6 +221,8 @@ def build_runner(cfg: Config, verbose: bool = True) -> Runner:
         runner = RUNNERS.build(cfg)
     else:
         runner = (Runner if verbose else BriefRunner).from_cfg(cfg)
+    if get_world_size() > 1:
+        await_gloo_at_exit()
     _count_accumulation(runner, cfg)
     return runner
 

@@ -110,6 +110,8 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Remove the signal handler."""
+        if self._question is not None:
+            self._question[0].wait()
         if self._installed:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._installed = False

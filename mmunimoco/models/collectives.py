@@ -1,7 +1,9 @@
 """Collectives that move whole rows of any dtype between all ranks."""
 
+import atexit
+import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
 
 import torch
@@ -99,7 +101,20 @@ def new_gloo_group() -> dist.ProcessGroup:
     backend = dist.group.WORLD._get_backend(device)
     timeout = getattr(getattr(backend, 'options', None), '_timeout', None)
     options = {} if timeout is None else dict(timeout=timeout)
+    await_gloo_at_exit()
     return dist.new_group(backend='gloo', **options)
+
+
+@cache  # once per process
+def await_gloo_at_exit() -> None:
+    """Give gloo's threads half a second before Python ends.
+
+    After a collective each takes Python's lock once more. If Python is being
+    finalized by then, up to 3.13, that ends the process by SIGABRT, and a run
+    that is finished looks failed (pytorch/pytorch#179291). They can only be
+    joined once nothing refers to their group any more, as DDP does.
+    """
+    atexit.register(time.sleep, 0.5)
 
 
 @torch.no_grad()

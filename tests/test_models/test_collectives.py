@@ -1,5 +1,7 @@
 """Collectives of rows, in gloo processes."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -108,3 +110,37 @@ def _make_group(rank, world_size):
 def test_gloo_group_has_the_timeout_of_the_default_one(tmp_path):
     answers = run_ddp(_make_group, 2, tmp_path, timeout=123)
     assert answers == [(timedelta(seconds=123), 'gloo', 3)] * 2
+
+
+# Python takes a second to end; a collective ends within it.
+LATE = """
+import sys, time
+import torch
+import torch.distributed as dist
+from mmunimoco.models.collectives import await_gloo_at_exit
+
+class Late:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+
+late, rank = Late(), int(sys.argv[1])
+dist.init_process_group(
+    'gloo', init_method=f'file://{sys.argv[2]}', rank=rank, world_size=2
+)
+await_gloo_at_exit()
+dist.barrier()
+time.sleep(0.2 * rank)
+# Called by gloo's thread, which takes Python's lock for it.
+work = dist.all_reduce(torch.ones(1), async_op=True)
+work.get_future().then(lambda _: None)
+time.sleep(2 * rank)
+"""
+
+
+def test_gloo_may_finish_while_python_ends(tmp_path):
+    command = [sys.executable, '-c', LATE]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / 'store')])
+        for rank in range(2)
+    ]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
