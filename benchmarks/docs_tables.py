@@ -20,6 +20,7 @@ from .study_tables import (
     cifar10_cpu,
     cifar10_cpu_curves,
     cifar10_cpu_differences,
+    cifar10_cpu_propagation,
     cone,
     demo_classification_by_seed,
     demo_seeds,
@@ -272,6 +273,7 @@ TABLES: dict[str, Callable[[], str]] = {
         h100_cifar10,
         *(slow_start, slow_start_60, cone),
         *(cifar10_cpu, cifar10_cpu_curves, cifar10_cpu_differences),
+        cifar10_cpu_propagation,
     )
 }
 

@@ -37,12 +37,7 @@ PAIRS = (
     *((_TENTH, f'SupCon {x}, label_ratio=0.1') for x in ('out', 'in')),
     *(
         (f'UniCon, {x}, label_ratio=0.1', _TENTH)
-        for x in (
-            'unlabeled keys ignored',
-            'propagated: ignored',
-            'propagated: positive',
-            'balanced own key',
-        )
+        for x in ('unlabeled keys ignored', 'balanced own key')
     ),
     ('UniCon, balanced own key, label_ratio=1.0', _ALL),
     (_TENTH, 'cross-entropy, 10 % of the labels'),
@@ -97,8 +92,6 @@ def cifar10_cpu_curves() -> str:
         [
             [_title(name), *scores]
             for name, *scores in curve_rows(CIFAR10, 'knn/top1', epochs)
-            # To the last digit those without propagation.
-            if 'propagated' not in name
         ],
     )
 
@@ -118,6 +111,23 @@ def cifar10_cpu_differences() -> str:
             ]
             for first, second in PAIRS
         ],
+    )
+
+
+def cifar10_cpu_propagation() -> str:
+    """Label propagation, and its difference to none."""
+    metrics = dict(list(CIFAR10_TITLES.items())[:2])
+    summary = summarise_records(read_records('cifar10-cpu/propagation.jsonl'))
+    plain, *others = summary.variants
+    rows = [[plain, *(_cell(summary, plain, m) for m in metrics), '', '']]
+    for name in others:
+        scores = [_cell(summary, name, m) for m in metrics]
+        more = [difference(summary, name, plain, m) for m in metrics]
+        rows.append([name, *scores, *more])
+    titles = [f'difference, {title}' for title in metrics.values()]
+    return markdown(
+        ['pre-training', *metrics.values(), *titles],
+        [[_title(name), *cells] for name, *cells in rows],
     )
 
 

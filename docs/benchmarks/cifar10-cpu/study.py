@@ -9,7 +9,6 @@ base = 'unimoco_resnet18_cifar10-10k.py'
 __ratio = 'train_dataloader.dataset.label_ratio'
 __few_and_all = {__ratio: [0.1, 1.0]}
 __few = {__ratio: [0.1]}
-__propagate = dict(k=20, threshold=0.9, start=10 * 156)  # from epoch 11 on
 
 variants = {
     'UniCon': dict(grid={__ratio: [0.0, 0.1, 0.3, 0.6, 1.0]}),
@@ -28,14 +27,6 @@ variants = {
     'UniCon, unlabeled keys ignored': {
         'grid': __few,
         'model.head.ignore_unlabeled_keys': True,
-    },
-    'UniCon, propagated: ignored': {
-        'grid': __few,
-        'model.head.propagate_labels': dict(__propagate, use='ignore'),
-    },
-    'UniCon, propagated: positive': {
-        'grid': __few,
-        'model.head.propagate_labels': dict(__propagate, use='positive'),
     },
     'cross-entropy, 10 % of the labels': dict(
         base='resnet18_supervised_cifar10-10k-10pct.py',
@@ -70,7 +61,11 @@ __annotations = {
 }
 __transferred = [
     *(f'UniCon, label_ratio={ratio}' for ratio in (0.0, 0.1, 1.0)),
-    'UniCon, balanced own key, label_ratio=1.0',
+    *(
+        f'{name}, label_ratio={ratio}'
+        for name in ('UniCon, balanced own key', 'SupCon out', 'SupCon in')
+        for ratio in (0.1, 1.0)
+    ),
     'cross-entropy, all labels',
     'random weights',
 ]
