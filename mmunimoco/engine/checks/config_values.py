@@ -171,27 +171,50 @@ def check_batch_norm(
 def check_last_batch(
     cfg: Mapping, model: nn.Module, sizes: Sizes
 ) -> Advice | None:
-    """Batch norm of a classifier has no statistics of a single value.
-
-    How many values a channel has at the end of the backbone depends on the
-    size of the images, 1 for 32 pixels, and is not known here.
-    """
+    """Batch norm has no statistics of too few images, and stops the run."""
     loader = part(cfg, 'train_dataloader')
     batch_size = loader.get('batch_size') or 1
     images = math.ceil(sizes.images / sizes.processes)
-    if loader.get('drop_last') or batch_size == 1 or images % batch_size != 1:
+    last = images % batch_size
+    network = getattr(model, 'backbone', None)
+    if loader.get('drop_last') or not last or network is None:
         return None
-    is_classifier = isinstance(model, ImageClassifier)
-    if not is_classifier or not _has_norm(model.backbone, _BatchNorm):
+    fault = _fault_of_batch(last, network, model)
+    if fault is None:
         return None
     return Advice(
         'batch norm',
         f'{images} training images (of each process) in batches of '
-        f'{batch_size} leave one image for the last batch, at which batch '
-        'norm stops the run if its feature map is a single value (a ResNet '
-        'on images of 32 pixels)',
-        'set train_dataloader.drop_last=True, which leaves out another image '
+        f'{batch_size} leave {last} for the last batch, {fault}',
+        'set train_dataloader.drop_last=True, which leaves out other images '
         'in each epoch, or another train_dataloader.batch_size',
+    )
+
+
+def _fault_of_batch(
+    images: int, network: nn.Module, model: nn.Module
+) -> str | None:
+    """Why so few images would stop the run."""
+    splits = max(
+        (
+            module.num_splits
+            for module in network.modules()
+            if isinstance(module, SplitBatchNorm)
+        ),
+        default=1,
+    )
+    if images < splits:
+        return (
+            f'at which SplitBatchNorm with num_splits={splits} stops the run'
+        )
+    # How many values a channel has at the end of the backbone depends on the
+    # size of the images, 1 for 32 pixels, and is not known here.
+    is_classifier = isinstance(model, ImageClassifier)
+    if images > 1 or not is_classifier or not _has_norm(network, _BatchNorm):
+        return None
+    return (
+        'at which batch norm stops the run if its feature map is a single '
+        'value (a ResNet on images of 32 pixels)'
     )
 
 

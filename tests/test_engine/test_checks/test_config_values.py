@@ -16,6 +16,7 @@ from mmunimoco.engine.checks.config_values import (
     advise,
     check_batch,
     check_batch_norm,
+    check_last_batch,
     check_queue,
     check_schedule,
     check_topk,
@@ -228,6 +229,32 @@ def test_last_batch_of_one_image(images, processes, options, stops):
     fine_tuned.backbone.norm_eval = True
     found = advise(cfg, fine_tuned, Sizes(images, processes, 0, 0))
     assert not [x for x in found if 'last batch' in x.text]
+
+
+@pytest.mark.parametrize(
+    ('images', 'processes', 'drop_last', 'stops'),
+    [
+        (35, 1, False, True),
+        (70, 2, False, True),
+        (36, 1, False, False),
+        (64, 1, False, False),
+        (35, 1, True, False),
+    ],
+)
+def test_last_batch_has_an_image_for_each_group(
+    images, processes, drop_last, stops
+):
+    loader = dict(batch_size=32, drop_last=drop_last)
+    split = model(dict(type='SplitBatchNorm', num_splits=4))
+    found = check_last_batch(
+        dict(train_dataloader=loader), split, Sizes(images, processes)
+    )
+    assert bool(found) == stops
+    if stops:
+        assert 'leave 3 for the last batch' in found.text
+        split.train()
+        with pytest.raises(ValueError, match='cannot split 3 samples'):
+            split.backbone(torch.zeros(3, 3, 64, 64))
 
 
 def test_plain_batch_norm_on_one_process():
