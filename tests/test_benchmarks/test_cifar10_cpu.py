@@ -2,12 +2,16 @@
 
 import json
 import runpy
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import ttest_ind
+from small_unimoco import data_samples, draw_batches, unimoco_config
+from torch.nn import functional
 
 from benchmarks.study_tables import difference
 from mmunimoco.study.scores import summarise_records
@@ -58,3 +62,27 @@ def test_difference_of_two_variants():
     found = difference(summary, 'ours', 'other', metric)
     assert found == f'−2.0 (p {p_value:.2f})'
     assert difference(summary, 'few', 'ours', metric) == ''
+
+
+def test_reference_within_the_batch_is_the_published_loss(monkeypatch):
+    """Khosla et al., arXiv 2004.11362, equation 2."""
+    monkeypatch.syspath_prepend(FOLDER)
+    module = import_module('in_batch_supcon')  # once, as it registers a class
+    config = unimoco_config(head=dict(loss=dict(type='SupConLoss')))
+    config.pop('type')
+    model = module.InBatchSupCon(**config)
+    views, _ = next(draw_batches(1, n=6))
+    samples = data_samples(torch.tensor([0, 1, 2, 0, 1, 2]))
+    model.eval()
+    loss = model.loss(views, samples)['loss'].item()
+    with torch.no_grad():
+        features = model.neck(model.backbone(torch.cat(views)))[0].double()
+    features = functional.normalize(features, dim=1)
+    scores = (features @ features.T / model.head.temperature).numpy()
+    labels, terms = [0, 1, 2] * 4, []
+    for i in range(12):
+        others = [j for j in range(12) if j != i]
+        log_sum = np.log(np.exp(scores[i, others]).sum())
+        same = [j for j in others if labels[j] == labels[i]]
+        terms.append(np.mean([log_sum - scores[i, j] for j in same]))
+    assert loss == pytest.approx(np.mean(terms), rel=1e-4)

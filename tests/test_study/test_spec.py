@@ -195,10 +195,12 @@ def test_study_of_the_demo(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ('name', 'variants'), [('study', 17), ('slow_start', 26)]
+    ('name', 'variants'),
+    [('study', 15), ('slow_start', 30), ('propagation', 3)],
 )
-def test_studies_of_cifar10_on_a_cpu(tmp_path, name, variants):
+def test_studies_of_cifar10_on_a_cpu(tmp_path, name, variants, monkeypatch):
     """Planned without the images, so without numbers of steps."""
+    monkeypatch.syspath_prepend(ROOT / 'docs/benchmarks/cifar10-cpu')
     if name == 'study':  # it fine-tunes detectors
         pytest.importorskip('mmdet')
     study = read_study(ROOT / f'docs/benchmarks/cifar10-cpu/{name}.py')
