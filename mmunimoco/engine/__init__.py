@@ -12,8 +12,9 @@ from .logs import (
     DelayedRuntimeInfoHook,
     PatientVisBackend,
     ProgressHook,
+    SpeedMonitorHook,
 )
-from .monitors import FeatureMonitorHook, OnlineProbeHook, SpeedMonitorHook
+from .monitors import FeatureMonitorHook, OnlineProbeHook
 from .non_finite import NonFiniteLossHook
 from .preemption import PreemptionHook
 from .pretrained_init import CheckedPretrainedInit

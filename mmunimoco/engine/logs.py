@@ -245,6 +245,38 @@ class DelayedRuntimeInfoHook(RuntimeInfoHook):
         self._waiting = []
 
 
+@HOOKS.register_module()
+class SpeedMonitorHook(Hook):
+    """Log images a second, and the share of time spent waiting for data.
+
+    Measured when something is logged, from the ``time`` and ``data_time`` of
+    mmengine's ``IterTimerHook``, over as many steps as ``log_processor``
+    averages these two:
+
+    - ``images_per_second``: of all processes; left out if the config names
+      no ``train_dataloader.batch_size``.
+    - ``data_wait_share``: in percent.
+    """
+
+    # Before the LoggerHook.
+    priority = 'NORMAL'
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, *_, **__
+    ) -> None:
+        """Measure, if something is logged."""
+        hub, names = runner.message_hub, ('train/time', 'train/data_time')
+        measured = all(name in hub.log_scalars for name in names)
+        if not measured or not is_logged(self, runner, batch_idx):
+            return
+        window = runner.log_processor.window_size
+        time, data_time = (hub.get_scalar(n).mean(window) for n in names)
+        hub.update_scalar('train/data_wait_share', 100 * data_time / time)
+        batch_size = global_batch_size(runner)
+        if batch_size:
+            hub.update_scalar('train/images_per_second', batch_size / time)
+
+
 def is_logged(hook: Hook, runner: Runner, batch_idx: int) -> bool:
     """Whether values of this step are logged, or the epoch ends.
 

@@ -1,4 +1,4 @@
-"""Hooks that measure features and speed while a model is pre-trained."""
+"""Hooks that measure the features while a model is pre-trained."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmunimoco.models.log_values import masked_mean
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
-from .logs import global_batch_size, is_logged
+from .logs import is_logged
 
 
 class _HeadObserver(Hook):
@@ -206,38 +206,6 @@ def class_entropy(labels: Tensor) -> Tensor:
     else:
         counts = labels[labels >= 0].unique(return_counts=True)[1]
     return torch.special.entr(counts / counts.sum()).sum()
-
-
-@HOOKS.register_module()
-class SpeedMonitorHook(Hook):
-    """Log images a second, and the share of time spent waiting for data.
-
-    Measured when something is logged, from the ``time`` and ``data_time`` of
-    mmengine's ``IterTimerHook``, over as many steps as ``log_processor``
-    averages these two:
-
-    - ``images_per_second``: of all processes; left out if the config names
-      no ``train_dataloader.batch_size``.
-    - ``data_wait_share``: in percent.
-    """
-
-    # Before the LoggerHook.
-    priority = 'NORMAL'
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, *_, **__
-    ) -> None:
-        """Measure, if something is logged."""
-        hub, names = runner.message_hub, ('train/time', 'train/data_time')
-        measured = all(name in hub.log_scalars for name in names)
-        if not measured or not is_logged(self, runner, batch_idx):
-            return
-        window = runner.log_processor.window_size
-        time, data_time = (hub.get_scalar(n).mean(window) for n in names)
-        hub.update_scalar('train/data_wait_share', 100 * data_time / time)
-        batch_size = global_batch_size(runner)
-        if batch_size:
-            hub.update_scalar('train/images_per_second', batch_size / time)
 
 
 @HOOKS.register_module()

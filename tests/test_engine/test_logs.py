@@ -16,7 +16,7 @@ from exact_runs import TRAIN, write_config
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
 from mmengine.visualization import vis_backend
 from noise_runs import noise_runner
 
@@ -24,6 +24,7 @@ from mmunimoco.engine import (
     DelayedRuntimeInfoHook,
     PatientVisBackend,
     ProgressHook,
+    SpeedMonitorHook,
     logs,
 )
 
@@ -226,3 +227,36 @@ def test_nothing_is_read_before_it_is_logged(monkeypatch):
         hook.after_train_iter(None, step, None, dict(loss=loss))
     assert not any(value.requires_grad for _, value in hook._waiting)
     assert len(hook._waiting) == 3
+
+
+def test_speed_of_a_run(tmp_path):
+    hooks = [dict(type='SpeedMonitorHook')]
+    noise_runner(tmp_path, hooks=hooks).train()
+    (path,) = tmp_path.glob('*/vis_data/scalars.json')
+    lines = map(json.loads, path.read_text().splitlines())
+    line = [line for line in lines if 'loss' in line][-1]
+    # Averaged over the last ten steps, as mmengine's own values are.
+    share = 100 * line['data_time'] / line['time']
+    assert line['data_wait_share'] == pytest.approx(share, rel=0.01)
+    assert 'images_per_second' not in line  # without a config
+
+
+@pytest.mark.parametrize(
+    ('loader', 'rate'), [(dict(batch_size=8), 2 * 8 / 0.5), ({}, None)]
+)
+def test_images_a_second_are_those_of_all_processes(loader, rate, monkeypatch):
+    monkeypatch.setattr(logs, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(logs, 'is_logged', lambda *_: True)
+    hub = MessageHub('speed')
+    for time, data_time in ((9, 9), (0.4, 0.1), (0.6, 0)):
+        hub.update_scalar('train/time', time)
+        hub.update_scalar('train/data_time', data_time)
+    runner = SimpleNamespace(
+        cfg=dict(train_dataloader=loader),
+        message_hub=hub,
+        log_processor=LogProcessor(window_size=2),
+    )
+    SpeedMonitorHook().after_train_iter(runner, 0)
+    found = {name: hub.get_scalar(name).current() for name in hub.log_scalars}
+    assert found['train/data_wait_share'] == pytest.approx(10)
+    assert found.get('train/images_per_second') == rate

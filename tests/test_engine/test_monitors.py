@@ -10,8 +10,6 @@ import pytest
 import torch
 from ddp_helpers import run_ddp
 from exact_runs import ROOT, TRAIN, run, write_config
-from mmengine.logging import MessageHub
-from mmengine.runner import LogProcessor
 from noise_runs import noise_runner
 from small_unimoco import (
     build_unimoco,
@@ -21,12 +19,7 @@ from small_unimoco import (
 )
 from torch.nn import functional
 
-from mmunimoco.engine import (
-    FeatureMonitorHook,
-    OnlineProbeHook,
-    SpeedMonitorHook,
-    monitors,
-)
+from mmunimoco.engine import FeatureMonitorHook, OnlineProbeHook, monitors
 from mmunimoco.engine.monitors import (
     class_entropy,
     effective_rank,
@@ -106,37 +99,6 @@ def test_monitors_of_a_run_whose_features_are_all_the_same(tmp_path):
     assert line['collapse_gain'] == pytest.approx(0, abs=0.1)
     assert 'alignment_unlabeled' not in line  # there are none
     assert runner.model.head.observers == []
-
-
-def test_speed_of_a_run(tmp_path):
-    hooks = [dict(type='SpeedMonitorHook')]
-    noise_runner(tmp_path, hooks=hooks).train()
-    line = logged(tmp_path)[12]
-    # Averaged over the last ten steps, as mmengine's own values are.
-    share = 100 * line['data_time'] / line['time']
-    assert line['data_wait_share'] == pytest.approx(share, rel=0.01)
-    assert 'images_per_second' not in line  # without a config
-
-
-@pytest.mark.parametrize(
-    ('loader', 'rate'), [(dict(batch_size=8), 2 * 8 / 0.5), ({}, None)]
-)
-def test_images_a_second_are_those_of_all_processes(loader, rate, monkeypatch):
-    monkeypatch.setattr('mmunimoco.engine.logs.get_world_size', lambda: 2)
-    monkeypatch.setattr(monitors, 'is_logged', lambda *_: True)
-    hub = MessageHub('speed')
-    for time, data_time in ((9, 9), (0.4, 0.1), (0.6, 0)):
-        hub.update_scalar('train/time', time)
-        hub.update_scalar('train/data_time', data_time)
-    runner = SimpleNamespace(
-        cfg=dict(train_dataloader=loader),
-        message_hub=hub,
-        log_processor=LogProcessor(window_size=2),
-    )
-    SpeedMonitorHook().after_train_iter(runner, 0)
-    found = {name: hub.get_scalar(name).current() for name in hub.log_scalars}
-    assert found['train/data_wait_share'] == pytest.approx(10)
-    assert found.get('train/images_per_second') == rate
 
 
 def test_alignment_is_split_by_labels():

@@ -195,6 +195,8 @@ def _fault_of_batch(
     images: int, network: nn.Module, model: nn.Module
 ) -> str | None:
     """Why so few images would stop the run."""
+    if getattr(network, 'norm_eval', False):  # takes no statistics
+        return None
     splits = max(
         (
             module.num_splits

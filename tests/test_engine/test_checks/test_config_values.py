@@ -255,6 +255,11 @@ def test_last_batch_has_an_image_for_each_group(
         split.train()
         with pytest.raises(ValueError, match='cannot split 3 samples'):
             split.backbone(torch.zeros(3, 3, 64, 64))
+    # A frozen backbone takes any batch.
+    split.backbone.norm_eval = True
+    assert not check_last_batch(
+        dict(train_dataloader=loader), split, Sizes(images, processes)
+    )
 
 
 def test_plain_batch_norm_on_one_process():
