@@ -282,7 +282,7 @@ def is_logged(hook: Hook, runner: Runner, batch_idx: int) -> bool:
 
     Args:
         hook (Hook): Any hook, for mmengine's counting.
-        runner (Runner): The runner, in ``after_train_iter``.
+        runner (Runner): The runner, before or after its ``train_step``.
         batch_idx (int): Index of the batch in its epoch.
 
     Returns:

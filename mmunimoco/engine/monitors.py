@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmunimoco.evaluation.features import pool
-from mmunimoco.models.labels import SampleLabels
+from mmunimoco.models.labels import KeyBlock, SampleLabels
 from mmunimoco.models.log_values import masked_mean
+from mmunimoco.models.pair_statistics import PairMonitor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
 
@@ -39,9 +40,13 @@ class _HeadObserver(Hook):
             self.head.observers.remove(self.observe)
 
     def observe(
-        self, query: Tensor, key: Tensor, samples: SampleLabels
+        self,
+        query: Tensor,
+        key: Tensor,
+        samples: SampleLabels,
+        blocks: list[KeyBlock],
     ) -> None:
-        """Called by the head after each step."""
+        """Called by the head in each step, before it enqueues the keys."""
         raise NotImplementedError
 
     def after_train_iter(
@@ -54,10 +59,10 @@ class _HeadObserver(Hook):
         """Measure, if something is logged."""
         if self.head is None or not is_logged(self, runner, batch_idx):
             return
-        for name, value in self.measure(runner, outputs or {}).items():
+        for name, value in self.measure(runner).items():
             runner.message_hub.update_scalar(f'train/{name}', float(value))
 
-    def measure(self, runner: Runner, outputs: dict) -> dict[str, Any]:
+    def measure(self, runner: Runner) -> dict[str, Any]:
         """Return the values to log."""
         raise NotImplementedError
 
@@ -74,11 +79,17 @@ class FeatureMonitorHook(_HeadObserver):
       about -4. Lower is better for both (arXiv 2005.10242).
     - ``rankme``: effective rank of the keys, exp of the entropy of their
       normalised singular values (arXiv 2210.02885): 1 to C.
+    - ``positive_similarity_labeled``, ``negative_similarity_labeled``, and
+      the same ``_unlabeled``: mean cosine similarities over the pairs of
+      labeled, and of unlabeled, queries.
     - ``queue_age``: mean age of the keys in batches, those of this batch 0.
     - ``queue_class_entropy``: of the classes in the queue, in nats; log of
       the number of classes if all are equally frequent.
     - ``collapse_gain``: how far the loss is below that of features that are
-      all the same (``UniMoCoHead.collapsed_loss``).
+      all the same (``UniMoCoHead.collapsed_losses``); and of labeled and of
+      unlabeled queries alone, ``collapse_gain_labeled`` and
+      ``collapse_gain_unlabeled``, unless the loss has a ``forward`` of its
+      own.
 
     The head logs positives a query and the labeled share of the queue,
     ``CollapseHook`` ``feature_std``, mmengine ``memory``.
@@ -98,50 +109,76 @@ class FeatureMonitorHook(_HeadObserver):
                 f'got {num_keys!r}'
             )
         self.num_keys = num_keys
-        self._batch: tuple | None = None
+        self._wanted, self._values = False, {}
 
-    def observe(
-        self, query: Tensor, key: Tensor, samples: SampleLabels
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Keep the batch until it is known whether something is logged."""
-        self._batch = query, key, samples
+        """Measure the batch before its keys are enqueued, if it is logged."""
+        self._wanted = is_logged(self, runner, batch_idx)
 
     @torch.no_grad()
-    def measure(self, runner: Runner, outputs: dict) -> dict[str, Any]:
+    def observe(
+        self,
+        query: Tensor,
+        key: Tensor,
+        samples: SampleLabels,
+        blocks: list[KeyBlock],
+    ) -> None:
+        """Measure the batch."""
+        if not self._wanted:
+            return
+        losses, pairs = self.head.query_losses(query, key, blocks)
+        gains = self.head.collapsed_losses(len(query), blocks) - losses
+        self._values = dict(collapse_gain=gains.mean())
+        self._batch_size = len(query)
+        distances = (query.float() - key.float()).square().sum(dim=1)
+        for name, mask in _by_labels(samples).items():
+            means = _similarities(pairs, mask)
+            means['alignment'] = masked_mean(distances, mask)
+            if gains.dim():
+                means['collapse_gain'] = masked_mean(gains, mask)
+            for value in means:
+                self._values[f'{value}_{name}'] = means[value]
+
+    @torch.no_grad()
+    def measure(self, runner: Runner) -> dict[str, Any]:
         """Return the values to log."""
-        if self._batch is None:
+        values, self._values = self._values, {}
+        if not values:
             return {}
-        (query, key, samples), self._batch = self._batch, None
-        values = _alignments(query, key, samples)
         keys = newest_keys(self.head, self.num_keys).float()
         if len(keys) > 1:
             values['uniformity'] = uniformity(keys)
             values['rankme'] = effective_rank(keys)
         steps = int(bare_model(runner.model).encoder_k.steps)
-        batch_size = len(query) * get_world_size()
+        batch_size = self._batch_size * get_world_size()
         values['queue_age'] = queue_age(self.head.queue_len, batch_size, steps)
         if SampleLabels(self.head.label_queue).known.any():
             values['queue_class_entropy'] = class_entropy(
                 self.head.label_queue
             )
-        if 'loss' in outputs:
-            # Of these queries: one with a label loses more than one without.
-            collapsed = self.head.collapsed_loss(1, batch_size, samples)
-            values['collapse_gain'] = collapsed - outputs['loss']
         return values
 
 
-def _alignments(
-    query: Tensor, key: Tensor, samples: SampleLabels
-) -> dict[str, Tensor]:
-    """Mean squared distances of queries and their own keys."""
-    distance = (query.float() - key.float()).square().sum(dim=1)
-    known, values = samples.known, {}
+def _by_labels(samples: SampleLabels) -> dict[str, Tensor]:
+    """Mark labeled and unlabeled queries, if the batch has any."""
+    masks = {}
     if samples.has_labels:
-        values['alignment_labeled'] = masked_mean(distance, known)
+        masks['labeled'] = samples.known
     if samples.has_unlabeled:
-        values['alignment_unlabeled'] = masked_mean(distance, ~known)
-    return values
+        masks['unlabeled'] = ~samples.known
+    return masks
+
+
+def _similarities(pairs: PairMonitor, mask: Tensor) -> dict[str, Tensor]:
+    """Mean similarities over the pairs of the marked queries."""
+    num_negatives = pairs.num_negatives[mask].sum().clamp(min=1)
+    return dict(
+        positive_similarity=pairs.positive_sum[mask].sum()
+        / pairs.num_positives[mask].sum(),
+        negative_similarity=pairs.negative_sum[mask].sum() / num_negatives,
+    )
 
 
 def newest_keys(head: UniMoCoHead, count: int) -> Tensor:
@@ -287,7 +324,11 @@ class OnlineProbeHook(_HeadObserver):
             self._features = pool(outputs).detach()
 
     def observe(
-        self, query: Tensor, key: Tensor, samples: SampleLabels
+        self,
+        query: Tensor,
+        key: Tensor,
+        samples: SampleLabels,
+        blocks: list[KeyBlock],
     ) -> None:
         """Train on the batch that has just passed through the backbone."""
         features, self._features = self._features, None
@@ -341,7 +382,7 @@ class OnlineProbeHook(_HeadObserver):
             parameter.grad = part.view_as(parameter)
         self.optimizer.step()
 
-    def measure(self, runner: Runner, outputs: dict) -> dict[str, Any]:
+    def measure(self, runner: Runner) -> dict[str, Any]:
         """Return the accuracy since the last call."""
         if self.probe is None:
             return {}

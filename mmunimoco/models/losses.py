@@ -89,6 +89,10 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
         Raises:
             ValueError: If shapes or dtypes are not as described.
         """
+        return self.losses(logits, positives).mean()
+
+    def losses(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Return the loss of each query, shape (N,); see :meth:`forward`."""
         if logits.dim() != 2 or logits.shape != positives.shape:
             raise ValueError(
                 'logits and positives must both have shape (N, M), but got '
@@ -103,7 +107,7 @@ class ContrastiveLoss(nn.Module, metaclass=ABCMeta):
             positives = torch.zeros_like(positives)
             positives[:, 0] = True
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return self.from_statistics(dense_statistics(logits, positives)).mean()
+        return self.from_statistics(dense_statistics(logits, positives))
 
 
 @MODELS.register_module()

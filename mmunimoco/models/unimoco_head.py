@@ -170,7 +170,8 @@ class UniMoCoHead(KeyQueues):
         self.fused = fused
         if fused:
             _import_fused_pass()
-        # Called in each step with queries, keys and their SampleLabels.
+        # Called in each step, before the keys are enqueued, with queries, own
+        # keys, their SampleLabels and the other keys.
         self.observers: list[Callable] = []
 
     def collect(self, data_samples: Sequence[DataSample]) -> SampleLabels:
@@ -236,13 +237,14 @@ class UniMoCoHead(KeyQueues):
         samples = self._check_inputs(query, key, labels)
         batch_key, batch, batch_sizes = self._gather(key, samples, batch_sizes)
         blocks = self._key_blocks(samples, batch_key, batch, batch_sizes)
+        key = key.detach()
+        for observe in self.observers:
+            observe(query.detach(), key, samples, blocks)
         compute = self._choose_pass(query, blocks)
         values = self.contrast(
-            compute, query, key.detach(), samples, blocks, batch_key, batch
+            compute, query, key, samples, blocks, batch_key, batch
         )
         self.count_step()
-        for observe in self.observers:
-            observe(query.detach(), key.detach(), samples)
         return values
 
     def contrast(
@@ -259,8 +261,8 @@ class UniMoCoHead(KeyQueues):
 
         A step of its own, so that it can be compiled.
         """
-        loss, monitor = self._compute_loss(compute, query, key, blocks)
-        values = dict(loss=loss, **log_values(monitor, samples))
+        losses, monitor = self._compute_losses(compute, query, key, blocks)
+        values = dict(loss=losses.mean(), **log_values(monitor, samples))
         self.enqueue(batch_key, batch)
         share = SampleLabels(self.label_queue).known.float().mean()
         values['labeled_queue_share'] = 100 * share
@@ -270,55 +272,78 @@ class UniMoCoHead(KeyQueues):
         return values
 
     @torch.no_grad()
-    def collapsed_loss(
-        self,
-        num_steps: int = 0,
-        batch_size: int = 0,
-        queries: SampleLabels | None = None,
+    def query_losses(
+        self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
+    ) -> tuple[Tensor, PairMonitor]:
+        """Compute the loss of each query, without gradient.
+
+        Args:
+            query (Tensor): L2-normalised, shape (N, C), float.
+            key (Tensor): Own keys, of the same shape.
+            blocks (list[KeyBlock]): All other keys.
+
+        Returns:
+            tuple[Tensor, PairMonitor]: The losses, shape (N,), or a scalar if
+            the loss has a ``forward`` of its own; and similarities.
+        """
+        compute = self._choose_pass(query, blocks)
+        return self._compute_losses(compute, query, key, blocks)
+
+    def collapsed_losses(
+        self, num_queries: int, blocks: list[KeyBlock]
     ) -> Tensor:
-        """Return the loss if all features were the same.
+        """Return the loss of each query if all features were the same.
+
+        Args:
+            num_queries (int): Number of queries N.
+            blocks (list[KeyBlock]): Whose labels tell positives from
+                negatives; their keys are not read.
+
+        Returns:
+            Tensor: Shape (N,), or a scalar, as of :meth:`query_losses`.
+        """
+        feature = torch.zeros_like(self.queue[:1])
+        feature[:, 0] = 1
+        features = feature.expand(num_queries, -1)
+        alike = [replace(b, keys=feature.expand_as(b.keys)) for b in blocks]
+        return self.query_losses(features, features, alike)[0]
+
+    def collapsed_loss(
+        self, num_steps: int = 0, batch_size: int = 0
+    ) -> Tensor:
+        """Return the mean loss if all features were the same.
 
         For UniCon that is ``log(1 + |N| |P|)``. A loss near this value means
-        that the features tell no images apart. ``exclude_own_keys`` is left
-        aside.
+        that the features tell no images apart. Queries are taken to be labeled
+        as the keys of the queue are, of which 256 serve; ``exclude_own_keys``
+        is left aside.
 
         Args:
             num_steps (int): If ``label_warmup`` is going on, the mean over
                 so many of the last steps. Defaults to 0, the next step.
             batch_size (int): Batch of all ranks, whose keys are counted with
                 ``in_batch_positives``. Defaults to 0, unknown.
-            queries (SampleLabels, optional): Of the batch whose loss this is
-                compared with; other ranks are taken to be alike. Defaults to
-                None: labeled as the keys of the queue are, of which 256 serve.
 
         Returns:
             Tensor: Scalar.
         """
-        if queries is None:
-            queries = self._labels_like_queue(batch_size)
-        feature = torch.zeros_like(self.queue[:1])
-        feature[:, 0] = 1
-        features = feature.expand(len(queries), -1)
+        queries = self._labels_like_queue(batch_size)
 
         def loss(uses_labels: bool) -> Tensor:
             labels = SampleLabels(queries.labels, None, uses_labels)
-            block = replace(
-                self._queue_block(labels),
-                keys=feature.expand_as(self.queue),
-                exclude_own=False,
-            )
+            block = replace(self._queue_block(labels), exclude_own=False)
             blocks = [block]
             if self.in_batch_positives and uses_labels:
-                count = max(batch_size, len(labels))
-                rows = torch.arange(count, device=feature.device)
+                rows = torch.arange(
+                    max(batch_size, len(labels)), device=self.queue.device
+                )
                 batch = dict(
-                    keys=feature.expand(count, -1),
+                    keys=self.queue[:1].expand(len(rows), -1),
                     key_labels=SampleLabels(labels.labels[rows % len(labels)]),
                     own_start=0,
                 )
                 blocks.append(replace(block, **batch, never_positive=None))
-            compute = self._choose_pass(features, blocks)
-            return self._compute_loss(compute, features, features, blocks)[0]
+            return self.collapsed_losses(len(labels), blocks).mean()
 
         if not getattr(self.loss_module, 'uses_labels', True):
             return loss(False)
@@ -398,9 +423,7 @@ class UniMoCoHead(KeyQueues):
         self, query: Tensor, blocks: list[KeyBlock]
     ) -> Callable | None:
         """Return what computes the statistics; None for the matrix."""
-        # A loss with a forward of its own needs the matrix.
-        forward = getattr(type(self.loss_module), 'forward', None)
-        if not self.streamed or forward is not ContrastiveLoss.forward:
+        if not self.streamed or self._has_own_forward:
             return None
         if uses_kernels(self.fused, query.device):
             fused_pass = _import_fused_pass()
@@ -408,7 +431,13 @@ class UniMoCoHead(KeyQueues):
                 return fused_pass.fused_statistics
         return streamed_statistics
 
-    def _compute_loss(
+    @property
+    def _has_own_forward(self) -> bool:
+        """Whether the loss is computed from the matrix of logits."""
+        forward = getattr(type(self.loss_module), 'forward', None)
+        return forward is not ContrastiveLoss.forward
+
+    def _compute_losses(
         self,
         compute: Callable | None,
         query: Tensor,
@@ -416,7 +445,7 @@ class UniMoCoHead(KeyQueues):
         blocks: list[KeyBlock],
     ) -> tuple[Tensor, PairMonitor]:
         if compute is None:
-            return self._dense_loss(query, key, blocks)
+            return self._dense_losses(query, key, blocks)
         statistics, monitor = compute(
             query,
             key,
@@ -429,16 +458,18 @@ class UniMoCoHead(KeyQueues):
             dtype = torch.promote_types(query.dtype, torch.float32)
             similarity = (query.to(dtype) * key).sum(dim=1)
             statistics.own = similarity / self.positive_temperature
-        return self.loss_module.from_statistics(statistics).mean(), monitor
+        return self.loss_module.from_statistics(statistics), monitor
 
-    def _dense_loss(
+    def _dense_losses(
         self, query: Tensor, key: Tensor, blocks: list[KeyBlock]
     ) -> tuple[Tensor, PairMonitor]:
         logits, positives, monitor = dense_pairs(
             query, key, blocks, self.temperature, self.positive_temperature
         )
         with torch.autocast(device_type=query.device.type, enabled=False):
-            return self.loss_module(logits, positives), monitor
+            if self._has_own_forward:
+                return self.loss_module(logits, positives), monitor
+            return self.loss_module.losses(logits, positives), monitor
 
     def _gather(
         self,

@@ -97,60 +97,136 @@ def test_monitors_of_a_run_whose_features_are_all_the_same(tmp_path):
     assert line['queue_class_entropy'] == pytest.approx(math.log(3), abs=0.01)
     assert first['queue_age'] == 1.5 and line['queue_age'] == 3.5
     assert line['collapse_gain'] == pytest.approx(0, abs=0.1)
+    assert line['collapse_gain_labeled'] == line['collapse_gain']
     assert 'alignment_unlabeled' not in line  # there are none
     assert runner.model.head.observers == []
 
 
-def test_alignment_is_split_by_labels():
-    model, hook = build_unimoco(), FeatureMonitorHook()
-    runner = SimpleNamespace(model=model)
+def start_monitor(model):
+    """Let a monitor measure every batch."""
+    hook, runner = FeatureMonitorHook(), SimpleNamespace(model=model)
     hook.before_train(runner)
-    hook.head = model.head
-    query, key = (
-        functional.normalize(torch.randn(3, 16), dim=1) for _ in range(2)
-    )
-    labels = torch.tensor([1, -1, -1])
-    losses = model.head.loss(query, key, labels)
-    values = hook.measure(runner, losses)
-    distances = (query - key).square().sum(1).tolist()
-    assert values['alignment_labeled'].item() == pytest.approx(distances[0])
-    wanted = sum(distances[1:]) / 2
-    assert values['alignment_unlabeled'].item() == pytest.approx(wanted)
-    samples = SampleLabels(labels)
-    gain = model.head.collapsed_loss(queries=samples) - losses['loss']
-    assert values['collapse_gain'] == gain
+    hook._wanted = True
+    model.encoder_k.steps.fill_(1)  # as in a run
+    return hook, runner
+
+
+def unit_vectors(count):
+    return functional.normalize(torch.randn(count, 16), dim=1)
+
+
+@pytest.mark.parametrize('streamed', [True, False])
+def test_values_are_split_by_labels(streamed):
+    """Against a loop over pairs, with the queue as it was before the step."""
+    model = build_unimoco(streamed=streamed)
+    head, labels = model.head, [1, -1, 0, -1]
+    head.label_queue[::2], head.label_queue[1::4] = 1, 0
+    query, key = unit_vectors(4), unit_vectors(4)
+    wanted = {}
+    for i, label in enumerate(labels):
+        same = (head.label_queue == label) & (label != -1)
+        similar = head.queue @ query[i]
+        own = (query[i] @ key[i])[None]
+        positive, negative = torch.cat([own, similar[same]]), similar[~same]
+        loss = torch.log1p(
+            (negative / head.temperature).exp().sum()
+            * (-positive / head.temperature).exp().sum()
+        )
+        collapsed = math.log(1 + len(positive) * len(negative))
+        group = wanted.setdefault('unlabeled' if label < 0 else 'labeled', [])
+        distance = (query[i] - key[i]).square().sum()
+        group.append((distance, collapsed - loss, positive, negative))
+    hook, runner = start_monitor(model)
+    losses = head.loss(query, key, torch.tensor(labels))
+    values = hook.measure(runner)
+    gains = []
+    for name, group in wanted.items():
+        distances, gain, positive, negative = zip(*group, strict=True)
+        gains += gain
+        for value, expected in dict(
+            alignment=sum(distances) / 2,
+            collapse_gain=sum(gain) / 2,
+            positive_similarity=torch.cat(positive).mean(),
+            negative_similarity=torch.cat(negative).mean(),
+        ).items():
+            found = values[f'{value}_{name}'].item()
+            assert found == pytest.approx(expected.item(), abs=1e-5), value
+    found = values['collapse_gain'].item()
+    assert found == pytest.approx(sum(gains).item() / 4, abs=1e-5)
+    assert losses['loss'].requires_grad is False
+    assert hook.measure(runner) == {}  # nothing since then
+
+
+def test_groups_that_are_not_there_are_not_logged():
+    model = build_unimoco()
+    hook, runner = start_monitor(model)
+    for labels, missing in (([-1, -1], '_labeled'), ([0, 1], '_unlabeled')):
+        model.head.loss(unit_vectors(2), unit_vectors(2), torch.tensor(labels))
+        values = hook.measure(runner)
+        assert not any(name.endswith(missing) for name in values)
+        assert all(math.isfinite(value) for value in values.values())
+
+
+class ScalarLoss(torch.nn.Module):
+    """Returns no loss of each query."""
+
+    def forward(self, logits, positives):
+        return functional.cross_entropy(logits, positives.long().argmax(1))
+
+
+def test_a_loss_that_is_not_known_of_each_query_is_not_split():
+    model = build_unimoco()
+    model.head.loss_module = ScalarLoss()
+    hook, runner = start_monitor(model)
+    labels = torch.tensor([0, -1, 1])
+    loss = model.head.loss(unit_vectors(3), unit_vectors(3), labels)['loss']
+    values = hook.measure(runner)
+    wanted = math.log(1 + model.head.queue_len) - loss.item()
+    assert values['collapse_gain'].item() == pytest.approx(wanted, abs=1e-5)
+    assert 'collapse_gain_labeled' not in values
+    assert 'positive_similarity_labeled' in values
 
 
 @pytest.mark.parametrize(
-    'options', [{}, dict(in_batch_positives=True), dict(label_warmup=4)]
+    'options',
+    [
+        {},
+        dict(in_batch_positives=True),
+        dict(label_warmup=4),
+        dict(exclude_own_keys=True),
+    ],
 )
 @pytest.mark.parametrize('labels', [[0, 0, 1], [0, -1, 1], [-1, -1, -1]])
-def test_gain_is_measured_for_the_labels_of_the_batch(labels, options):
-    """Features that are all the same gain nothing, whatever the share."""
-    model, hook = build_unimoco(**options), FeatureMonitorHook()
-    hook.before_train(SimpleNamespace(model=model))
-    hook.head = model.head
+def test_features_that_are_all_the_same_gain_nothing(labels, options):
+    """Whatever the labels of batch and queue, and whoever uses them."""
+    model = build_unimoco(**options)
+    hook, runner = start_monitor(model)
     feature = functional.normalize(torch.ones(3, 16), dim=1)
     model.head.queue.copy_(feature[:1].expand_as(model.head.queue))
     model.head.label_queue[::2] = 1
-    # What is enqueued changes nothing.
-    model.head.label_queue[:3] = torch.tensor(labels)
-    if options.get('label_warmup'):  # at once, so that all batches are alike
-        model.head.steps.fill_(4)
-    losses = model.head.loss(feature, feature, torch.tensor(labels))
-    values = hook.measure(SimpleNamespace(model=model), losses)
-    assert values['collapse_gain'].item() == pytest.approx(0, abs=1e-4)
+    if options.get('exclude_own_keys'):
+        model.head.index_queue[::3] = 5
+    samples = SampleLabels(
+        torch.tensor(labels),
+        indices=torch.tensor([4, 5, 6]),
+        has_labels=max(labels) >= 0,
+        has_unlabeled=min(labels) < 0,
+    )
+    for _ in range(3):  # of the warm-up
+        model.head.loss(feature, feature, samples)
+        gains = [v for n, v in hook.measure(runner).items() if 'gain' in n]
+        assert len(gains) >= 2
+        assert gains == pytest.approx([0] * len(gains), abs=1e-4)
 
 
 def test_age_of_the_keys_of_two_processes(monkeypatch):
     """Each step enqueues three keys of either: 32 keys of six steps."""
     monkeypatch.setattr(monitors, 'get_world_size', lambda: 2)
-    model, hook = build_unimoco(), FeatureMonitorHook()
-    hook.before_train(SimpleNamespace(model=model))
-    query = functional.normalize(torch.randn(3, 16), dim=1)
-    hook.observe(query, query, SampleLabels(torch.tensor([0, 1, 2])))
+    model = build_unimoco()
+    hook, runner = start_monitor(model)
+    model.head.loss(unit_vectors(3), unit_vectors(3), torch.tensor([0, 1, 2]))
     model.encoder_k.steps.fill_(100)
-    values = hook.measure(SimpleNamespace(model=model), {})
+    values = hook.measure(runner)
     ages = [age for age in range(6) for _ in range(6)][:32]
     assert values['queue_age'] == pytest.approx(sum(ages) / 32)
 
@@ -186,9 +262,9 @@ def test_probe_equals_a_classifier_trained_by_hand():
         compute_loss(model, views, labels)['loss'].backward()
         assert all(p.grad is not None for p in model.neck.parameters())
         torch.testing.assert_close(hook.probe.weight.data, probe.weight.data)
-    values = hook.measure(None, {})
+    values = hook.measure(None)
     assert values['probe_top1'] == pytest.approx(100 * hits / count)
-    assert hook.measure(None, {}) == {}  # nothing since then
+    assert hook.measure(None) == {}  # nothing since then
 
 
 def test_probe_learns_and_leaves_the_training_alone(tmp_path):
@@ -238,7 +314,7 @@ def test_probe_that_is_saved_before_its_first_batch_keeps_its_state():
     """A resumed run may validate, and save, before it trains."""
     first, second = (OnlineProbeHook(num_classes=3) for _ in 'ab')
     first._features = torch.randn(2, 5)
-    first.observe(None, None, SampleLabels(torch.tensor([0, 2])))
+    first.observe(None, None, SampleLabels(torch.tensor([0, 2])), [])
     state = first.state_dict()
     second.load_state_dict(state)
     assert second.state_dict() is state
@@ -250,8 +326,8 @@ def probe_features(rank, world_size, batches, sizes):
     for features, labels in batches:
         hook._features = features.split(sizes)[rank]
         share = SampleLabels(labels.split(sizes)[rank])
-        hook.observe(None, None, share)
-    return hook.probe.weight.data, hook.measure(None, {})
+        hook.observe(None, None, share, [])
+    return hook.probe.weight.data, hook.measure(None)
 
 
 def test_processes_train_one_probe(tmp_path):

@@ -359,14 +359,21 @@ def test_keys_get_no_gradient_and_the_queue_no_graph():
     assert not head.queue.requires_grad
 
 
-def test_observers_see_the_batch_without_its_graph():
+def test_observers_see_the_batch_without_its_graph_before_it_is_enqueued():
     head, seen = build_head(), []
-    head.observers.append(lambda *batch: seen.extend(batch))
+
+    def observe(*batch):
+        seen.extend(batch)
+        seen.append(head.query_losses(*batch[:2], batch[3])[0])
+
+    head.observers.append(observe)
     query, key = unit_vectors(5).requires_grad_(), unit_vectors(5)
-    head.loss(query, key, torch.arange(5))
+    loss = head.loss(query, key, torch.arange(5))['loss']
     assert torch.equal(seen[0], query) and torch.equal(seen[1], key)
     assert seen[2].labels.tolist() == list(range(5))
-    assert not seen[0].requires_grad
+    assert not seen[0].requires_grad and not seen[4].requires_grad
+    assert seen[4].shape == (5,)
+    assert seen[4].mean().item() == pytest.approx(loss.item())
 
 
 def test_log_values_of_a_hand_made_batch():
@@ -679,20 +686,6 @@ def test_collapsed_loss_counts_positives_of_the_batch(batch, options):
     found = head.collapsed_loss(batch_size=batch).item()
     actual = head.loss(feature, feature, labels)['loss'].item()
     assert found == pytest.approx(actual)
-
-
-@pytest.mark.parametrize('options', [{}, dict(max_positives=2)])
-@pytest.mark.parametrize('labels', [[1, 1, 1], [0, 1, -1], [-1, -1, -1]])
-def test_collapsed_loss_of_the_queries_of_one_of_two_ranks(labels, options):
-    """Whose batches have the same labels."""
-    head = build_head(queue_len=8, in_batch_positives=True, **options)
-    feature = functional.normalize(torch.ones(6, DIM).double(), dim=1)
-    head.queue[:] = feature[:1]
-    head.label_queue[:] = torch.tensor([0, 0, 0, 1, 1, -1, -1, 2])
-    queries = SampleLabels(torch.tensor(labels))
-    found = head.collapsed_loss(batch_size=6, queries=queries).item()
-    actual = head.loss(feature, feature, queries.labels.repeat(2))['loss']
-    assert found == pytest.approx(actual.item())
 
 
 @pytest.mark.parametrize('in_batch', [False, True])
