@@ -253,12 +253,19 @@ def test_similarities(tmp_path, narrow, monkeypatch, capsys, drawn):
     # Of a kind without pairs there is no line.
     arguments = narrow[0], 'none', *options
     assert call(monkeypatch, 'show_similarities', *arguments) == 0
-    names = re.findall('^(.*): mean', capsys.readouterr().out, re.M)
+    text = capsys.readouterr().out
+    names = re.findall('^(.*): mean', text, re.M)
     assert names == ['own key', 'unlabeled key']
+    assert 'queue of 64 keys, 0 labeled\n' in text
     # Densities, whose integral is one.
     for patch in drawn[0].axes[0].patches:
         values, edges, _ = patch.get_data()
         assert sum(values) * (edges[1] - edges[0]) == pytest.approx(1)
+    # Keys of 64 in turn, but the first eight.
+    axis = drawn[0].axes[1]
+    heights = [bar.get_height() for bar in axis.patches]
+    assert heights == [6] * 4 + [5] * 4 + [6] * 2
+    assert axis.get_title().endswith('56 labeled, 5 to 6 of a class')
     # 40 queries, of which some are labeled; a queue of 56 + 8.
     assert pairs['own key'] == '40' and pairs['unlabeled key'] == '320'
     assert int(pairs['same label']) + int(pairs['other label']) == 40 * 56

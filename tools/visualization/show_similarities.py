@@ -1,4 +1,4 @@
-"""Show how similar queries are to their positives and negatives.
+"""Show how similar queries are to their positives and negatives, by classes.
 
     python tools/visualization/show_similarities.py CONFIG CHECKPOINT
 
@@ -6,7 +6,7 @@ Histograms of cosine similarities of the queries of --batches training batches
 with their own keys and with the queue of the checkpoint: keys of the same
 label, of other labels (for unlabeled queries all labeled keys), and unlabeled
 keys. Prints their means. The closer positives and negatives lie, the less the
-network tells them apart.
+network tells them apart. Below, how many keys of each class the queue holds.
 """
 
 import argparse
@@ -20,21 +20,36 @@ from training_batches import batches, features, load, run
 from mmunimoco.models.labels import same_class
 
 BINS = 80
+MOST_NAMES = 20  # of classes, below their bars
 
 
 def show(args: argparse.Namespace) -> None:
     cfg, model = load(args)
     queue = model.head.queue.float().cpu()
     queue_labels = model.head.label_queue.cpu()
-    counts, sums = {}, {}
+    counts, sums, names = {}, {}, {}
     for batch in batches(cfg, model, args.batches, args.seed):
         query, key = features(model, batch)
+        names |= dict(zip(batch.labels.tolist(), batch.names, strict=True))
         groups = split(query, key, batch.labels, queue, queue_labels)
         for name, values in groups.items():
             new = torch.histc(values, BINS, -1, 1).double()
             counts[name] = counts.get(name, 0) + new
             sums[name] = sums.get(name, 0) + values.double().sum()
-    figure, axis = pyplot.subplots(figsize=(7, 4), layout='constrained')
+    figure, (axis, classes_axis) = pyplot.subplots(
+        2, figsize=(7, 6), height_ratios=(3, 2), layout='constrained'
+    )
+    _draw_similarities(axis, counts, sums)
+    _draw_classes(
+        classes_axis, queue_labels, names, model.head.num_classes or 0
+    )
+    figure.savefig(args.out, dpi=120)
+    pyplot.close(figure)
+
+
+def _draw_similarities(
+    axis: pyplot.Axes, counts: dict[str, Tensor], sums: dict[str, Tensor]
+) -> None:
     edges = torch.linspace(-1, 1, BINS + 1)
     for name, count in counts.items():
         total = int(count.sum())
@@ -49,8 +64,27 @@ def show(args: argparse.Namespace) -> None:
     axis.set_xlabel('cosine similarity')
     axis.set_ylabel('density')
     axis.legend(fontsize=8)
-    figure.savefig(args.out, dpi=120)
-    pyplot.close(figure)
+
+
+def _draw_classes(
+    axis: pyplot.Axes,
+    labels: Tensor,
+    names: dict[int, str],
+    num_classes: int,
+) -> None:
+    """Draw a bar for each class that is known, or up to the highest."""
+    counts = labels[labels >= 0].bincount(minlength=num_classes)
+    text = f'queue of {len(labels)} keys, {counts.sum()} labeled'
+    if counts.any():
+        text += f', {counts.min()} to {counts.max()} of a class'
+    print(text)
+    axis.set_title(text, fontsize='medium')
+    axis.bar(range(len(counts)), counts)
+    axis.set_xlabel('class')
+    axis.set_ylabel('keys')
+    if len(counts) <= MOST_NAMES:
+        ticks = [names.get(i, str(i)) for i in range(len(counts))]
+        axis.set_xticks(range(len(counts)), ticks, fontsize=7, rotation=30)
 
 
 def split(
