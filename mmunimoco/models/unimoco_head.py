@@ -334,15 +334,14 @@ class UniMoCoHead(KeyQueues):
             block = replace(self._queue_block(labels), exclude_own=False)
             blocks = [block]
             if self.in_batch_positives and uses_labels:
-                rows = torch.arange(
-                    max(batch_size, len(labels)), device=self.queue.device
-                )
-                batch = dict(
-                    keys=self.queue[:1].expand(len(rows), -1),
-                    key_labels=SampleLabels(labels.labels[rows % len(labels)]),
+                in_batch = replace(
+                    block,
+                    keys=self.queue[:1].expand(len(labels), -1),
+                    key_labels=labels,
                     own_start=0,
+                    never_positive=None,
                 )
-                blocks.append(replace(block, **batch, never_positive=None))
+                blocks.append(in_batch)
             return self.collapsed_losses(len(labels), blocks).mean()
 
         if not getattr(self.loss_module, 'uses_labels', True):
