@@ -33,7 +33,7 @@ default_hooks = dict(
 # labeled_queue_share) are states, logged as they are.
 log_processor = dict(
     mean_pattern=r'.*(loss|time|grad_norm|top1_(un)?labeled|'
-    r'positives_per_labeled_query|(posi|nega)tive_similarity).*',
+    r'positives_per_labeled_query|(posi|nega)tive_similarity\b).*',
 )
 
 custom_hooks = [

@@ -282,6 +282,8 @@ def test_what_a_batch_measures_is_logged_as_a_mean():
     )
     # Scores of all images, and states.
     others = ('knn/top1', 'knn/top1_k200', 'accuracy/top1', 'memory', 'lr')
-    others += ('labeled_queue_share',)
+    others += ('labeled_queue_share', 'propagated_queue_share')
+    # FeatureMonitorHook's: measured once a log line.
+    others += ('positive_similarity_labeled', 'alignment_unlabeled')
     assert all(pattern.search(name) for name in means)
     assert not any(pattern.search(name) for name in others)
