@@ -1,5 +1,6 @@
 """A wrong field of a config is named in one line, before training starts."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -221,6 +222,29 @@ def test_field_is_named_before_training(case, train):
     assert '\n' not in message and len(message) < 400
     for part in wanted:
         assert part in message
+
+
+def without_numbers(text):
+    return re.sub(r'\d+', 'N', text)
+
+
+@pytest.mark.parametrize('case', ['ratio-high', 'dim-of-head', 'loss'])
+def test_documented_message(case, train):
+    page = (ROOT / 'docs/reliability.md').read_text(encoding='utf-8')
+    with pytest.raises(ValueError) as error:
+        train(*BROKEN[case][0])
+    # Which names are suggested besides the first, other tests may change.
+    message, *_ = without_numbers(f'ValueError: {error.value}').split(' or ')
+    assert message in without_numbers(page)
+
+
+def test_message_in_the_faq(train):
+    page = (ROOT / 'docs/faq.md').read_text(encoding='utf-8')
+    (quoted,) = re.findall(r'## It stops with "(.*)"', page)
+    with pytest.raises(ValueError) as error:
+        train(*BROKEN['labels-beyond-the-head'][0])
+    for part in without_numbers(quoted).split(' ... '):
+        assert part in without_numbers(str(error.value))
 
 
 @pytest.mark.parametrize('case', ['queue-empty', 'list-missing', 'root-empty'])
