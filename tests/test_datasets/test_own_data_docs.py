@@ -27,6 +27,7 @@ CASES = [
     ('several classes per image', 6, 4),
     # 2 of 20, each five times.
     ('labeled images five times per epoch', 28, 10),
+    ('fine-tuning on the labeled images', 2, 2),
     ('broken files', 20, 20),
     ('small images, a tenth of the labels', 20, 2),
 ]
