@@ -104,11 +104,16 @@ def translate(
 
 
 def how_to_keep(saved: Layout, now: Layout) -> str:
-    """What to do so that a step has as many images as before, for errors."""
-    return (
+    """What to do so that an epoch has as many steps as before, for errors."""
+    keep = (
         f'keep {saved.images} images a step by train_dataloader.batch_size='
-        f'{max(1, saved.images // now.processes)}, or start a new run from '
-        'its weights (load_from without --resume)'
+        f'{max(1, saved.images // now.processes)}'
+    )
+    if saved.images == now.images:
+        keep = f'train on as many images as before, {saved.samples}'
+    return (
+        f'{keep}, or start a new run from its weights (load_from without '
+        '--resume)'
     )
 
 

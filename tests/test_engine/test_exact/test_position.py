@@ -60,6 +60,13 @@ def test_no_such_position(now, iteration, steps, message):
         place(now, iteration=iteration, steps=steps)
 
 
+def test_other_images_between_epochs():
+    now = Layout(11, 4, 2, 88)
+    assert place(now, epoch=4, iteration=40) == Position(44, 0)
+    with pytest.raises(ValueError, match='as many images as before, 80,'):
+        place(now, epoch=4, iteration=40, steps=True)
+
+
 def _start_loop(rank, world_size, round_up):
     """Nine images in batches of four: five for rank 0, four for rank 1."""
     images = list(range(9))
