@@ -59,17 +59,6 @@ __annotations = {
     f'{name}_evaluator.ann_file': f'{__scenes}/annotations/instances_val.json'
     for name in ('val', 'test')
 }
-__transferred = [
-    *(f'UniCon, label_ratio={ratio}' for ratio in (0.0, 0.1, 1.0)),
-    *(
-        f'{name}, label_ratio={ratio}'
-        for name in ('UniCon, balanced own key', 'SupCon out', 'SupCon in')
-        for ratio in (0.1, 1.0)
-    ),
-    'cross-entropy, all labels',
-    'random weights',
-]
-
 evaluations = {
     'kNN': dict(type='knn', config=base, k=20, temperature=0.07),
     # It draws no random weights.
@@ -82,13 +71,11 @@ evaluations = {
         metric=['coco/bbox_mAP', 'coco/segm_mAP'],
         scale=100,
         overrides={**__root, **__annotations},
-        variants=__transferred,
     ),
     'segmentation': dict(
         type='transfer',
         config=f'{__demo}/fcn_r18_scenes.py',
         metric='mIoU',
         overrides=__root,
-        variants=__transferred,
     ),
 }
