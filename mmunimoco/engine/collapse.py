@@ -21,6 +21,7 @@ from .logs import global_batch_size, is_logged
 BASELINE = 'knn_before_training'  # in the message hub
 # Points of kNN; with 2 000 test images a standard deviation is one.
 _CLEAR_GAIN = 3.0
+_ALL = 99.9  # of 100 % nothing can be better
 _SPREAD = (
     " model.head.loss.own_key_weight='balanced' spreads the features sooner."
 )
@@ -42,8 +43,9 @@ class CollapseHook(Hook):
       measured before training); or
     - has features that are no better, by kNN, than before training.
 
-    The latter two are warnings that name what to try. Steps in which the queue
-    still held random keys, which are easy to tell apart, do not count.
+    The latter two are warnings that name what to try, and are not given where
+    kNN is at 100 %. Steps in which the queue still held random keys, which are
+    easy to tell apart, do not count.
 
     The log value ``feature_std`` is the standard deviation of each feature
     over the queue, averaged over the C features, times sqrt(C): about 1 for
@@ -225,6 +227,11 @@ def verdict(
                 'With labels this lasts until classes are told apart.'
                 f'{remedy}'
             )
+        if shared and metrics[shared[0]] >= _ALL:
+            return logging.INFO, (
+                'No verdict: features lie close together, but by kNN nothing '
+                f'can be better ({facts}).{remedy}'
+            )
         return logging.WARNING, (
             'STUCK: the loss is hardly lower than for features that are all '
             f'the same ({facts}). With labels this can last for the first '
@@ -233,8 +240,7 @@ def verdict(
             'the number of images), a smaller model.head.temperature, a '
             'lower learning rate, and look at the augmented images.'
         )
-    # Of 100 % nothing can be better.
-    if shared and metrics[shared[0]] <= min(baseline[shared[0]], 99.9):
+    if shared and metrics[shared[0]] <= min(baseline[shared[0]], _ALL):
         return logging.WARNING, (
             'NO BETTER than before training, by kNN, though the loss falls '
             f'({facts}). If it goes on, check that labels of training and '

@@ -110,10 +110,13 @@ def test_verdicts(loss, knn, level, message):
     assert re.match(message, text)
 
 
-def test_nothing_is_better_than_all():
+@pytest.mark.parametrize(
+    ('loss', 'message'), [(13.0, 'Learning'), (14.2, 'No verdict')]
+)
+def test_nothing_is_better_than_all(loss, message):
     knn = {'knn/top1': 100.0}
-    level, _ = verdict(dict(loss=13.0), 14.3, 0.25, knn, knn, knn)
-    assert level == logging.INFO
+    level, text = verdict(dict(loss=loss), 14.3, 0.25, knn, knn, knn)
+    assert level == logging.INFO and text.startswith(message)
 
 
 def test_no_baseline_of_a_resumed_run_or_if_it_is_off(monkeypatch):
