@@ -5,7 +5,7 @@ it when training starts.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmpretrain.models import ImageClassifier
@@ -24,7 +24,9 @@ from .memory import Advice, Sizes, check_memory, knn_memory, part
 # Kinds of advice.
 ADVICE = ('queue', 'learning rate', 'batch norm', 'memory', 'schedule')
 # Schedulers that go down until their end; all else may end early.
-_DECAYS = ('CosineAnnealing', 'Poly')
+_DECAYS = ('CosineAnnealing', 'CosineRestart', 'Poly')
+# A length of their own, counted from their begin.
+_LENGTHS = ('T_max', 'total_steps', 'periods')
 
 
 def advise(cfg: Mapping, model: nn.Module, sizes: Sizes) -> list[Advice]:
@@ -251,6 +253,17 @@ def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
                 'reached',
                 f'set {field}.{name} below {length}, or train longer',
             )
+        name, stop = _own_end(scheduler)
+        end = min(length, scheduler.get('end', length))
+        if name == 'total_steps' and stop < end:
+            yield Advice(
+                'schedule',
+                f'{field}.total_steps is {scheduler[name]}, but {run}, which '
+                f'{scheduler["type"]} would stop with an error',
+                f'leave out {field}.total_steps, so that it is as long as the '
+                'run',
+                stops=True,
+            )
         stop = _stop(scheduler)
         starts = [other.get('begin', 0) for other in found.values()]
         if stop is not None and stop < min(
@@ -261,8 +274,8 @@ def check_schedule(cfg: Mapping, sizes: Sizes) -> Iterator[Advice]:
                 f'{field} ({scheduler["type"]}) comes to its end after {stop} '
                 f'{unit}, but {run}: the learning rate then rises again, or '
                 'stays at its lowest',
-                f'leave T_max and end out of {field}, so that it ends with '
-                f'the run, or let it end at {length}',
+                f'let {field} end at {length}, or leave out its T_max or '
+                'end, so that it ends with the run',
             )
 
 
@@ -291,17 +304,29 @@ def _late(scheduler: Mapping, length: int) -> Iterator[tuple[str, Any]]:
         yield 'begin', begin
     elif end is not None and length < end < float('inf'):
         yield 'end', end
-    elif begin + (scheduler.get('T_max') or 0) > length:
-        yield 'T_max', scheduler['T_max']
+    else:
+        name, stop = _own_end(scheduler)
+        if stop > length:
+            yield name, scheduler[name]
+
+
+def _own_end(scheduler: Mapping) -> tuple[str, int]:
+    """Field of its own length, and when it ends by it; '' if it has none."""
+    begin = scheduler.get('begin', 0)
+    for name in _LENGTHS:
+        value = scheduler.get(name)
+        if value:
+            several = isinstance(value, Sequence)  # one after the other
+            return name, begin + (sum(value) if several else value)
+    return '', begin
 
 
 def _stop(scheduler: Mapping) -> int | None:
     """When a decaying scheduler comes to its end, if it says so."""
     if not str(scheduler['type']).rpartition('.')[2].startswith(_DECAYS):
         return None
-    ends = [scheduler.get('end')]
-    if scheduler.get('T_max'):
-        ends.append(scheduler.get('begin', 0) + scheduler['T_max'])
+    name, stop = _own_end(scheduler)
+    ends = [scheduler.get('end'), stop if name else None]
     known = [x for x in ends if x is not None and 0 <= x < float('inf')]
     return min(known, default=None)
 

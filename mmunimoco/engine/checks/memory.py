@@ -16,6 +16,7 @@ class Advice:
     name: str  # of the kind; PreflightHook(accept=...) takes it
     text: str
     fix: str
+    stops: bool = False  # the run, later: an error unless it is accepted
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class PreflightHook(Hook):
     - a segmentation head has another number of classes than the dataset, or
       a mask (of each batch, also in validation and testing) has a class that
       the head does not have;
-    - in masks of your own all foreground is 255, which mmseg ignores.
+    - in masks of your own all foreground is 255, which mmseg ignores;
+    - ``total_steps`` of a ``OneCycleLR`` are fewer than those of the run.
 
     It warns if:
 
@@ -186,7 +187,8 @@ class PreflightHook(Hook):
 
         Raises:
             ValueError: If a checkpoint to start from, pipelines, labels,
-                class names, masks or segmentation heads do not fit.
+                class names, masks, segmentation heads or the length of a
+                schedule do not fit.
         """
         model = bare_model(runner.model)
         if self._loaded is not None:
@@ -223,8 +225,12 @@ class PreflightHook(Hook):
             *advise(runner.cfg, model, _sizes(runner, datasets)),
             check_accumulation(runner.cfg, scaled_by),
         ):
-            if advice is not None and advice.name not in self.accept:
-                runner.logger.warning(f'{advice.text}. Fix: {advice.fix}.')
+            if advice is None or advice.name in self.accept:
+                continue
+            text = f'{advice.text}. Fix: {advice.fix}.'
+            if advice.stops:
+                raise ValueError(text)
+            runner.logger.warning(text)
 
     def _check(
         self, model: nn.Module, source: str, part: str | None = None

@@ -1,12 +1,14 @@
 """What a config asks for against what data and machine have."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OneCycleLR
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
@@ -90,6 +92,8 @@ def test_queue_as_long_as_the_dataset():
 COSINE = dict(type='CosineAnnealingLR', by_epoch=True)
 STEPS = dict(type='MultiStepLR', by_epoch=True)
 WARM_UP = dict(type='LinearLR', by_epoch=False)
+ONE_CYCLE = dict(type='OneCycleLR', eta_max=0.1)
+RESTARTS = dict(type='CosineRestartLR', eta_min=0)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,15 @@ WARM_UP = dict(type='LinearLR', by_epoch=False)
         ([dict(WARM_UP, end=2000), COSINE], None),
         ([dict(WARM_UP, end=5000), COSINE], '5000.*has 2000 iterations'),
         (dict(COSINE, T_max=20), 'after 20 epochs'),  # not in a list
+        ([ONE_CYCLE], None),
+        ([dict(ONE_CYCLE, total_steps=200)], None),
+        ([dict(ONE_CYCLE, total_steps=150)], 'steps is 150.* 200 .*stop with'),
+        ([dict(ONE_CYCLE, total_steps=150, end=150)], None),
+        ([dict(ONE_CYCLE, total_steps=150, begin=50)], None),
+        ([dict(ONE_CYCLE, total_steps=300)], 'total_steps is 300'),
+        ([dict(RESTARTS, periods=[50, 150])], None),
+        ([dict(RESTARTS, periods=[50, 100])], 'after 150 epochs'),
+        ([dict(RESTARTS, periods=[50, 250])], r'periods is \[50, 250\]'),
         (None, None),
     ],
 )
@@ -123,6 +136,33 @@ def test_schedule_of_another_length(schedule, found):
     assert len(found_advice) == (found is not None)
     for advice in found_advice:
         assert re.search(found, advice.text)
+
+
+@pytest.mark.parametrize(
+    ('options', 'fails'),
+    [
+        (dict(total_steps=12), True),
+        (dict(total_steps=12, begin=5), True),
+        (dict(total_steps=12, end=30), True),
+        (dict(total_steps=12, end=12), False),
+        (dict(total_steps=12, begin=8), False),
+        (dict(total_steps=20), False),
+        (dict(), False),
+    ],
+)
+def test_one_cycle_that_mmengine_would_not_bring_to_the_end(options, fails):
+    cfg = dict(
+        train_cfg=dict(max_epochs=20),
+        param_scheduler=[dict(ONE_CYCLE, **options)],
+    )
+    advice = list(check_schedule(cfg, Sizes(1000)))
+    assert any(one.stops for one in advice) == fails
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    scheduler = OneCycleLR(optimizer, eta_max=0.1, **dict(end=20) | options)
+    with pytest.raises(ValueError) if fails else nullcontext():
+        for _ in range(20):
+            optimizer.step()
+            scheduler.step()
 
 
 def test_last_batch_counts_unless_it_is_dropped():

@@ -274,6 +274,17 @@ def test_schedule_for_another_batch_size_is_a_warning(tmp_path, log_of, base):
     assert 'param_scheduler.0.milestones=144000,176000\n' in log
 
 
+def test_schedule_that_would_stop_the_run_is_an_error():
+    runner = training_runner(toy([0]))
+    runner.cfg = dict(
+        train_cfg=dict(max_epochs=20),
+        param_scheduler=dict(type='OneCycleLR', eta_max=1, total_steps=12),
+    )
+    with pytest.raises(ValueError, match='total_steps is 12, .* 20 epochs'):
+        PreflightHook().before_train(runner)
+    PreflightHook(accept='schedule').before_train(runner)
+
+
 # Labels.
 
 
