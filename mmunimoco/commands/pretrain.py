@@ -1,6 +1,7 @@
 """``mmunimoco pretrain``: from a folder of images to a trained backbone."""
 
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -8,9 +9,10 @@ from shlex import quote
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmunimoco.engine.checks.work_folder import REFUSED, lock_folder
 from mmunimoco.engine.collapse import BASELINE
 from mmunimoco.engine.exact.checkpoint_files import LAST
-from mmunimoco.engine.launch import build_runner
+from mmunimoco.engine.launch import build_runner, goes_on
 from mmunimoco.engine.schedules import extend_config
 from mmunimoco.utils.atomic import write_atomic
 from mmunimoco.utils.installed import configs_dir
@@ -85,6 +87,9 @@ def main(args: Namespace) -> None:
     _check(args)
     out = args.out or Path('work_dirs') / args.folder.resolve().name
     config = out.resolve() / CONFIG
+    if not args.dry_run and _is_begun(config) and goes_on(out):
+        print(f'restarted   the run in {out} goes on')
+        args.resume = True
     if args.resume:
         if not config.is_file():
             raise FileNotFoundError(
@@ -167,11 +172,20 @@ def _check(args: Namespace) -> None:
         )
 
 
+def _is_begun(config: Path) -> bool:
+    """Whether there is a run; a dry one leaves nothing but the inputs."""
+    inputs, out = config.parent, config.parents[1]
+    return config.exists() and any(path != inputs for path in out.iterdir())
+
+
 def _write_config(args: Namespace, config: Path) -> None:
     """Look at the images, print the plan, write the config and the lists."""
     inputs, out = config.parent, config.parents[1]
-    # A dry run leaves nothing but the inputs.
-    if config.exists() and any(path != inputs for path in out.iterdir()):
+    if _is_begun(config):
+        # A restart must not go on with it. Not if it is training, or is where
+        # nothing can be written.
+        with suppress(OSError), lock_folder(out) or nullcontext():
+            (out / REFUSED).touch()
         raise ValueError(
             f'there is a run in {out}: continue it with --resume, or give '
             'another --out'

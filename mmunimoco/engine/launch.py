@@ -104,7 +104,7 @@ def merge_train_options(cfg: Config, args: Namespace) -> Config:
     is_auto = args.resume == 'auto'
     own = Namespace(**vars(args) | dict(resume=None)) if is_auto else args
     cfg = _stop_persisting(mmpretrain_tool('train').merge_args(cfg, own))
-    resumes = is_auto or _goes_on(Path(cfg.work_dir))
+    resumes = is_auto or goes_on(Path(cfg.work_dir))
     if resumes and (
         cfg.get('load_from') is None or has_checkpoint(Path(cfg.work_dir))
     ):
@@ -187,11 +187,16 @@ def read_config(
     return cfg
 
 
-def _goes_on(folder: Path) -> bool:
-    """Whether torchrun or Slurm has restarted a run with checkpoints.
+def goes_on(folder: Path) -> bool:
+    """Whether torchrun or Slurm has restarted the run of a work folder.
 
-    torchrun also restarts a run that was refused because the folder has those
-    of another one.
+    They also restart one that was refused because the folder has another one.
+
+    Args:
+        folder (Path): The work folder.
+
+    Returns:
+        bool: Whether to resume what is in it.
     """
     counts = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
     restarted = any(os.environ.get(x, '0') not in ('', '0') for x in counts)

@@ -1,6 +1,8 @@
 """The command line: real runs on small folders."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,40 @@ def test_a_run_is_not_overwritten_and_resumes(run, capsys):
     )
     assert main([*arguments[:3], str(out / 'other'), '--resume']) == 1
     assert 'leave out --resume' in capsys.readouterr().err
+
+
+def test_a_restarted_run_goes_on(tmp_path, monkeypatch, capsys):
+    """Slurm gives the same command, from before there was a run."""
+    images = write_image_folder(tmp_path / 'images', 2, 20)
+    out = tmp_path / 'out'
+    arguments = ['pretrain', str(images), '--out', str(out), '--seed', '1']
+    arguments += ['--val-share', '0', '--epochs', '2']
+
+    def preempt(hook, runner):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(ExactCheckpointHook, 'after_train_epoch', preempt)
+        main(arguments)
+    (first,) = out.glob('*/*.log')
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert f'the run in {out} goes on' in text
+    (log,) = (x.read_text() for x in out.glob('*/*.log') if x != first)
+    assert 'resumed epoch: 1' in log and 'Saving checkpoint at 2' in log
+    assert 'Epoch(train) [1]' not in log
+
+
+def test_a_restart_does_not_go_on_with_the_run_of_another(
+    run, monkeypatch, capsys
+):
+    images, out = run
+    arguments = ['pretrain', str(images), '--out', str(out), '--epochs', '9']
+    assert main(arguments) == 1
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.count('give another --out') == 2
 
 
 def test_eval_repeats_the_last_validation(run, capsys):
