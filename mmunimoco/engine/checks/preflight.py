@@ -54,7 +54,7 @@ from .masks import (
     check_segmentation_heads,
 )
 from .resume_changes import check_resumed_config
-from .work_folder import REFUSED, lock_folder, refuse_checkpoints
+from .work_folder import REFUSED, is_in, lock_folder, refuse_checkpoints
 
 _TRAIN = 'train_dataloader.dataset'
 _VAL = 'val_dataloader.dataset'
@@ -71,8 +71,8 @@ class PreflightHook(Hook):
 
     - a name in the config is a misspelt or misplaced field, which nothing
       would read;
-    - another run is training in the work folder, or a new run finds
-      checkpoints of an earlier one there;
+    - another run is training in the work folder, or a new run, or one that
+      resumes from a file elsewhere, finds checkpoints of an earlier one there;
     - a checkpoint that training starts from lacks a tensor of the backbone,
       or one that it resumes from any tensor, or has it in another shape.
       mmengine loads leniently and would go on with random weights;
@@ -142,7 +142,8 @@ class PreflightHook(Hook):
         Raises:
             ValueError: If nothing reads a field that resembles another.
             BlockingIOError: If another run is training there.
-            FileExistsError: If the run is new and the folder is not.
+            FileExistsError: If the run is new, or comes from elsewhere, and
+                the folder is not.
         """
         check_merged_fields(runner.cfg)
         # A config if only tested; entered already if tested after training.
@@ -155,7 +156,8 @@ class PreflightHook(Hook):
         folder = Path(runner.work_dir)
         self._lock = lock_folder(folder)
         (folder / REFUSED).unlink(missing_ok=True)
-        if not runner._resume:
+        source = runner._load_from  # None: the last one here
+        if not runner._resume or (source and not is_in(source, folder)):
             refuse_checkpoints(folder)
 
     def after_run(self, runner: Runner) -> None:

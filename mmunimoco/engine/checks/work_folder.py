@@ -76,8 +76,13 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / LAST).is_file() or bool(_checkpoints_in(folder))
 
 
+def is_in(path: str | Path, folder: Path) -> bool:
+    """Whether a file lies in a folder itself, whatever links lead there."""
+    return Path(path).resolve().parent == folder.resolve()
+
+
 def refuse_checkpoints(folder: Path) -> None:
-    """Refuse to start a new run among the checkpoints of another.
+    """Refuse to start a run among the checkpoints of another.
 
     Raises:
         FileExistsError: If there are any.
@@ -87,8 +92,8 @@ def refuse_checkpoints(folder: Path) -> None:
         (folder / REFUSED).touch()
         raise FileExistsError(
             f'{folder} has {len(found)} checkpoints of an earlier run, such '
-            f'as {found[-1]}, which a new run would replace or mix with its '
-            'own. Continue that run with --resume, choose another '
+            f'as {found[-1]}, which this run would replace or mix with its '
+            'own. Continue that run with --resume and no file, choose another '
             '--work-dir, or remove them.'
         )
 

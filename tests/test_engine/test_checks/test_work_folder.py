@@ -60,3 +60,21 @@ def test_a_new_run_does_not_start_among_the_checkpoints_of_another(tmp_path):
         runner.train()
     assert (tmp_path / 'epoch_1.pth').stat().st_mtime_ns == before
     assert not (tmp_path / 'epoch_2.pth').exists()
+
+
+def test_a_run_from_elsewhere_does_not_replace_the_checkpoints_here(tmp_path):
+    here, there = tmp_path / 'here', tmp_path / 'there'
+    for folder in (here, there):
+        noise_runner(folder, hooks=PREFLIGHT, epochs=2).train()
+    before = (here / 'epoch_2.pth').read_bytes()
+
+    def resume(path, work_dir=here):
+        options = dict(resume=True, load_from=str(path))
+        noise_runner(work_dir, hooks=PREFLIGHT, epochs=2, **options).train()
+
+    with pytest.raises(FileExistsError, match='2 checkpoints.*and no file'):
+        resume(there / 'epoch_1.pth')
+    assert (here / 'epoch_2.pth').read_bytes() == before
+    resume(there / 'epoch_1.pth', tmp_path / 'new')
+    (tmp_path / 'link').symlink_to(here)
+    resume(tmp_path / 'link/epoch_1.pth')
