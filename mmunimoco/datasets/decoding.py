@@ -46,6 +46,8 @@ class ImageHeader(NamedTuple):
         on_device (bool): Whether a GPU's decoder gives the same pixels but
             for rounding and the interpolation of colour: a sequential JPEG
             that stores colours as YCbCr, without rotation.
+        turned (bool): Whether it is a WebP that EXIF data turn, which Pillow
+            follows and OpenCV does not.
     """
 
     is_jpeg: bool
@@ -54,6 +56,7 @@ class ImageHeader(NamedTuple):
     plain: bool
     mode: str = 'RGB'
     on_device: bool = False
+    turned: bool = False
 
 
 def read_header(content: bytes) -> ImageHeader | None:
@@ -69,12 +72,18 @@ def read_header(content: bytes) -> ImageHeader | None:
     if image is None:
         return None
     size = (image.height, image.width)
-    if not content.startswith(JPEG_START):
+    is_jpeg = content.startswith(JPEG_START)
+    if not is_jpeg and image.format != 'WEBP':
         return ImageHeader(False, size, False, False, image.mode)
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF data raise errors of many kinds
         orientation = None
+    if not is_jpeg:
+        turned = orientation != 1
+        return ImageHeader(
+            False, size, False, False, image.mode, turned=turned
+        )
     if orientation in _ROTATED:
         size = size[::-1]
     plain = image.mode in ('RGB', 'L') and orientation == 1
@@ -182,8 +191,8 @@ def decode(
 
     Returns:
         np.ndarray: (h, w, 3) uint8, BGR. Gray and CMYK are converted, 16 bits
-        scaled to 8, alpha is dropped, EXIF rotation is applied; of an
-        animation the first frame.
+        scaled to 8, alpha is dropped, EXIF rotation is applied except to a
+        WebP; of an animation the first frame.
 
     Raises:
         BrokenImageError: If it cannot be decoded or is truncated.

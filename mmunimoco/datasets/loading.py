@@ -32,8 +32,8 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
     - every error names the file;
     - what 'pillow' and 'turbojpeg' would decode to other pixels than 'cv2'
       (16 bits, which Pillow clips to 255; gray with alpha; rotation by EXIF
-      data in turbojpeg) is decoded by 'cv2', unless ``color_type`` is
-      'unchanged';
+      data in turbojpeg, and of a WebP in Pillow) is decoded by 'cv2', unless
+      ``color_type`` is 'unchanged';
     - a JPEG of more than ``max_pixels`` is decoded at a reduced size; another
       image of that size is an error;
     - an image without ``img_path`` that is loaded already is left as it is:
@@ -128,7 +128,7 @@ class CheckedLoadImageFromFile(LoadImageFromFile):
         if header is None or self.color_type == 'unchanged':
             return backend
         alike = {
-            'pillow': header.mode in _PILLOW_MODES,
+            'pillow': header.mode in _PILLOW_MODES and not header.turned,
             'turbojpeg': header.plain,
         }
         return backend if alike.get(backend, True) else 'cv2'

@@ -56,6 +56,8 @@ def by_pillow(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))
 
 
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # turned by a quarter
 JPEG = encode(SMOOTH, 'JPEG', quality=95)
 READ = {
     'one.png': (encode(PICTURE.crop((0, 0, 1, 1)), 'PNG'), NOISE[:1, :1]),
@@ -76,6 +78,9 @@ READ = {
     'wide.png': (encode_16_bit(PICTURE), NOISE),
     'wide_gray.tif': (encode_16_bit(GRAY, '.tif'), GRAY),
     'plain.webp': (encode(PICTURE, 'WEBP', lossless=True), NOISE),
+    # OpenCV does not turn this kind.
+    'turned.webp': (encode(PICTURE, 'WEBP', lossless=True, exif=EXIF), NOISE),
+    'turned.png': (encode(PICTURE, 'PNG', exif=EXIF), np.rot90(NOISE, 3)),
     'moving.webp': (animate('WEBP', lossless=True), NOISE),
     'moving.png': (animate('PNG'), NOISE),
     'moving.gif': (animate('GIF'), None),
@@ -166,11 +171,8 @@ def test_tifffile_is_refused():
 
 def test_turbojpeg_gets_only_what_it_decodes_alike():
     load = plain(imdecode_backend='turbojpeg')
-    rotated = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    SMOOTH.save(rotated, 'JPEG', exif=exif)
-    wanted = {rotated.getvalue(): 'cv2', JPEG: 'turbojpeg'}
+    rotated = encode(SMOOTH, 'JPEG', exif=EXIF)
+    wanted = {rotated: 'cv2', JPEG: 'turbojpeg'}
     for content, backend in wanted.items():
         assert load._backend_for(read_header(content)) == backend
 
