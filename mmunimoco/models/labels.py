@@ -312,7 +312,8 @@ def collect_indices(data_samples: Sequence[DataSample]) -> Tensor:
     """Collect an identity of each image that stays the same over a run.
 
     It combines ``sample_idx`` with a hash of ``img_path``, since indices of
-    concatenated data sets overlap.
+    concatenated data sets overlap, and a file may hold several images. So a
+    file in two of these data sets counts as two images.
 
     Args:
         data_samples (Sequence[DataSample]): N samples.
