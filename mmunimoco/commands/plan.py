@@ -146,6 +146,9 @@ class Plan:
             train=_dataset(train, out / 'train.txt', out, 'views'),
             views=_views(self),
         )
+        if self.base == PHOTOS and self.batch < 16:  # two images a split
+            splits = dict(norm_cfg=dict(num_splits=self.batch // 2))
+            text += f"model['backbone'] = {splits}\n"
         if val is None:
             return text + _NO_VALIDATION
         return text + _VALIDATION.format(

@@ -37,8 +37,22 @@ def folder(count, side, classes=2):
 def test_choices(count, side, machine, expected):
     plan = Plan.choose(folder(count, side), machine)
     assert {key: getattr(plan, key) for key in expected} == expected
-    # The queue holds no image twice, and each split has two images.
+    # The queue holds no image twice.
     assert plan.queue < count and plan.batch >= 8
+
+
+@pytest.mark.parametrize('count', [32, 63, 64, 100_000])
+@pytest.mark.parametrize('side', [32, 400])
+def test_a_split_of_batch_norm_has_two_images(tmp_path, count, side):
+    images = folder(count, side)
+    plan = Plan.choose(images, H100)
+    path = tmp_path / 'config.py'
+    path.write_text(plan.config(tmp_path, images, None))
+    cfg = Config.fromfile(path)
+    norm = cfg.model.backbone.norm_cfg
+    assert norm.type == 'SplitBatchNorm' and norm.num_splits >= 4
+    assert cfg.train_dataloader.batch_size >= 2 * norm.num_splits
+    assert cfg.model.backbone.depth == (18 if side == 32 else 50)
 
 
 def test_neighbours_are_fewer_than_the_labels():
