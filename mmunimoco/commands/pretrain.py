@@ -9,6 +9,7 @@ from shlex import quote
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from mmunimoco.converters.files import check_free
 from mmunimoco.engine.checks.work_folder import REFUSED, lock_folder
 from mmunimoco.engine.collapse import BASELINE
 from mmunimoco.engine.exact.checkpoint_files import LAST
@@ -190,6 +191,7 @@ def _write_config(args: Namespace, config: Path) -> None:
             f'there is a run in {out}: continue it with --resume, or give '
             'another --out'
         )
+    check_free(config, force=True)
     seed = args.seed or 0
     share = VAL_SHARE if args.val_share is None else args.val_share
     train, val = read_images(args.folder, args.labels, share, seed)

@@ -1,5 +1,6 @@
 """Read what is converted, and write the result."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -40,18 +41,25 @@ def read_weights(path: str | Path) -> dict:
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raise if a file exists and must not be overwritten.
+    """Raise if a file cannot be written, or must not be overwritten.
 
     Args:
-        path (Path): The file to be written.
+        path (Path): The file to be written; its folder may be missing.
         force (bool): Whether it may be overwritten.
 
     Raises:
         FileExistsError: If it exists, unless ``force``.
         IsADirectoryError: If it is a folder.
+        NotADirectoryError: If its folder is a file.
+        PermissionError: If nothing can be written in its folder.
     """
     if path.is_dir():
         raise IsADirectoryError(f'{path} is a folder, not a file')
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f'{folder} is a file, not a folder')
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f'{folder} cannot be written to')
     if path.exists() and not force:
         raise FileExistsError(f'{path} exists already (--force overwrites)')
 

@@ -43,10 +43,15 @@ def read_checkpoint(path: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: If there is no such file.
+        IsADirectoryError: If it is a folder.
         ValueError: If the file is damaged, was not written by ``torch.save``,
             contains a type that is not allowed, or is not a dict.
     """
     path = osp.expanduser(str(path))
+    if osp.isdir(path):
+        raise IsADirectoryError(
+            f'the checkpoint {path} is a folder: give a file in it'
+        )
     if not osp.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist')
     check_content(path)

@@ -23,6 +23,8 @@ from mmunimoco.engine import (
     KNNValLoop,
 )
 
+FILE = __file__
+
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
@@ -301,6 +303,10 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
         (['pretrain', '{}', '--val-share', '1'], '--val-share must be', 1),
         (['embed', 'x.pth', '{}', '--out', 'x.txt'], 'end with .npz', 1),
         (['eval', '{}/x.pth'], 'x.pth', 1),
+        (['eval', '{}'], 'is a folder: give a file in it', 1),
+        # Before the images are looked at.
+        (['pretrain', '{}', '--out', FILE], f'{FILE} is a file, not a f', 1),
+        (['embed', 'x', '{}', '--out', f'{FILE}/a/x.npz'], 'is a file, no', 1),
         (['export', '{}', 'x', '--to', 'onnx'], 'mmunimoco export: error', 1),
         (['train'], "there is no command 'train'", 2),
     ],
@@ -310,6 +316,15 @@ def test_mistakes_are_one_line(tmp_path, capsys, arguments, text, status):
     assert found == status
     error = capsys.readouterr().err
     assert text in error and 'Traceback' not in error
+
+
+def test_features_are_not_computed_where_they_cannot_be_written(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != tmp_path)
+    out = str(tmp_path / 'new/x.npz')
+    assert main(['embed', 'x.pth', str(tmp_path), '--out', out]) == 1
+    assert f'{tmp_path} cannot be written to' in capsys.readouterr().err
 
 
 def test_labels_of_one_class_do_not_validate(tmp_path, capsys):
