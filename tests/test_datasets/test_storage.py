@@ -250,6 +250,8 @@ def test_shards_of_webdataset(folder, tmp_path, monkeypatch, capsys):
     )
     out = tmp_path / 'x.idx'
     arguments = (capsys, 'index_tars.py', tar, other, '--out', out)
+    code, text = run_tool(*arguments[:-1], tar / 'x.idx')
+    assert code == 1 and f'{tar} is a file, not a folder' in text
     code, text = run_tool(*arguments)
     assert code == 1 and 'a/0.png occurs twice' in text
     code, text = run_tool(*arguments, '--shard-names')

@@ -117,6 +117,9 @@ def test_does_not_overwrite(tool, config, tmp_path, capsys):
     assert out.read_text() == 'precious\n'
     assert tool.main([*args, '--force']) == 0
     assert len(read_label_list(out)) == 600
+    args[-1] = str(out / 'list.txt')
+    assert tool.main(args) == 1
+    assert f'{out} is a file, not a folder\n' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

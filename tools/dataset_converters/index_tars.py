@@ -22,11 +22,13 @@ import argparse
 import io
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 from rich.progress import track
 
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
+    from mmunimoco.converters.files import check_free
     from mmunimoco.datasets.storage import index_tars
 
 
@@ -48,6 +50,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> int:
     args = parse_args(argv)
     try:
+        check_free(Path(args.out), force=True)
         count, labeled, listed = index_tars(
             args.out,
             args.tars,

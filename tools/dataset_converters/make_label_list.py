@@ -13,11 +13,13 @@ import argparse
 import io
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 # Packages print what they lack when they are imported.
 with redirect_stdout(io.StringIO()):
     from mmengine.config import DictAction
 
+    from mmunimoco.converters.files import check_free
     from mmunimoco.datasets.label_lists import (
         dataset_from_config,
         dataset_from_folder,
@@ -60,6 +62,7 @@ def main(argv=None) -> int:
     args = parse_args(argv)
     try:
         ratio = check_ratio(args.ratio)
+        check_free(Path(args.out), args.force)
         dataset = (
             dataset_from_folder(args.folder)
             if args.folder is not None
@@ -69,9 +72,6 @@ def main(argv=None) -> int:
         )
         names = make_label_list(dataset, ratio, args.seed)
         write_label_list(args.out, names, args.force)
-    except FileExistsError as error:
-        print(f'error: {error} without --force', file=sys.stderr)
-        return 1
     except (OSError, ValueError, TypeError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
