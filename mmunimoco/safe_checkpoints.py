@@ -32,7 +32,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmunimoco.converters.files import read_weights
 from mmunimoco.utils.config_errors import closest
 from mmunimoco.utils.installed import find_weights
-from mmunimoco.utils.safe_load import safe_torch_load
+from mmunimoco.utils.safe_load import check_is_file, safe_torch_load
 
 
 # mmengine's log names a loader by what follows "load_from_".
@@ -40,8 +40,7 @@ from mmunimoco.utils.safe_load import safe_torch_load
 def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Read a local file."""
     filename = osp.expanduser(filename)
-    if not osp.isfile(filename):
-        raise FileNotFoundError(f'the checkpoint {filename} does not exist')
+    check_is_file(filename)
     return safe_torch_load(filename, map_location)
 
 

@@ -48,12 +48,7 @@ def read_checkpoint(path: str | Path) -> dict:
             contains a type that is not allowed, or is not a dict.
     """
     path = osp.expanduser(str(path))
-    if osp.isdir(path):
-        raise IsADirectoryError(
-            f'the checkpoint {path} is a folder: give a file in it'
-        )
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'the checkpoint {path} does not exist')
+    check_is_file(path)
     check_content(path)
     checkpoint = safe_torch_load(path, 'cpu')
     if not isinstance(checkpoint, Mapping):
@@ -62,6 +57,24 @@ def read_checkpoint(path: str | Path) -> dict:
             'is a dict'
         )
     return dict(checkpoint)
+
+
+def check_is_file(path: str) -> None:
+    """Raise if there is no such checkpoint, or only a folder.
+
+    Args:
+        path (str): A local file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        IsADirectoryError: If it is a folder.
+    """
+    if osp.isdir(path):
+        raise IsADirectoryError(
+            f'the checkpoint {path} is a folder: give a file in it'
+        )
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'the checkpoint {path} does not exist')
 
 
 def check_content(path: str | Path) -> None:

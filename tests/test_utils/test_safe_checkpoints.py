@@ -57,6 +57,8 @@ def test_local_file(tmp_path, hostile, mark):
     assert not mark.exists()
     with pytest.raises(FileNotFoundError, match=r'gone\.pth does not exist'):
         load(str(tmp_path / 'gone.pth'))
+    with pytest.raises(IsADirectoryError, match='is a folder: give a file'):
+        load(str(tmp_path))
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / 'good.pth')
     assert set(load(str(tmp_path / 'good.pth'))) == {'weight', 'bias'}
 
