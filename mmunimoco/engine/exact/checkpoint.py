@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,14 @@ class ExactCheckpointHook(CheckpointHook):
             self._loaded = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what mmengine does not save."""
+        """Add what mmengine does not save, leave out what is not read."""
+        schedulers = checkpoint.get('param_schedulers') or []
+        if isinstance(schedulers, Mapping):  # of several optimizers
+            schedulers = chain.from_iterable(schedulers.values())
+        for state in schedulers:
+            # Built anew by a resumed run; safe loading refuses functions.
+            for name in [x for x in state if callable(state[x])]:
+                del state[name]
         if self._state is not None:
             checkpoint[STATE] = self._state
 

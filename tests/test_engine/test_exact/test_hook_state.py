@@ -6,6 +6,7 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from noise_runs import STEPS, noise_runner
 
 from mmunimoco.engine.exact.hook_state import HookStates
+from mmunimoco.utils.safe_load import read_checkpoint
 
 
 class Counting(Hook):
@@ -54,6 +55,19 @@ def test_state_is_carried_or_listed(tmp_path, log_of):
     assert again[1].seen[0].tolist() == [2 * STEPS] * 2
     log = log_of(tmp_path / 'again')
     assert 'which start anew: Counting.steps, Counting.seen\n' in log
+
+
+def test_a_schedule_that_keeps_a_function_is_resumed(tmp_path):
+    schedule = dict(type='OneCycleLR', eta_max=0.1, by_epoch=False)
+    options = dict(param_scheduler=[schedule])
+    exact_runner(tmp_path, [], **options).train()
+    options |= dict(load_from=str(tmp_path / 'epoch_1.pth'), resume=True)
+    exact_runner(tmp_path / 'again', [], **options).train()
+    first, again = (
+        read_checkpoint(path / 'epoch_2.pth')['param_schedulers'][0]
+        for path in (tmp_path, tmp_path / 'again')
+    )
+    assert first == again and first['last_step'] == 2 * STEPS - 1
 
 
 def test_early_stopping_of_mmengine_goes_on():
