@@ -158,7 +158,9 @@ class _Report:
         """Add what ``function`` advises, unless a value it needs is None."""
         if all(each is not None for each in needed):
             self.findings += [
-                Finding(x.name, True, x.text, x.fix, warning=True)
+                Finding(
+                    x.name, not x.stops, x.text, x.fix, warning=not x.stops
+                )
                 for x in function(*needed)
             ]
 

@@ -170,6 +170,9 @@ def test_settings_that_do_not_fit(config):
     assert 'T_max is 200, but the run has 10' in found['schedule'].text
     found = verify_setup(config, fitting, processes=16)
     assert [x.name for x in found if x.warning] == ['schedule']
+    one_cycle = dict(type='OneCycleLR', eta_max=1, total_steps=5)
+    found = check(config, fitting | dict(param_scheduler=[one_cycle]))
+    assert found['schedule'].ok is False and found['checkpoint'].ok
 
 
 @pytest.fixture
