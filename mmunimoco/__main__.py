@@ -84,7 +84,11 @@ def _run(name: str, prog: str, argv: Sequence[str]) -> int | None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
-    return run(parser.parse_args(argv))
+    try:
+        args = parser.parse_args(argv)
+    except ValueError:  # of mmengine's DictAction
+        raise ValueError('--cfg-options takes key=value') from None
+    return run(args)
 
 
 if __name__ == '__main__':

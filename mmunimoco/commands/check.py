@@ -52,7 +52,15 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
 
 
 def main(args: Namespace) -> int:
-    """Run the command, and return its exit status."""
+    """Run the command, and return its exit status.
+
+    Raises:
+        ValueError: If there are no processes.
+    """
+    if args.processes < 1:
+        raise ValueError(
+            f'--processes must be at least 1, got {args.processes}'
+        )
     findings = verify_setup(
         args.config, args.cfg_options, args.work_dir, args.processes
     )

@@ -61,7 +61,10 @@ def parse_options(tool: str, arguments: Sequence[str]) -> Namespace:
     if {'-h', '--help'} & set(others):
         print(f'Besides the options below:\n{parser.format_help()}')
     sys.argv[1:] = others  # what mmpretrain's parser reads
-    args = mmpretrain_tool(tool).parse_args()
+    try:
+        args = mmpretrain_tool(tool).parse_args()
+    except ValueError:  # of mmengine's DictAction
+        sys.exit('error: --cfg-options takes key=value')
     vars(args).update(vars(own))
     for item in others:
         name, _, value = item.partition('=')

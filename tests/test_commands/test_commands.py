@@ -308,6 +308,8 @@ def test_a_dry_run_writes_a_config_for_other_tools(tmp_path, capsys):
         (['pretrain', '{}', '--out', FILE], f'{FILE} is a file, not a f', 1),
         (['embed', 'x', '{}', '--out', f'{FILE}/a/x.npz'], 'is a file, no', 1),
         (['export', '{}', 'x', '--to', 'onnx'], 'mmunimoco export: error', 1),
+        (['check', 'x.py', '--processes', '0'], 'must be at least 1', 1),
+        (['check', 'x.py', '--cfg-options', 'a.b', '1'], 'takes key=val', 1),
         (['train'], "there is no command 'train'", 2),
     ],
 )

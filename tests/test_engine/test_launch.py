@@ -63,6 +63,8 @@ def test_blanks_in_a_path_stay(monkeypatch):
     args = parse('train', monkeypatch, 'x.py', '--cfg-options', *options)
     assert args.cfg_options['data_root'] == 'my images/new ones'
     assert args.cfg_options['a.b'] == [1, 2]
+    with pytest.raises(SystemExit, match='--cfg-options takes key=value'):
+        parse('train', monkeypatch, 'x.py', '--cfg-options', 'a.b', '1')
 
 
 def test_none_stands_for_random_weights(monkeypatch):
