@@ -20,6 +20,9 @@ from .study_tables import (
     cifar10_cpu,
     cifar10_cpu_curves,
     cifar10_cpu_differences,
+    cifar10_cpu_long,
+    cifar10_cpu_long_curves,
+    cifar10_cpu_long_differences,
     cifar10_cpu_propagation,
     cone,
     demo_classification_by_seed,
@@ -27,7 +30,6 @@ from .study_tables import (
     demo_transfer_by_seed,
     markdown,
     slow_start,
-    slow_start_60,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -271,8 +273,10 @@ TABLES: dict[str, Callable[[], str]] = {
         *(head, input_path, step, shuffle, labels, views, soak_faults),
         *(cost_per_gpu, cost_by_gpus, estimate, h100_step, h100_head, h200),
         h100_cifar10,
-        *(slow_start, slow_start_60, cone),
+        *(slow_start, cone),
         *(cifar10_cpu, cifar10_cpu_curves, cifar10_cpu_differences),
+        *(cifar10_cpu_long, cifar10_cpu_long_curves),
+        cifar10_cpu_long_differences,
         cifar10_cpu_propagation,
     )
 }

@@ -16,6 +16,7 @@ from mmunimoco.study.scores import (
 
 ROOT = Path(__file__).resolve().parents[1]
 CIFAR10, DEMO = 'cifar10-cpu/results.jsonl', 'demo.jsonl'
+CIFAR10_LONG = 'cifar10-cpu/long.jsonl'
 # Evaluation and metric -> title of a column.
 DEMO_TITLES = {
     ('knn', 'knn/top1'): 'kNN top-1',
@@ -43,6 +44,15 @@ PAIRS = (
     (_TENTH, 'cross-entropy, 10 % of the labels'),
     (_ALL, 'cross-entropy, all labels'),
 )
+_BALANCED = 'UniCon, balanced own key, label_ratio='
+LONG_PAIRS = (
+    (f'{_BALANCED}0.1', f'{_BALANCED}0.0'),
+    (f'{_BALANCED}1.0', f'{_BALANCED}0.0'),
+    (f'{_BALANCED}1.0', _ALL),
+    *((x, 'SupCon in, label_ratio=1.0') for x in (_ALL, f'{_BALANCED}1.0')),
+    (f'{_BALANCED}0.1', 'cross-entropy, 10 % of the labels'),
+    (f'{_BALANCED}1.0', 'cross-entropy, all labels'),
+)
 
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:
@@ -51,17 +61,13 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def slow_start(epochs: Sequence[int] = (4, 10, 20)) -> str:
+def slow_start() -> str:
     """KNN accuracy of the study of the slow start, one option at a time."""
+    epochs = (4, 10, 20)
     return markdown(
         ['all labels unless said', *(f'epoch {epoch}' for epoch in epochs)],
         curve_rows('cifar10-cpu/slow_start.jsonl', 'knn/top1', epochs),
     )
-
-
-def slow_start_60() -> str:
-    """The same of longer runs."""
-    return slow_start((10, 20, 40, 60))
 
 
 def demo_seeds() -> str:
@@ -86,37 +92,32 @@ def cifar10_cpu() -> str:
 
 def cifar10_cpu_curves() -> str:
     """KNN accuracy of the same over the epochs."""
-    epochs = (2, 4, 10, 20)
-    return markdown(
-        ['pre-training', *(f'epoch {epoch}' for epoch in epochs)],
-        [
-            [_title(name), *scores]
-            for name, *scores in curve_rows(CIFAR10, 'knn/top1', epochs)
-        ],
-    )
+    return _curves(CIFAR10, (2, 4, 10, 20))
 
 
 def cifar10_cpu_differences() -> str:
     """Differences between two pre-trainings, and whether they are noise."""
-    summary = summarise_records(read_records(CIFAR10))
-    return markdown(
-        ['difference of', *CIFAR10_TITLES.values()],
-        [
-            [
-                f'{_title(first)} to {_title(second)}',
-                *(
-                    difference(summary, first, second, c)
-                    for c in CIFAR10_TITLES
-                ),
-            ]
-            for first, second in PAIRS
-        ],
-    )
+    return _differences(CIFAR10, CIFAR10_TITLES, PAIRS)
+
+
+def cifar10_cpu_long() -> str:
+    """Pre-training of 60 epochs: kNN and linear probe at the end."""
+    return _scores(CIFAR10_LONG, _without_transfer())
+
+
+def cifar10_cpu_long_curves() -> str:
+    """KNN accuracy of the same over the epochs."""
+    return _curves(CIFAR10_LONG, (10, 20, 40, 60))
+
+
+def cifar10_cpu_long_differences() -> str:
+    """Differences between two of these pre-trainings."""
+    return _differences(CIFAR10_LONG, _without_transfer(), LONG_PAIRS)
 
 
 def cifar10_cpu_propagation() -> str:
     """Label propagation, and its difference to none."""
-    metrics = dict(list(CIFAR10_TITLES.items())[:2])
+    metrics = _without_transfer()
     summary = summarise_records(read_records('cifar10-cpu/propagation.jsonl'))
     plain, *others = summary.variants
     rows = [[plain, *(_cell(summary, plain, m) for m in metrics), '', '']]
@@ -149,9 +150,6 @@ def curve_rows(
 ) -> list[list[str]]:
     """A metric during pre-training: mean ± std over the seeds of a variant.
 
-    Only runs that end with the last of the epochs are in it: others have
-    another learning rate at the same epoch.
-
     Args:
         path (str): A file in ``docs/benchmarks``.
         metric (str): A metric of the validations.
@@ -163,12 +161,46 @@ def curve_rows(
     curves: dict[str, list[dict]] = {}
     for record in read_records(path):
         points = record['curves'].get(metric)
-        if points and points[-1][0] == epochs[-1]:
+        if points:
             curves.setdefault(record['variant'], []).append(dict(points))
     return [
         [name, *(spread([run[epoch] for run in runs]) for epoch in epochs)]
         for name, runs in curves.items()
     ]
+
+
+def _without_transfer() -> dict[tuple[str, str], str]:
+    return dict(list(CIFAR10_TITLES.items())[:2])
+
+
+def _curves(path: str, epochs: Sequence[int]) -> str:
+    """KNN accuracy over the epochs, a line a variant."""
+    return markdown(
+        ['pre-training', *(f'epoch {epoch}' for epoch in epochs)],
+        [
+            [_title(name), *scores]
+            for name, *scores in curve_rows(path, 'knn/top1', epochs)
+        ],
+    )
+
+
+def _differences(
+    path: str,
+    titles: dict[tuple[str, str], str],
+    pairs: Sequence[tuple[str, str]],
+) -> str:
+    """Differences of means with p, a line a pair of variants."""
+    summary = summarise_records(read_records(path))
+    return markdown(
+        ['difference of', *titles.values()],
+        [
+            [
+                f'{_title(first)} to {_title(second)}',
+                *(difference(summary, first, second, c) for c in titles),
+            ]
+            for first, second in pairs
+        ],
+    )
 
 
 def _scores(path: str, titles: dict[tuple[str, str], str]) -> str:

@@ -196,7 +196,7 @@ def test_study_of_the_demo(tmp_path, name):
 
 @pytest.mark.parametrize(
     ('name', 'variants'),
-    [('study', 15), ('slow_start', 30), ('propagation', 3)],
+    [('study', 15), ('slow_start', 26), ('propagation', 3), ('long', 7)],
 )
 def test_studies_of_cifar10_on_a_cpu(tmp_path, name, variants, monkeypatch):
     """Planned without the images, so without numbers of steps."""

@@ -75,20 +75,6 @@ variants = {
     'lr 3e-4': {'optim_wrapper.optimizer.lr': 3e-4},
     'm 0.9': {'model.momentum': 0.1},
     'K 256': {'model.head.queue_len': 256},
-    # Longer: does what is best at first stay best?
-    'no labels, 60 epochs': {
-        'train_cfg.max_epochs': 60,
-        'train_dataloader.dataset.label_ratio': 0.0,
-    },
-    'cross-entropy, 60 epochs': dict(
-        {'train_cfg.max_epochs': 60},
-        base='resnet18_supervised_cifar10-10k.py',
-    ),
-    'all labels, 60 epochs': {'train_cfg.max_epochs': 60},
-    'balanced, 60 epochs': {
-        'train_cfg.max_epochs': 60,
-        'model.head.loss.own_key_weight': 'balanced',
-    },
 }
 seeds = [0]
 evaluations = {
