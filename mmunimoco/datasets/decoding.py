@@ -47,7 +47,7 @@ class ImageHeader(NamedTuple):
             for rounding and the interpolation of colour: a sequential JPEG
             that stores colours as YCbCr, without rotation.
         turned (bool): Whether it is a WebP that EXIF data turn, which Pillow
-            follows and OpenCV does not.
+            follows and OpenCV before version 5 does not.
     """
 
     is_jpeg: bool
@@ -191,8 +191,8 @@ def decode(
 
     Returns:
         np.ndarray: (h, w, 3) uint8, BGR. Gray and CMYK are converted, 16 bits
-        scaled to 8, alpha is dropped, EXIF rotation is applied except to a
-        WebP; of an animation the first frame.
+        scaled to 8, alpha is dropped, EXIF rotation is applied (to a WebP by
+        OpenCV 5 alone); of an animation the first frame.
 
     Raises:
         BrokenImageError: If it cannot be decoded or is truncated.

@@ -78,8 +78,11 @@ READ = {
     'wide.png': (encode_16_bit(PICTURE), NOISE),
     'wide_gray.tif': (encode_16_bit(GRAY, '.tif'), GRAY),
     'plain.webp': (encode(PICTURE, 'WEBP', lossless=True), NOISE),
-    # OpenCV does not turn this kind.
-    'turned.webp': (encode(PICTURE, 'WEBP', lossless=True, exif=EXIF), NOISE),
+    'turned.webp': (
+        encode(PICTURE, 'WEBP', lossless=True, exif=EXIF),
+        # OpenCV turns this kind since version 5.
+        np.rot90(NOISE, 3) if int(cv2.__version__[0]) >= 5 else NOISE,
+    ),
     'turned.png': (encode(PICTURE, 'PNG', exif=EXIF), np.rot90(NOISE, 3)),
     'moving.webp': (animate('WEBP', lossless=True), NOISE),
     'moving.png': (animate('PNG'), NOISE),
