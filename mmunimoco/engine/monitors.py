@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mmunimoco.evaluation.features import pool
 from mmunimoco.models.labels import KeyBlock, SampleLabels
-from mmunimoco.models.log_values import masked_mean
+from mmunimoco.models.log_values import masked_mean, mean_similarities
 from mmunimoco.models.pair_statistics import PairMonitor
 from mmunimoco.models.unimoco_head import UniMoCoHead
 from mmunimoco.utils.checkpoint import bare_model
@@ -134,7 +134,8 @@ class FeatureMonitorHook(_HeadObserver):
         self._batch_size = len(query)
         distances = (query.float() - key.float()).square().sum(dim=1)
         for name, mask in _by_labels(samples).items():
-            means = _similarities(pairs, mask)
+            marked = {field: x[mask] for field, x in vars(pairs).items()}
+            means = mean_similarities(PairMonitor(**marked))
             means['alignment'] = masked_mean(distances, mask)
             if gains.dim():
                 means['collapse_gain'] = masked_mean(gains, mask)
@@ -169,16 +170,6 @@ def _by_labels(samples: SampleLabels) -> dict[str, Tensor]:
     if samples.has_unlabeled:
         masks['unlabeled'] = ~samples.known
     return masks
-
-
-def _similarities(pairs: PairMonitor, mask: Tensor) -> dict[str, Tensor]:
-    """Mean similarities over the pairs of the marked queries."""
-    num_negatives = pairs.num_negatives[mask].sum().clamp(min=1)
-    return dict(
-        positive_similarity=pairs.positive_sum[mask].sum()
-        / pairs.num_positives[mask].sum(),
-        negative_similarity=pairs.negative_sum[mask].sum() / num_negatives,
-    )
 
 
 def newest_keys(head: UniMoCoHead, count: int) -> Tensor:

@@ -30,11 +30,17 @@ def log_values(
         values['top1_labeled'] = masked_mean(hits, known)
     if samples.has_unlabeled:
         values['top1_unlabeled'] = masked_mean(hits, ~known)
+    return values | mean_similarities(monitor)
+
+
+def mean_similarities(monitor: PairMonitor) -> dict[str, Tensor]:
+    """Mean cosine similarities over the positive and the negative pairs."""
     positives = monitor.positive_sum.sum() / monitor.num_positives.sum()
     num_negatives = monitor.num_negatives.sum().clamp(min=1)
-    values['positive_similarity'] = positives
-    values['negative_similarity'] = monitor.negative_sum.sum() / num_negatives
-    return values
+    return dict(
+        positive_similarity=positives,
+        negative_similarity=monitor.negative_sum.sum() / num_negatives,
+    )
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
